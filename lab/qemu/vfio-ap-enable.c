@@ -1,0 +1,590 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Make the vfio-ap device of an unmodified QEMU migratable.
+ *
+ *	LD_PRELOAD=./vfio-ap-enable.so qemu-system-s390x -accel kvm ...
+ *
+ * Every QEMU up to 11.1 marks vfio-ap unmigratable. Once the kernel supports the
+ * migration of the device, QEMU has to
+ *
+ *  - drop that mark (DeviceClass.vmsd),
+ *  - implement vfio_get_object in vfio_ap_ops,
+ *  - give VFIODevice what vfio-pci has from its properties (and VFIO_MIGRATION events,
+ *    which are off by default there),
+ *  - call vfio_migration_realize() and vfio_migration_exit() when a device is
+ *    realized and unrealized.
+ *
+ * QEMU exports its global symbols, so this library does the same in the running
+ * program. QEMU's structures are no ABI: before anything is changed the build is
+ * looked up by version, and each offset is checked against what the program itself
+ * says (its property tables, class data, and the device that was realized).
+ *
+ * A QEMU that is not recognised runs unchanged, after one line on stderr. With
+ * VFIO_AP_ENABLE_STRICT=1 in the environment it ends with status 1 instead, and a
+ * device whose kernel driver cannot migrate fails to realize.
+ *
+ * The work is done when QEMU creates its KVM VM: all classes exist by then and no
+ * device does, so devices from the command line are covered as well.
+ */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <link.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <linux/kvm.h>
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define PROGRAM		"vfio-ap-enable: "
+
+/* QEMU's types, of which only pointers are used. */
+typedef struct Error Error;
+typedef struct Object Object;
+typedef struct ObjectClass ObjectClass;
+typedef struct VFIODevice VFIODevice;
+
+/* OnOffAuto, the type of VFIODevice.enable_migration. */
+enum {
+	QEMU_AUTO = 0,
+	QEMU_ON = 1,
+};
+
+/* VFIO_DEVICE_TYPE_AP in QEMU's enumeration. */
+#define QEMU_VFIO_DEVICE_TYPE_AP	3
+
+/* A loop over QEMU's device list ends here even if the list were damaged. */
+#define MAX_DEVICES	4096
+
+/* qapi's VersionInfo. */
+struct version_info {
+	struct {
+		int64_t major;
+		int64_t minor;
+		int64_t micro;
+	} *qemu;
+	char *package;
+};
+
+/* qdev's Property: only the first members are used, the size is in the layout. */
+struct property {
+	const char *name;
+	const void *info;
+	ptrdiff_t offset;
+};
+
+/**
+ * struct layout - where QEMU keeps what this library reads or changes
+ * @dc_desc: DeviceClass.desc
+ * @dc_props: DeviceClass.props_
+ * @dc_props_count: DeviceClass.props_count_ (u16)
+ * @dc_realize: DeviceClass.realize
+ * @dc_unrealize: DeviceClass.unrealize
+ * @dc_vmsd: DeviceClass.vmsd
+ * @dc_bus_type: DeviceClass.bus_type
+ * @vmsd_unmigratable: VMStateDescription.unmigratable (u8)
+ * @property_size: size of Property
+ * @vdev_next: VFIODevice.global_next
+ * @vdev_sysfsdev: VFIODevice.sysfsdev
+ * @vdev_name: VFIODevice.name
+ * @vdev_dev: VFIODevice.dev
+ * @vdev_enable_migration: VFIODevice.enable_migration (enumeration, 4 bytes)
+ * @vdev_max_queued: VFIODevice.migration_max_queued_buffers_size (u64)
+ * @vdev_events: VFIODevice.migration_events (bool)
+ * @vdev_ops: VFIODevice.ops
+ * @ops_get_object: VFIODeviceOps.vfio_get_object
+ *
+ * Offsets in bytes.
+ */
+struct layout {
+	size_t dc_desc;
+	size_t dc_props;
+	size_t dc_props_count;
+	size_t dc_realize;
+	size_t dc_unrealize;
+	size_t dc_vmsd;
+	size_t dc_bus_type;
+	size_t vmsd_unmigratable;
+	size_t property_size;
+	size_t vdev_next;
+	size_t vdev_sysfsdev;
+	size_t vdev_name;
+	size_t vdev_dev;
+	size_t vdev_enable_migration;
+	size_t vdev_max_queued;
+	size_t vdev_events;
+	size_t vdev_ops;
+	size_t ops_get_object;
+};
+
+static const struct layout layout_11_1 = {
+	.dc_desc = 0x70,
+	.dc_props = 0x78,
+	.dc_props_count = 0x80,
+	.dc_realize = 0x90,
+	.dc_unrealize = 0x98,
+	.dc_vmsd = 0xa8,
+	.dc_bus_type = 0xb0,
+	.vmsd_unmigratable = 0x08,
+	.property_size = 0x48,
+	.vdev_next = 0x20,
+	.vdev_sysfsdev = 0x40,
+	.vdev_name = 0x48,
+	.vdev_dev = 0x50,
+	.vdev_enable_migration = 0x68,
+	.vdev_max_queued = 0x78,
+	.vdev_events = 0x80,
+	.vdev_ops = 0x88,
+	.ops_get_object = 0x18,
+};
+
+/* Builds whose code was read. The package is compared up to its length here. */
+static const struct build {
+	int major;
+	int minor;
+	int micro;
+	const char *package;
+	const struct layout *layout;
+} builds[] = {
+	{ 11, 1, 2, "Debian 1:11.1.2+ds-", &layout_11_1 },
+	{ 11, 1, 3, "Debian 1:11.1.3+ds-", &layout_11_1 },
+};
+
+/* What is used of QEMU, filled in from the program's symbols by find_symbols(). */
+static struct {
+	ObjectClass *(*object_class_by_name)(const char *name);
+	char *(*object_property_get_str)(Object *obj, const char *name, Error **errp);
+	struct version_info *(*qmp_query_version)(Error **errp);
+	void (*qapi_free_VersionInfo)(struct version_info *info);
+	void (*error_propagate)(Error **dst, Error *src);
+	void (*error_free)(Error *err);
+	const char *(*error_get_pretty)(const Error *err);
+	void (*error_setg_internal)(Error **errp, const char *src, int line,
+				    const char *func, const char *fmt, ...)
+		__attribute__((format(printf, 5, 6)));
+	void (*vfio_device_init)(VFIODevice *vdev, int type, void *ops, void *dev,
+				 bool ram_discard);
+	bool (*vfio_migration_realize)(VFIODevice *vdev, Error **errp);
+	void (*vfio_migration_exit)(VFIODevice *vdev);
+	void (*g_free)(void *mem);
+	VFIODevice **vfio_device_list;
+	void *vfio_ap_ops;
+	const void *qdev_prop_bool;
+	const void *qdev_prop_on_off_auto;
+	const void *qdev_prop_size;
+	const void *qdev_prop_string;
+} qemu;
+
+static const struct {
+	const char *name;
+	void *where;
+} symbols[] = {
+	{ "object_class_by_name", &qemu.object_class_by_name },
+	{ "object_property_get_str", &qemu.object_property_get_str },
+	{ "qmp_query_version", &qemu.qmp_query_version },
+	{ "qapi_free_VersionInfo", &qemu.qapi_free_VersionInfo },
+	{ "error_propagate", &qemu.error_propagate },
+	{ "error_free", &qemu.error_free },
+	{ "error_get_pretty", &qemu.error_get_pretty },
+	{ "error_setg_internal", &qemu.error_setg_internal },
+	{ "vfio_device_init", &qemu.vfio_device_init },
+	{ "vfio_migration_realize", &qemu.vfio_migration_realize },
+	{ "vfio_migration_exit", &qemu.vfio_migration_exit },
+	{ "g_free", &qemu.g_free },
+	{ "vfio_device_list", &qemu.vfio_device_list },
+	{ "vfio_ap_ops", &qemu.vfio_ap_ops },
+	{ "qdev_prop_bool", &qemu.qdev_prop_bool },
+	{ "qdev_prop_on_off_auto", &qemu.qdev_prop_on_off_auto },
+	{ "qdev_prop_size", &qemu.qdev_prop_size },
+	{ "qdev_prop_string", &qemu.qdev_prop_string },
+};
+
+#define error_set(errp, ...) \
+	qemu.error_setg_internal(errp, __FILE__, __LINE__, __func__, __VA_ARGS__)
+
+static bool strict;
+static bool symbols_present;
+static const struct layout *lay;
+static void (*original_realize)(void *dev, Error **errp);
+static void (*original_unrealize)(void *dev);
+
+static void *at(const void *base, size_t offset)
+{
+	return (char *)base + offset;
+}
+
+static void *pointer_at(const void *base, size_t offset)
+{
+	void *p;
+
+	memcpy(&p, at(base, offset), sizeof(p));
+	return p;
+}
+
+static void set_pointer_at(void *base, size_t offset, const void *value)
+{
+	memcpy(at(base, offset), &value, sizeof(value));
+}
+
+/* One line on stderr; ends the program if the caller must have a migratable device. */
+static void __attribute__((format(printf, 1, 2))) decline(const char *fmt, ...)
+{
+	va_list args;
+
+	fputs(PROGRAM, stderr);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputs(strict ? "\n" : "; vfio-ap stays unmigratable\n", stderr);
+	if (strict)
+		exit(EXIT_FAILURE);
+}
+
+struct range {
+	uintptr_t start;
+	size_t len;
+	uint32_t flags;
+	bool found;
+};
+
+static int match_range(struct dl_phdr_info *info, size_t size, void *data)
+{
+	struct range *r = data;
+	int i;
+
+	(void)size;
+	for (i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		uintptr_t start = info->dlpi_addr + ph->p_vaddr;
+
+		if (ph->p_type != PT_LOAD || (ph->p_flags & r->flags) != r->flags)
+			continue;
+		if (r->start >= start && r->start - start < ph->p_memsz &&
+		    r->len <= ph->p_memsz - (r->start - start))
+			r->found = true;
+	}
+	return 1;	/* the first object is the program itself */
+}
+
+/* Do len bytes at p belong to a segment of the program with these flags (PF_*)? */
+static bool in_program(const void *p, size_t len, uint32_t flags)
+{
+	struct range r = { .start = (uintptr_t)p, .len = len, .flags = flags };
+
+	dl_iterate_phdr(match_range, &r);
+	return r.found;
+}
+
+static bool is_string(const char *p, const char *expected)
+{
+	size_t len = strlen(expected) + 1;
+
+	return in_program(p, len, PF_R) && !memcmp(p, expected, len);
+}
+
+static const char *find_symbols(void)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(symbols); i++) {
+		void *sym = dlsym(RTLD_DEFAULT, symbols[i].name);
+
+		if (!sym)
+			return symbols[i].name;
+		memcpy(symbols[i].where, &sym, sizeof(sym));
+	}
+	return NULL;
+}
+
+/* The property of a class in its static table, NULL if there is none like that. */
+static const struct property *find_property(ObjectClass *oc, const char *name,
+					    const void *info)
+{
+	const char *props = pointer_at(oc, lay->dc_props);
+	uint16_t count, i;
+
+	memcpy(&count, at(oc, lay->dc_props_count), sizeof(count));
+	if (!in_program(props, count * lay->property_size, PF_R))
+		return NULL;
+	for (i = 0; i < count; i++) {
+		const struct property *p = at(props, i * lay->property_size);
+
+		if (is_string(p->name, name))
+			return p->info == info ? p : NULL;
+	}
+	return NULL;
+}
+
+static const char *check_class(ObjectClass *oc)
+{
+	const void *vmsd = pointer_at(oc, lay->dc_vmsd);
+
+	if (!is_string(pointer_at(oc, lay->dc_desc), "VFIO-based AP device assignment"))
+		return "DeviceClass.desc";
+	if (!is_string(pointer_at(oc, lay->dc_bus_type), "ap-bus"))
+		return "DeviceClass.bus_type";
+	if (!in_program(vmsd, lay->vmsd_unmigratable + 1, PF_R) ||
+	    !is_string(pointer_at(vmsd, 0), "vfio-ap") ||
+	    *(uint8_t *)at(vmsd, lay->vmsd_unmigratable) != 1)
+		return "DeviceClass.vmsd";
+	if (!in_program(pointer_at(oc, lay->dc_realize), 1, PF_X))
+		return "DeviceClass.realize";
+	if (!in_program(pointer_at(oc, lay->dc_unrealize), 1, PF_X))
+		return "DeviceClass.unrealize";
+	return NULL;
+}
+
+/*
+ * vfio-pci has properties for the members in question, and both devices have one for
+ * VFIODevice.sysfsdev: the distance between two properties of vfio-pci is the distance
+ * of the members in VFIODevice.
+ */
+static const char *check_properties(ObjectClass *ap, ObjectClass *pci)
+{
+	const struct property *sysfsdev, *enable, *queued, *events;
+	ptrdiff_t vdev;
+
+	sysfsdev = find_property(pci, "sysfsdev", qemu.qdev_prop_string);
+	enable = find_property(pci, "enable-migration", qemu.qdev_prop_on_off_auto);
+	queued = find_property(pci, "x-migration-max-queued-buffers-size",
+			       qemu.qdev_prop_size);
+	events = find_property(pci, "migration-events", qemu.qdev_prop_bool);
+	if (!sysfsdev || !find_property(ap, "sysfsdev", qemu.qdev_prop_string))
+		return "VFIODevice.sysfsdev";
+	vdev = sysfsdev->offset - (ptrdiff_t)lay->vdev_sysfsdev;
+	if (!enable || enable->offset - vdev != (ptrdiff_t)lay->vdev_enable_migration)
+		return "VFIODevice.enable_migration";
+	if (!queued || queued->offset - vdev != (ptrdiff_t)lay->vdev_max_queued)
+		return "VFIODevice.migration_max_queued_buffers_size";
+	if (!events || events->offset - vdev != (ptrdiff_t)lay->vdev_events)
+		return "VFIODevice.migration_events";
+	return NULL;
+}
+
+/* Let QEMU initialise a VFIODevice of ours and see where things went. */
+static const char *check_device_init(void)
+{
+	static uint64_t scratch[512];
+	VFIODevice *vdev = (VFIODevice *)scratch;
+	static char dev;
+
+	qemu.vfio_device_init(vdev, QEMU_VFIO_DEVICE_TYPE_AP, qemu.vfio_ap_ops, &dev, true);
+	if (pointer_at(vdev, lay->vdev_dev) != &dev)
+		return "VFIODevice.dev";
+	if (pointer_at(vdev, lay->vdev_ops) != qemu.vfio_ap_ops)
+		return "VFIODevice.ops";
+	return NULL;
+}
+
+static const char *check_ops(void)
+{
+	if (!in_program(qemu.vfio_ap_ops, lay->ops_get_object + sizeof(void *), PF_W) ||
+	    !in_program(pointer_at(qemu.vfio_ap_ops, 0), 1, PF_X) ||
+	    pointer_at(qemu.vfio_ap_ops, lay->ops_get_object))
+		return "VFIODeviceOps";
+	return NULL;
+}
+
+static Object *get_object(VFIODevice *vdev)
+{
+	return pointer_at(vdev, lay->vdev_dev);
+}
+
+static VFIODevice *find_device(const void *dev)
+{
+	VFIODevice *vdev = *qemu.vfio_device_list;
+	int i;
+
+	for (i = 0; vdev && i < MAX_DEVICES; i++) {
+		if (pointer_at(vdev, lay->vdev_dev) == dev)
+			return vdev;
+		vdev = pointer_at(vdev, lay->vdev_next);
+	}
+	return NULL;
+}
+
+/* Compare a realized device with what QEMU says of it through its properties. */
+static bool check_device(VFIODevice *vdev, void *dev)
+{
+	const char *name, *field, *base;
+	char *sysfsdev;
+	bool ok;
+
+	if (pointer_at(vdev, lay->vdev_ops) != qemu.vfio_ap_ops)
+		return false;
+	sysfsdev = qemu.object_property_get_str(dev, "sysfsdev", NULL);
+	if (!sysfsdev)
+		return false;
+	field = pointer_at(vdev, lay->vdev_sysfsdev);
+	name = pointer_at(vdev, lay->vdev_name);
+	base = strrchr(sysfsdev, '/');
+	/* with a file descriptor in place of a path the name is the user's choice */
+	ok = !*sysfsdev ? !field && name :
+	     field && name && base && !strcmp(field, sysfsdev) && !strcmp(name, base + 1);
+	qemu.g_free(sysfsdev);
+	return ok;
+}
+
+static bool enable_device(VFIODevice *vdev, Error **errp)
+{
+	uint64_t max_queued = UINT64_MAX;
+	uint32_t enable = QEMU_ON;
+	bool events = true;
+	Error *err = NULL;
+
+	memcpy(at(vdev, lay->vdev_max_queued), &max_queued, sizeof(max_queued));
+	memcpy(at(vdev, lay->vdev_enable_migration), &enable, sizeof(enable));
+	memcpy(at(vdev, lay->vdev_events), &events, sizeof(events));
+	if (qemu.vfio_migration_realize(vdev, &err)) {
+		fprintf(stderr, PROGRAM "%s: migration enabled\n",
+			(char *)pointer_at(vdev, lay->vdev_name));
+		return true;
+	}
+	if (strict) {
+		qemu.error_propagate(errp, err);
+		return false;
+	}
+	/* Let QEMU block migration and say why, as it does for any such device. */
+	fprintf(stderr, PROGRAM "%s; the device blocks migration\n",
+		err ? qemu.error_get_pretty(err) : "migration not available");
+	qemu.error_free(err);
+	enable = QEMU_AUTO;
+	memcpy(at(vdev, lay->vdev_enable_migration), &enable, sizeof(enable));
+	return qemu.vfio_migration_realize(vdev, errp);
+}
+
+static void realize(void *dev, Error **errp)
+{
+	Error *err = NULL;
+	VFIODevice *vdev;
+
+	original_realize(dev, &err);
+	if (err) {
+		qemu.error_propagate(errp, err);
+		return;
+	}
+	vdev = find_device(dev);
+	if (!vdev || !check_device(vdev, dev))
+		error_set(errp, PROGRAM "the device is not laid out as expected");
+	else if (enable_device(vdev, errp))
+		return;
+	original_unrealize(dev);
+}
+
+static void unrealize(void *dev)
+{
+	VFIODevice *vdev = find_device(dev);
+
+	if (vdev)
+		qemu.vfio_migration_exit(vdev);
+	original_unrealize(dev);
+}
+
+static const struct build *find_build(const struct version_info *v)
+{
+	const char *package = v->package ? v->package : "";
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(builds); i++) {
+		const struct build *b = &builds[i];
+		const char *found = strstr(package, b->package);
+
+		if (v->qemu->major == b->major && v->qemu->minor == b->minor &&
+		    v->qemu->micro == b->micro && found)
+			return b;
+	}
+	return NULL;
+}
+
+static void enable(void)
+{
+	const struct build *build;
+	struct version_info *v;
+	ObjectClass *ap, *pci;
+	const char *wrong;
+	char name[128];
+
+	v = qemu.qmp_query_version(NULL);
+	if (!v || !v->qemu) {
+		decline("QEMU does not tell its version");
+		return;
+	}
+	snprintf(name, sizeof(name), "QEMU %d.%d.%d%s%s", (int)v->qemu->major,
+		 (int)v->qemu->minor, (int)v->qemu->micro,
+		 v->package && *v->package ? " " : "", v->package ? v->package : "");
+	build = find_build(v);
+	qemu.qapi_free_VersionInfo(v);
+	if (!build) {
+		decline("%s is not a build that this library knows", name);
+		return;
+	}
+	lay = build->layout;
+	ap = qemu.object_class_by_name("vfio-ap");
+	pci = qemu.object_class_by_name("vfio-pci");
+	if (!ap || !pci) {
+		decline("%s has no class vfio-%s", name, ap ? "pci" : "ap");
+		return;
+	}
+	wrong = check_class(ap);
+	if (!wrong)
+		wrong = check_properties(ap, pci);
+	if (!wrong)
+		wrong = check_ops();
+	if (!wrong)
+		wrong = check_device_init();
+	if (wrong) {
+		decline("%s: %s is not where it is expected", name, wrong);
+		return;
+	}
+	original_realize = (void (*)(void *, Error **))pointer_at(ap, lay->dc_realize);
+	original_unrealize = (void (*)(void *))pointer_at(ap, lay->dc_unrealize);
+	set_pointer_at(qemu.vfio_ap_ops, lay->ops_get_object, (void *)get_object);
+	set_pointer_at(ap, lay->dc_realize, (void *)realize);
+	set_pointer_at(ap, lay->dc_unrealize, (void *)unrealize);
+	set_pointer_at(ap, lay->dc_vmsd, NULL);
+	fprintf(stderr, PROGRAM "%s: vfio-ap made migratable\n", name);
+}
+
+/* In place of the C library's: all that QEMU does with devices passes here. */
+__attribute__((visibility("default")))
+int ioctl(int fd, unsigned long request, ...)
+{
+	static bool done;
+	va_list args;
+	void *arg;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	/* sent once, by the main thread, before any other thread uses KVM */
+	if (request == KVM_CREATE_VM && symbols_present && !done) {
+		done = true;
+		enable();
+	}
+	return syscall(SYS_ioctl, fd, request, arg);
+}
+
+__attribute__((constructor))
+static void start(void)
+{
+	const char *env = getenv("VFIO_AP_ENABLE_STRICT");
+	const char *missing;
+
+	strict = env && *env && strcmp(env, "0");
+	/* for QEMU only, not for what it may start */
+	unsetenv("LD_PRELOAD");
+	missing = find_symbols();
+	symbols_present = !missing;
+	if (missing)
+		decline("%s exports no %s, it is not a QEMU that this library knows",
+			program_invocation_short_name, missing);
+}
