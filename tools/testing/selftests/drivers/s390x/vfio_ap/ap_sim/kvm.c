@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * AP simulator: what KVM needs to find to load and to set up AP interrupts
+ *
+ * A machine without interpretive execution (SIE) cannot run guests, but most
+ * of KVM's code, that for pass-through of AP queues in particular, works
+ * without ever starting a virtual CPU.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kprobes.h>
+#include <linux/module.h>
+
+#include <asm/css_chars.h>
+#include <asm/sclp.h>
+
+#include "ap_sim.h"
+
+static bool kvm = true;
+module_param(kvm, bool, 0444);
+MODULE_PARM_DESC(kvm, "Offer SIE and AP interrupts to guests (default true)");
+
+static bool ap_sim_had_sief2;
+static bool ap_sim_had_aiv;
+
+static int ap_sim_sgib_enter(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	*(u32 *)ri->data = regs->gprs[2];
+
+	return 0;
+}
+NOKPROBE_SYMBOL(ap_sim_sgib_enter);
+
+/* The channel subsystem refused a command that it does not know: execute it. */
+static int ap_sim_sgib_return(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	ap_sim_irq_set_gib(*(u32 *)ri->data);
+	regs_set_return_value(regs, 0);
+
+	return 0;
+}
+NOKPROBE_SYMBOL(ap_sim_sgib_return);
+
+static struct kretprobe ap_sim_sgib_probe = {
+	.kp.symbol_name = "chsc_sgib",
+	.entry_handler = ap_sim_sgib_enter,
+	.handler = ap_sim_sgib_return,
+	.data_size = sizeof(u32),
+	.maxactive = 4,
+};
+
+/**
+ * ap_sim_kvm_init() - pretend to have what KVM looks for
+ *
+ * Return: 0, or the error of register_kretprobe()
+ */
+int __init ap_sim_kvm_init(void)
+{
+	int rc;
+
+	if (!kvm)
+		return 0;
+
+	rc = register_kretprobe(&ap_sim_sgib_probe);
+	if (rc) {
+		pr_err("cannot probe %s: error %d\n",
+		       ap_sim_sgib_probe.kp.symbol_name, rc);
+		return rc;
+	}
+
+	ap_sim_had_sief2 = sclp.has_sief2;
+	sclp.has_sief2 = 1;
+	ap_sim_had_aiv = css_general_characteristics.aiv;
+	css_general_characteristics.aiv = 1;
+
+	return 0;
+}
+
+/**
+ * ap_sim_kvm_exit() - undo ap_sim_kvm_init()
+ */
+void ap_sim_kvm_exit(void)
+{
+	if (!kvm)
+		return;
+
+	css_general_characteristics.aiv = ap_sim_had_aiv;
+	sclp.has_sief2 = ap_sim_had_sief2;
+	unregister_kretprobe(&ap_sim_sgib_probe);
+}

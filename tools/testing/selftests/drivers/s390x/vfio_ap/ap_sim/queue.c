@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * AP simulator: queues, their messages and their states
+ */
+
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "ap_sim.h"
+
+/* Response codes on demand for every queue, under ap_sim_lock. */
+struct ap_sim_force ap_sim_force_all[AP_SIM_NR_QINSN];
+
+static struct ap_sim_reply *ap_sim_slot(struct ap_sim_queue *q, unsigned int nr)
+{
+	return &q->slot[(q->first + nr) % q->depth];
+}
+
+/* Arm the timer for the oldest request. Its callback may run at any time. */
+static void ap_sim_queue_arm(struct ap_sim_queue *q)
+{
+	if (q->ready < q->count)
+		hrtimer_start(&q->timer, ap_sim_slot(q, q->ready)->due,
+			      HRTIMER_MODE_ABS_HARD);
+}
+
+static enum hrtimer_restart ap_sim_queue_timer(struct hrtimer *timer)
+{
+	struct ap_sim_queue *q = container_of(timer, struct ap_sim_queue, timer);
+	ktime_t now = ktime_get();
+	unsigned int done = 0;
+
+	guard(raw_spinlock_irqsave)(&ap_sim_lock);
+
+	while (q->ready < q->count && ap_sim_slot(q, q->ready)->due <= now) {
+		q->ready++;
+		done++;
+	}
+	ap_sim_counts[AP_SIM_REPLIES] += done;
+	if (done)
+		ap_sim_irq_notify(q);
+	ap_sim_queue_arm(q);
+
+	return HRTIMER_NORESTART;
+}
+
+/**
+ * ap_sim_queue_alloc() - make an empty queue
+ * @card: card of the queue
+ * @domain: domain of the queue
+ *
+ * Return: the queue, or NULL
+ */
+struct ap_sim_queue *ap_sim_queue_alloc(struct ap_sim_card *card, u8 domain)
+{
+	unsigned int depth = card->spec.qd + 1;
+	struct ap_sim_queue *q;
+
+	q = kvzalloc_flex(*q, slot, depth);
+	if (!q)
+		return NULL;
+	q->depth = depth;
+	q->card = card;
+	q->domain = domain;
+	q->latency_us = ap_sim_latency_us;
+	hrtimer_setup(&q->timer, ap_sim_queue_timer, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_ABS_HARD);
+
+	return q;
+}
+
+/**
+ * ap_sim_queue_free() - free a queue that can no longer be found
+ * @q: the queue, or NULL
+ */
+void ap_sim_queue_free(struct ap_sim_queue *q)
+{
+	if (!q)
+		return;
+	/* A callback that runs now might arm the timer once more. */
+	scoped_guard(raw_spinlock_irqsave, &ap_sim_lock)
+		ap_sim_queue_flush(q);
+	hrtimer_cancel(&q->timer);
+	kvfree(q);
+}
+
+/**
+ * ap_sim_queue_flush() - forget all messages, the interruption control, a reset
+ * @q: the queue
+ *
+ * Context: under ap_sim_lock.
+ */
+void ap_sim_queue_flush(struct ap_sim_queue *q)
+{
+	ap_sim_counts[AP_SIM_DISCARDED] += q->count;
+	q->first = 0;
+	q->count = 0;
+	q->ready = 0;
+	q->taken = 0;
+	q->part_len = 0;
+	q->reset = 0;
+	memset(&q->aqic, 0, sizeof(q->aqic));
+}
+
+/**
+ * ap_sim_max_message() - message length limit of a queue
+ * @q: the queue
+ *
+ * Return: number of bytes
+ */
+u32 ap_sim_max_message(const struct ap_sim_queue *q)
+{
+	return max_t(u32, AP_SIM_ML_DEFAULT, q->card->spec.ml * AP_SIM_ML_UNIT);
+}
+
+/**
+ * ap_sim_queue_status() - make the queue status word
+ * @q: the queue, NULL if there is none
+ * @rc: response code
+ *
+ * An enabled or disabled interrupt shows only after a number of status words.
+ *
+ * Context: under ap_sim_lock.
+ *
+ * Return: the status word
+ */
+struct ap_queue_status ap_sim_queue_status(struct ap_sim_queue *q, u8 rc)
+{
+	struct ap_queue_status status = { .value = 0 };
+
+	status.response_code = rc;
+	if (!q)
+		return status;
+
+	status.queue_empty = !q->count;
+	status.replies_waiting = !!q->ready;
+	status.queue_full = q->count == q->depth;
+	status.irq_enabled = q->aqic.on;
+	if (q->aqic.settle) {
+		q->aqic.settle--;
+		status.irq_enabled = !q->aqic.on;
+	}
+
+	return status;
+}
+
+static bool ap_sim_forced(struct ap_sim_force *force, struct ap_sim_queue *q,
+			  struct ap_queue_status *status)
+{
+	if (!force->count)
+		return false;
+	if (force->count != AP_SIM_FORCE_ALWAYS)
+		force->count--;
+	*status = ap_sim_queue_status(q, force->code);
+	status->async = force->async;
+
+	return true;
+}
+
+/**
+ * ap_sim_queue_refuses() - test whether a queue executes an instruction now
+ * @q: the queue, NULL if there is none
+ * @insn: the instruction
+ * @status: receives the status word if it does not
+ *
+ * Context: under ap_sim_lock.
+ *
+ * Return: true if @status is the answer
+ */
+bool ap_sim_queue_refuses(struct ap_sim_queue *q, enum ap_sim_count insn,
+			  struct ap_queue_status *status)
+{
+	if (!q) {
+		*status = ap_sim_queue_status(NULL, AP_SIM_RC_Q_NOT_AVAIL);
+		return true;
+	}
+
+	if (ap_sim_forced(&q->force[insn], q, status) ||
+	    ap_sim_forced(&ap_sim_force_all[insn], q, status))
+		return true;
+
+	if (q->card->decfg) {
+		*status = ap_sim_queue_status(q, AP_SIM_RC_DECONFIGURED);
+		return true;
+	}
+
+	if (q->card->chkstop) {
+		*status = ap_sim_queue_status(q, AP_SIM_RC_CHECKSTOPPED);
+		return true;
+	}
+
+	if (q->reset) {
+		q->reset--;
+		*status = ap_sim_queue_status(q, AP_SIM_RC_RESET_IN_PROGRESS);
+		return true;
+	}
+
+	return false;
+}
+
+/**
+ * ap_sim_queue_reset() - start a reset
+ * @q: the queue
+ *
+ * Context: under ap_sim_lock.
+ *
+ * Return: the status word
+ */
+struct ap_queue_status ap_sim_queue_reset(struct ap_sim_queue *q)
+{
+	ap_sim_queue_flush(q);
+	q->reset = ap_sim_reset_polls;
+
+	return ap_sim_queue_status(q, AP_SIM_RC_NORMAL);
+}
+
+/**
+ * ap_sim_queue_aqic() - execute PQAP(AQIC)
+ * @q: the queue
+ * @ctrl: general register 1
+ * @nib: general register 2, absolute address of the notification byte
+ *
+ * Context: under ap_sim_lock.
+ *
+ * Return: the status word
+ */
+struct ap_queue_status ap_sim_queue_aqic(struct ap_sim_queue *q,
+					 union ap_qirq_ctrl ctrl, u64 nib)
+{
+	struct ap_sim_aqic new = { .on = ctrl.ir };
+	u8 rc = AP_SIM_RC_NORMAL;
+
+	if (ctrl.ir) {
+		new.nib = nib;
+		new.gisa = ctrl.gisa << 4;
+		new.isc = ctrl.isc;
+		new.gisc = ctrl.gisc;
+	}
+
+	if (ctrl.ir == q->aqic.on)
+		rc = AP_SIM_RC_OTHERWISE_CHANGED;
+	else if (q->aqic.settle)
+		rc = AP_SIM_RC_BUSY;
+	else if (ctrl.ir && !ap_sim_absolute_ok(nib, 1))
+		rc = AP_SIM_RC_INVALID_ADDRESS;
+	else if (new.gisa && !ap_sim_absolute_ok(new.gisa, 32))
+		rc = AP_SIM_RC_INVALID_GISA;
+
+	if (rc != AP_SIM_RC_NORMAL)
+		return ap_sim_queue_status(q, rc);
+
+	new.settle = min(ap_sim_aqic_polls, (u32)U8_MAX);
+	q->aqic = new;
+	/* Replies that wait already are told to whoever asks for interrupts. */
+	if (new.on && q->ready)
+		ap_sim_irq_notify(q);
+
+	return ap_sim_queue_status(q, AP_SIM_RC_NORMAL);
+}
+
+/**
+ * ap_sim_queue_submit() - the request in &ap_sim_queue.part is complete
+ * @q: the queue, which has a free slot
+ * @psmid: message identifier of the request
+ *
+ * Requests are answered in order.
+ *
+ * Context: under ap_sim_lock.
+ */
+void ap_sim_queue_submit(struct ap_sim_queue *q, u64 psmid)
+{
+	struct ap_sim_reply *reply = ap_sim_slot(q, q->count);
+	ktime_t due = ktime_add_us(ktime_get(), q->latency_us);
+
+	if (q->ready < q->count)
+		due = max(due, ap_sim_slot(q, q->count - 1)->due);
+	ap_sim_reply_build(q, q->part, q->part_len, reply);
+	reply->psmid = psmid;
+	reply->due = due;
+	q->part_len = 0;
+	q->count++;
+	if (q->count - q->ready == 1)
+		ap_sim_queue_arm(q);
+}
+
+/**
+ * ap_sim_queue_oldest() - the reply to receive next
+ * @q: the queue
+ *
+ * Context: under ap_sim_lock.
+ *
+ * Return: the reply, or NULL
+ */
+struct ap_sim_reply *ap_sim_queue_oldest(struct ap_sim_queue *q)
+{
+	return q->ready ? ap_sim_slot(q, 0) : NULL;
+}
+
+/**
+ * ap_sim_queue_remove_oldest() - the oldest reply was received completely
+ * @q: the queue
+ *
+ * Context: under ap_sim_lock.
+ */
+void ap_sim_queue_remove_oldest(struct ap_sim_queue *q)
+{
+	q->first = (q->first + 1) % q->depth;
+	q->count--;
+	q->ready--;
+	q->taken = 0;
+}
+
+/**
+ * ap_sim_queue_show() - describe a queue in one line
+ * @m: where to
+ * @q: the queue
+ *
+ * Context: under ap_sim_mutex.
+ */
+void ap_sim_queue_show(struct seq_file *m, struct ap_sim_queue *q)
+{
+	unsigned int count, ready, reset;
+	struct ap_sim_aqic aqic;
+	u32 latency_us;
+
+	scoped_guard(raw_spinlock_irqsave, &ap_sim_lock) {
+		count = q->count;
+		ready = q->ready;
+		reset = q->reset;
+		aqic = q->aqic;
+		latency_us = q->latency_us;
+	}
+
+	seq_printf(m,
+		   "%02x.%04x qlen=%u replies=%u depth=%u irq=%d isc=%u gisc=%u gisa=%x nib=%llx reset=%u latency=%u\n",
+		   q->card->spec.apid, q->domain, count, ready, q->depth,
+		   aqic.on, aqic.isc, aqic.gisc, aqic.gisa, aqic.nib, reset,
+		   latency_us);
+}
