@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: GPL-2.0
+"""QEMU in an emulated host as the client of vfio_ap: guests, their mdevs, migrations.
+
+    source = Vm(a, Mdev.create(a, GuestAp("05,06", "04")))
+    target = Vm(b, Mdev.create(b, GuestAp("05,06", "04")), incoming=True)
+    outcome = migrate(source, target)
+    assert outcome.completed, outcome
+
+QEMU is Debian's, unmodified, with lab/qemu's library preloaded. Its monitor (QMP) is reached
+through a forwarded port; events are collected by a thread of their own as they arrive. The
+guests are not started: nothing in the lab can execute their instructions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import shlex
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from lab import config
+from lab.hosts import Host, LabError
+
+sys.path.append(str(config.BUILD / "python"))
+
+from qemu.qmp import EventListener, QMPClient, QMPError, Runstate  # noqa: E402
+
+T = TypeVar("T")
+
+LIBRARY = "/lab/bin/vfio-ap-enable.so"
+MDEV_TYPE = "/sys/class/mdev_bus/matrix/mdev_supported_types/vfio_ap-passthrough"
+# The longest that a step of QEMU has to take in a debug kernel on a busy machine.
+STEP = 120.0
+
+# States in which a migration stays.
+FINAL = ("completed", "failed", "cancelled")
+
+_numbers = itertools.count()
+
+
+class QemuError(LabError):
+    """QEMU ended, refused a command or was silent; str() says which and why."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of QEMU: when it arrived (time.monotonic()), its name and data.
+
+    sent: bytes that the migration had sent by then (only with MIGRATION, at the source).
+    """
+
+    time: float
+    name: str
+    data: dict[str, Any]
+    sent: int | None = None
+
+
+class _Loop:
+    """The event loop of all monitors, in a thread of its own."""
+
+    _lock = threading.Lock()
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def get(cls) -> asyncio.AbstractEventLoop:
+        with cls._lock:
+            if cls._loop is None:
+                cls._loop = asyncio.new_event_loop()
+                threading.Thread(target=cls._loop.run_forever, name="qmp", daemon=True).start()
+            return cls._loop
+
+
+class Monitor:
+    """A connection to QEMU's monitor, usable from any thread; collects all events."""
+
+    def __init__(self, name: str, address: tuple[str, int], timeout: float = STEP) -> None:
+        self.name = name
+        self.events: list[Event] = []
+        self.changed = threading.Condition()
+        self.closed = False
+        self._client = QMPClient(name)
+        self._listener = EventListener()
+        self._client.register_listener(self._listener)
+        try:
+            self._do(asyncio.wait_for(self._client.connect(address), timeout), timeout + 5)
+        except (QMPError, OSError, asyncio.TimeoutError) as error:
+            raise QemuError(f"{name}: no connection to the monitor: {error!r}") from error
+        for task in (self._collect(), self._watch()):
+            asyncio.run_coroutine_threadsafe(task, _Loop.get())
+
+    def _do(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, _Loop.get()).result(timeout)
+
+    async def _collect(self) -> None:
+        while True:
+            message = await self._listener.get()
+            now = time.monotonic()
+            sent = None
+            data = message.get("data")
+            if message["event"] == "MIGRATION":
+                sent = await self._bytes_sent()
+            with self.changed:
+                self.events.append(Event(now, str(message["event"]),
+                                         data if isinstance(data, dict) else {}, sent))
+                self.changed.notify_all()
+
+    async def _bytes_sent(self) -> int | None:
+        try:
+            info = await self._client.execute("query-migrate")
+        except QMPError:
+            return None     # gone meanwhile; _watch() tells
+        assert isinstance(info, dict)
+        return transferred(info) if "ram" in info else None
+
+    async def _watch(self) -> None:
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+        try:
+            await self._client.disconnect()
+        except (QMPError, OSError, EOFError):
+            pass            # the end of QEMU or of its host: seen as closed
+
+    def call(self, command: str, timeout: float = STEP, **arguments: object) -> Any:
+        """Execute a command; '_' stands for '-' in argument names."""
+        named = {key.replace("_", "-"): value for key, value in arguments.items()}
+        try:
+            return self._do(asyncio.wait_for(self._client.execute(command, named), timeout),
+                            timeout + 5)
+        except asyncio.TimeoutError:
+            raise QemuError(f"{self.name}: {command}: no answer in {timeout:.0f} s") from None
+        except QMPError as error:
+            raise QemuError(f"{self.name}: {command}: {error}") from error
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if not self.closed:
+            try:
+                self._do(self._client.disconnect(), 10)
+            except (QMPError, OSError, EOFError, TimeoutError):
+                pass        # it was broken already
+
+
+def transferred(info: dict[str, Any]) -> int:
+    """Bytes sent as query-migrate tells: everything that went over the wire."""
+    return int(info.get("ram", {}).get("transferred", 0))
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers in a hex list such as "05,0a"."""
+    return [int(word, 16) for word in text.split(",") if word.strip()]
+
+
+@dataclass(frozen=True)
+class GuestAp:
+    """What a guest has: hex lists as in the host profiles. cdomains None: as domains."""
+
+    adapters: str
+    domains: str
+    cdomains: str | None = None
+
+    def matrix(self) -> list[str]:
+        """As the attribute `matrix` shows it."""
+        return [f"{apid:02x}.{domain:04x}" for apid in sorted(numbers(self.adapters))
+                for domain in sorted(numbers(self.domains))]
+
+
+class Mdev:
+    """A mediated device of vfio_ap in a host."""
+
+    def __init__(self, host: Host, ident: str) -> None:
+        self.host = host
+        self.uuid = ident
+        self.path = f"/sys/bus/mdev/devices/{ident}"
+
+    @classmethod
+    def create(cls, host: Host, ap: GuestAp) -> Mdev:
+        """Make one and assign to it; LabError if the host has less than that to give."""
+        mdev = cls(host, str(uuid.uuid4()))
+        cdomains = ap.domains if ap.cdomains is None else ap.cdomains
+        lines = [f"echo {mdev.uuid} >{MDEV_TYPE}/create", f"cd {mdev.path}"]
+        for attribute, values in (("assign_adapter", ap.adapters), ("assign_domain", ap.domains),
+                                  ("assign_control_domain", cdomains)):
+            lines += [f"echo 0x{number:x} >{attribute}" for number in numbers(values)]
+        host.run("set -e\n" + "\n".join(lines))
+        if mdev.matrix() != ap.matrix():
+            raise LabError(f"host {host.name}: the mdev has {mdev.matrix()}, not {ap.matrix()}")
+        return mdev
+
+    def read(self, attribute: str) -> str:
+        """An attribute's text."""
+        return self.host.run(f"cat {self.path}/{attribute}").out
+
+    def matrix(self) -> list[str]:
+        """The queues that are assigned, as `05.0004`."""
+        return self.read("matrix").split()
+
+    def guest_matrix(self) -> list[str]:
+        """The queues that the guest has; none while no guest uses the device."""
+        return self.read("guest_matrix").split()
+
+    def state(self) -> str:
+        """The migration state of the device as the kernel sees it ("RUNNING", ...)."""
+        return self.host.run(
+            f"cat /sys/kernel/debug/vfio/{self.uuid}/migration/state").out.strip()
+
+    def remove(self) -> None:
+        """Remove the device; nobody may use it."""
+        self.host.run(f"echo 1 >{self.path}/remove")
+
+
+class KernelLog:
+    """The kernel messages of a host from now on."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._mark = f"lab: mark {next(_numbers)}"
+        host.run(f"echo '{self._mark}' >/dev/kmsg")
+
+    def lines(self) -> list[str]:
+        """The lines since then, without the marks and signs of life of the lab."""
+        text = self._host.run("dmesg").out
+        _, found, rest = text.partition(self._mark + "\n")
+        if not found:
+            raise LabError(f"host {self._host.name}: the kernel log ran over")
+        return [line for line in rest.splitlines() if "lab: " not in line]
+
+    def find(self, pattern: str) -> list[str]:
+        """Those that a regular expression matches."""
+        return [line for line in self.lines() if re.search(pattern, line)]
+
+
+class Vm:
+    """A QEMU with KVM in an emulated host, with a vfio-ap device if it gets an mdev."""
+
+    def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
+                 memory: int = 64) -> None:
+        self.host = host
+        self.mdev = mdev
+        number = next(_numbers)
+        self.name = f"{host.name}.qemu{number}"
+        self._port = 4400 + number % 1000
+        self._migration_port = 5400 + number % 1000
+        argv = ["env", "VFIO_AP_ENABLE_STRICT=1", f"LD_PRELOAD={LIBRARY}",
+                "qemu-system-s390x", "-nodefaults", "-no-user-config", "-display", "none",
+                "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", "host", "-S",
+                "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
+        if incoming:
+            argv += ["-incoming", "defer"]
+        self.process = host.start("exec " + shlex.join(argv))
+        try:
+            # QEMU listens by now, and the library has found it to be a build that it knows.
+            self.process.wait_output("^vfio-ap-enable: ", STEP)
+            self.monitor = Monitor(self.name, host.forward(self._port))
+            self.call("migrate-set-capabilities",
+                      capabilities=[{"capability": "events", "state": True}])
+            if mdev is not None:
+                self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path)
+        except LabError as error:
+            self.kill()
+            raise QemuError(f"{self.name}: {error}\n{self.process.output()}") from error
+
+    def call(self, command: str, timeout: float = STEP, **arguments: object) -> Any:
+        """Execute a QMP command; '_' stands for '-' in argument names."""
+        return self.monitor.call(command, timeout, **arguments)
+
+    def status(self) -> str:
+        """The run state of the guest ("prelaunch", "postmigrate", ...)."""
+        return str(self.call("query-status")["status"])
+
+    def migration(self) -> dict[str, Any]:
+        """What query-migrate tells."""
+        info = self.call("query-migrate")
+        assert isinstance(info, dict)
+        return info
+
+    def set_capabilities(self, *names: str) -> None:
+        """Switch migration capabilities on."""
+        self.call("migrate-set-capabilities",
+                  capabilities=[{"capability": name, "state": True} for name in names])
+
+    def listen(self) -> str:
+        """Wait for a guest to come in; returns the URI to migrate to."""
+        self.call("migrate-incoming", uri=f"tcp:0.0.0.0:{self._migration_port}",
+                  exit_on_error=False)
+        return f"tcp:{self.host.address}:{self._migration_port}"
+
+    def events(self, name: str = "", since: int = 0) -> list[Event]:
+        """Events so far, of one kind or of all, from number since on."""
+        with self.monitor.changed:
+            return [e for e in self.monitor.events[since:] if not name or e.name == name]
+
+    def wait(self, condition: Callable[[], T | None], what: str, timeout: float = STEP) -> T:
+        """Wait until condition() gives something; it is asked at each event.
+
+        Raises HostDied etc. for the host, QemuError when QEMU is gone or the time is over."""
+        deadline = time.monotonic() + timeout
+        while True:
+            with self.monitor.changed:
+                found = condition()
+                if found is not None:
+                    return found
+                closed = self.monitor.closed
+                if not closed:
+                    self.monitor.changed.wait(1.0)
+            self.host.check()
+            if closed:
+                raise QemuError(f"{self.name}: ended while waiting for: {what}\n"
+                                f"{self.process.output()}")
+            if time.monotonic() > deadline:
+                raise QemuError(f"{self.name}: no {what} in {timeout:.0f} s")
+
+    def wait_migration(self, *states: str, since: int = 0, timeout: float = STEP) -> str:
+        """Wait until the migration enters one of the states."""
+        def condition() -> str | None:
+            return next((str(e.data["status"]) for e in self.events("MIGRATION", since)
+                         if e.data["status"] in states), None)
+        return self.wait(condition, f"migration state {' or '.join(states)}", timeout)
+
+    def log(self) -> str:
+        """What QEMU wrote to stdout and stderr."""
+        return self.process.output()
+
+    def quit(self) -> None:
+        """Let QEMU end in order."""
+        if not self.monitor.closed:
+            try:
+                self.call("quit")
+            except QemuError:
+                pass        # it may end before it answers
+        result = self.process.wait(STEP, check=False)
+        self.monitor.close()
+        if result.rc:
+            raise QemuError(f"{self.name}: ended with status {result.rc}\n{result.out}")
+
+    def kill(self) -> None:
+        """End QEMU at once."""
+        if self.process.poll() is None and self.host.alive:
+            self.process.kill()
+            self.process.wait(STEP, check=False)
+        if hasattr(self, "monitor"):
+            self.monitor.close()
+
+
+@dataclass
+class Outcome:
+    """How a migration ended on both sides.
+
+    source, target: final state of the migration; "" if that side has none.
+    source_error, target_error: QEMU's description of the failure.
+    info: query-migrate of the source.
+    started, ended: time.monotonic().
+    """
+
+    source: str
+    target: str
+    source_error: str = ""
+    target_error: str = ""
+    info: dict[str, Any] = field(default_factory=dict)
+    started: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def completed(self) -> bool:
+        """Whether both sides say so."""
+        return self.source == self.target == "completed"
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of VFIO device state that the source sent."""
+        return int(self.info.get("vfio", {}).get("transferred", 0))
+
+
+def migrate(source: Vm, target: Vm, *capabilities: str, timeout: float = STEP) -> Outcome:
+    """Migrate over the network between the hosts and wait for the end on both sides."""
+    first = [len(vm.events()) for vm in (source, target)]
+    for vm in (source, target):
+        if capabilities:
+            vm.set_capabilities(*capabilities)
+    uri = target.listen()
+    started = time.monotonic()
+    source.call("migrate", uri=uri)
+    states = [vm.wait_migration(*FINAL, since=since, timeout=timeout)
+              for vm, since in zip((source, target), first)]
+    ended = time.monotonic()
+    infos = [source.migration(), target.migration()]
+    return Outcome(states[0], states[1], str(infos[0].get("error-desc", "")),
+                   str(infos[1].get("error-desc", "")), infos[0], started, ended)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of a timeline: seconds since its start, host, what happened there, bytes sent."""
+
+    time: float
+    host: str
+    what: str
+    sent: int | None = None
+
+
+class Timeline:
+    """What happened when and where; printed as a table."""
+
+    def __init__(self, start: float | None = None) -> None:
+        self._start = time.monotonic() if start is None else start
+        self.steps: list[Step] = []
+
+    def add(self, host: str, what: str, sent: int | None = None, at: float | None = None) -> None:
+        """Note something, by default as of now."""
+        now = time.monotonic() if at is None else at
+        self.steps.append(Step(now - self._start, host, what, sent))
+
+    def add_events(self, vm: Vm) -> None:
+        """Note the migration events of a VM."""
+        for event in vm.events():
+            if event.name == "MIGRATION":
+                self.add(vm.host.name, f"migration {event.data['status']}", event.sent, event.time)
+            elif event.name == "VFIO_MIGRATION":
+                self.add(vm.host.name, f"vfio-ap device {event.data['device-state']}", None,
+                         event.time)
+
+    def table(self) -> str:
+        """As text, in order of time."""
+        lines = [f"{'host':<5} {'time/s':>8}  {'state':<42} {'bytes':>10}"]
+        for step in sorted(self.steps, key=lambda s: s.time):
+            sent = "" if step.sent is None else f"{step.sent:>10}"
+            lines.append(f"{step.host:<5} {step.time:>8.3f}  {step.what:<42} {sent}".rstrip())
+        return "\n".join(lines)
