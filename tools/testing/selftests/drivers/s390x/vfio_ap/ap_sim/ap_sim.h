@@ -73,7 +73,7 @@ enum ap_sim_rc {
 #define AP_SIM_FAC_EP11		0x04000000U
 #define AP_SIM_FAC_APXA		0x02000000U
 
-/* What is counted; up to AP_SIM_NR_QINSN also what can be made to fail. */
+/* What is counted; below AP_SIM_NR_QINSN also what can be made to fail. */
 enum ap_sim_count {
 	AP_SIM_TAPQ,
 	AP_SIM_RAPQ,
@@ -83,12 +83,15 @@ enum ap_sim_count {
 	AP_SIM_NQAP,
 	AP_SIM_DQAP,
 	AP_SIM_NR_QINSN,
-	AP_SIM_QCI = AP_SIM_NR_QINSN,
-	AP_SIM_PLO,
-	AP_SIM_REPLIES,
+	/* counted per queue too */
+	AP_SIM_REPLIES = AP_SIM_NR_QINSN,
 	AP_SIM_DISCARDED,
 	AP_SIM_HOST_IRQS,
 	AP_SIM_GUEST_IRQS,
+	AP_SIM_NR_QCOUNTS,
+	/* counted for the machine only */
+	AP_SIM_QCI = AP_SIM_NR_QCOUNTS,
+	AP_SIM_PLO,
 	AP_SIM_GIB_ALERTS,
 	AP_SIM_EXCEPTIONS,
 	AP_SIM_UNKNOWN,
@@ -169,6 +172,7 @@ struct ap_sim_reply {
  * @reset: number of RESET_IN_PROGRESS answers still to give
  * @aqic: interruption control
  * @force: response codes on demand, by instruction
+ * @counts: what happened to this queue
  * @timer: fires when the next reply is due
  * @part_len: bytes of a request that has arrived in part, 0: none
  * @part: the first bytes of that request
@@ -188,6 +192,7 @@ struct ap_sim_queue {
 	u32 reset;
 	struct ap_sim_aqic aqic;
 	struct ap_sim_force force[AP_SIM_NR_QINSN];
+	u64 counts[AP_SIM_NR_QCOUNTS];
 	struct hrtimer timer;
 	u32 part_len;
 	u8 part[AP_SIM_REQ_HEAD];
@@ -264,6 +269,7 @@ int ap_sim_cdomain_del(u8 domain);
 int ap_sim_card_config(u8 apid, bool on);
 int ap_sim_card_checkstop(u8 apid, bool on);
 void ap_sim_topology_clear(void);
+void ap_sim_counts_clear(void);
 void ap_sim_qci(struct ap_config_info *info);
 u64 ap_sim_tapq_info(const struct ap_sim_card *card, bool tbit);
 void ap_sim_topology_show(struct seq_file *m);
@@ -273,6 +279,7 @@ extern struct ap_sim_force ap_sim_force_all[AP_SIM_NR_QINSN];
 struct ap_sim_queue *ap_sim_queue_alloc(struct ap_sim_card *card, u8 domain);
 void ap_sim_queue_free(struct ap_sim_queue *q);
 void ap_sim_queue_flush(struct ap_sim_queue *q);
+void ap_sim_queue_count(struct ap_sim_queue *q, enum ap_sim_count nr, u64 n);
 u32 ap_sim_max_message(const struct ap_sim_queue *q);
 struct ap_queue_status ap_sim_queue_status(struct ap_sim_queue *q, u8 rc);
 bool ap_sim_queue_refuses(struct ap_sim_queue *q, enum ap_sim_count insn,
@@ -298,7 +305,7 @@ void ap_sim_insn_exit(void);
 
 /* irq.c */
 bool ap_sim_absolute_ok(u64 addr, size_t len);
-void ap_sim_irq_notify(const struct ap_sim_queue *q);
+void ap_sim_irq_notify(struct ap_sim_queue *q);
 void ap_sim_irq_set_gib(u32 origin);
 void ap_sim_irq_exit(void);
 

@@ -291,8 +291,7 @@ static int ap_sim_counters_open(struct inode *inode, struct file *file)
 static ssize_t ap_sim_counters_write(struct file *file, const char __user *ubuf,
 				     size_t count, loff_t *ppos)
 {
-	guard(raw_spinlock_irqsave)(&ap_sim_lock);
-	memset(ap_sim_counts, 0, sizeof(ap_sim_counts));
+	ap_sim_counts_clear();
 
 	return count;
 }

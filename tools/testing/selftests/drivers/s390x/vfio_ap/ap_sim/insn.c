@@ -120,22 +120,17 @@ static int ap_sim_exec_pqap(struct ap_sim_cpu *cpu)
 {
 	switch ((cpu->gprs[0] >> AP_SIM_GR0_FC_SHIFT) & AP_SIM_GR0_FC_MASK) {
 	case AP_SIM_FC_TAPQ:
-		ap_sim_counts[AP_SIM_TAPQ]++;
 		return ap_sim_exec_tapq(cpu);
 	case AP_SIM_FC_RAPQ:
-		ap_sim_counts[AP_SIM_RAPQ]++;
 		return ap_sim_exec_reset(cpu, AP_SIM_RAPQ);
 	case AP_SIM_FC_ZAPQ:
-		ap_sim_counts[AP_SIM_ZAPQ]++;
 		return ap_sim_exec_reset(cpu, AP_SIM_ZAPQ);
 	case AP_SIM_FC_AQIC:
-		ap_sim_counts[AP_SIM_AQIC]++;
 		return ap_sim_exec_aqic(cpu);
 	case AP_SIM_FC_QCI:
 		ap_sim_counts[AP_SIM_QCI]++;
 		return ap_sim_exec_qci(cpu);
 	case AP_SIM_FC_QACT:
-		ap_sim_counts[AP_SIM_QACT]++;
 		return ap_sim_exec_qact(cpu);
 	default:
 		ap_sim_counts[AP_SIM_UNKNOWN]++;
@@ -311,17 +306,14 @@ int ap_sim_execute(struct ap_sim_cpu *cpu, u32 insn)
 
 	guard(raw_spinlock_irqsave)(&ap_sim_lock);
 
-	if (insn >> 16 == AP_SIM_OP_PQAP) {
+	if (insn >> 16 == AP_SIM_OP_PQAP)
 		rc = ap_sim_exec_pqap(cpu);
-	} else if ((r1 | r2) & 1) {
+	else if ((r1 | r2) & 1)
 		rc = -EOPNOTSUPP;
-	} else if (insn >> 16 == AP_SIM_OP_NQAP) {
-		ap_sim_counts[AP_SIM_NQAP]++;
+	else if (insn >> 16 == AP_SIM_OP_NQAP)
 		rc = ap_sim_exec_nqap(cpu, r1, r2);
-	} else {
-		ap_sim_counts[AP_SIM_DQAP]++;
+	else
 		rc = ap_sim_exec_dqap(cpu, r1, r2);
-	}
 	if (rc)
 		ap_sim_counts[AP_SIM_EXCEPTIONS]++;
 

@@ -50,12 +50,14 @@ bool ap_sim_absolute_ok(u64 addr, size_t len)
 
 static void ap_sim_irq_deliver(unsigned int isc)
 {
-	struct pt_regs *old_regs, regs = *get_irq_regs();
-
-	regs.tpi_info = (struct tpi_info) {
-		.adapter_IO = 1,
-		.isc = isc,
+	struct pt_regs regs = {
+		.tpi_info = {
+			.adapter_IO = 1,
+			.isc = isc,
+		},
 	};
+	struct pt_regs *old_regs;
+
 	old_regs = set_irq_regs(&regs);
 	generic_handle_irq(THIN_INTERRUPT);
 	set_irq_regs(old_regs);
@@ -106,7 +108,6 @@ static void ap_sim_irq_guest(const struct ap_sim_aqic *aqic)
 	bool alert;
 	u32 next = 0;
 
-	ap_sim_counts[AP_SIM_GUEST_IRQS]++;
 	old = READ_ONCE(gisa->u64.word[0]);
 	do {
 		new = old | mask << AP_SIM_GISA_IPM_SHIFT;
@@ -128,7 +129,7 @@ static void ap_sim_irq_guest(const struct ap_sim_aqic *aqic)
  *
  * Context: under ap_sim_lock.
  */
-void ap_sim_irq_notify(const struct ap_sim_queue *q)
+void ap_sim_irq_notify(struct ap_sim_queue *q)
 {
 	const struct ap_sim_aqic *aqic = &q->aqic;
 
@@ -138,9 +139,10 @@ void ap_sim_irq_notify(const struct ap_sim_queue *q)
 	/* A store of the machine: no guest dirty log ever hears of it. */
 	WRITE_ONCE(*(u8 *)phys_to_virt(aqic->nib), 1);
 	if (aqic->gisa) {
+		ap_sim_queue_count(q, AP_SIM_GUEST_IRQS, 1);
 		ap_sim_irq_guest(aqic);
 	} else {
-		ap_sim_counts[AP_SIM_HOST_IRQS]++;
+		ap_sim_queue_count(q, AP_SIM_HOST_IRQS, 1);
 		ap_sim_irq_raise(aqic->isc);
 	}
 }

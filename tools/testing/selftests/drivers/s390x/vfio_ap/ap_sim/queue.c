@@ -25,6 +25,21 @@ static void ap_sim_queue_arm(struct ap_sim_queue *q)
 			      HRTIMER_MODE_ABS_HARD);
 }
 
+/**
+ * ap_sim_queue_count() - count what happens
+ * @q: the queue to which it happens, NULL if there is none
+ * @nr: counter, below AP_SIM_NR_QCOUNTS
+ * @n: how often
+ *
+ * Context: under ap_sim_lock.
+ */
+void ap_sim_queue_count(struct ap_sim_queue *q, enum ap_sim_count nr, u64 n)
+{
+	ap_sim_counts[nr] += n;
+	if (q)
+		q->counts[nr] += n;
+}
+
 static enum hrtimer_restart ap_sim_queue_timer(struct hrtimer *timer)
 {
 	struct ap_sim_queue *q = container_of(timer, struct ap_sim_queue, timer);
@@ -37,7 +52,7 @@ static enum hrtimer_restart ap_sim_queue_timer(struct hrtimer *timer)
 		q->ready++;
 		done++;
 	}
-	ap_sim_counts[AP_SIM_REPLIES] += done;
+	ap_sim_queue_count(q, AP_SIM_REPLIES, done);
 	if (done)
 		ap_sim_irq_notify(q);
 	ap_sim_queue_arm(q);
@@ -93,7 +108,7 @@ void ap_sim_queue_free(struct ap_sim_queue *q)
  */
 void ap_sim_queue_flush(struct ap_sim_queue *q)
 {
-	ap_sim_counts[AP_SIM_DISCARDED] += q->count;
+	ap_sim_queue_count(q, AP_SIM_DISCARDED, q->count);
 	q->first = 0;
 	q->count = 0;
 	q->ready = 0;
@@ -159,7 +174,7 @@ static bool ap_sim_forced(struct ap_sim_force *force, struct ap_sim_queue *q,
 }
 
 /**
- * ap_sim_queue_refuses() - test whether a queue executes an instruction now
+ * ap_sim_queue_refuses() - count an instruction, test if a queue executes it
  * @q: the queue, NULL if there is none
  * @insn: the instruction
  * @status: receives the status word if it does not
@@ -171,6 +186,8 @@ static bool ap_sim_forced(struct ap_sim_force *force, struct ap_sim_queue *q,
 bool ap_sim_queue_refuses(struct ap_sim_queue *q, enum ap_sim_count insn,
 			  struct ap_queue_status *status)
 {
+	ap_sim_queue_count(q, insn, 1);
+
 	if (!q) {
 		*status = ap_sim_queue_status(NULL, AP_SIM_RC_Q_NOT_AVAIL);
 		return true;
@@ -250,7 +267,7 @@ struct ap_queue_status ap_sim_queue_aqic(struct ap_sim_queue *q,
 	if (rc != AP_SIM_RC_NORMAL)
 		return ap_sim_queue_status(q, rc);
 
-	new.settle = min(ap_sim_aqic_polls, (u32)U8_MAX);
+	new.settle = min_t(u32, ap_sim_aqic_polls, U8_MAX);
 	q->aqic = new;
 	/* Replies that wait already are told to whoever asks for interrupts. */
 	if (new.on && q->ready)
@@ -321,8 +338,10 @@ void ap_sim_queue_remove_oldest(struct ap_sim_queue *q)
 void ap_sim_queue_show(struct seq_file *m, struct ap_sim_queue *q)
 {
 	unsigned int count, ready, reset;
+	u64 counts[AP_SIM_NR_QCOUNTS];
 	struct ap_sim_aqic aqic;
 	u32 latency_us;
+	int i;
 
 	scoped_guard(raw_spinlock_irqsave, &ap_sim_lock) {
 		count = q->count;
@@ -330,11 +349,15 @@ void ap_sim_queue_show(struct seq_file *m, struct ap_sim_queue *q)
 		reset = q->reset;
 		aqic = q->aqic;
 		latency_us = q->latency_us;
+		memcpy(counts, q->counts, sizeof(counts));
 	}
 
 	seq_printf(m,
-		   "%02x.%04x qlen=%u replies=%u depth=%u irq=%d isc=%u gisc=%u gisa=%x nib=%llx reset=%u latency=%u\n",
+		   "%02x.%04x qlen=%u replies=%u depth=%u irq=%d isc=%u gisc=%u gisa=%x nib=%llx reset=%u latency=%u",
 		   q->card->spec.apid, q->domain, count, ready, q->depth,
 		   aqic.on, aqic.isc, aqic.gisc, aqic.gisa, aqic.nib, reset,
 		   latency_us);
+	for (i = 0; i < AP_SIM_NR_QCOUNTS; i++)
+		seq_printf(m, " %s=%llu", ap_sim_count_name(i), counts[i]);
+	seq_putc(m, '\n');
 }

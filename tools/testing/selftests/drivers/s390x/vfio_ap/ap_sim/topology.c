@@ -264,6 +264,25 @@ void ap_sim_topology_clear(void)
 		ap_sim_card_del(apid);
 }
 
+/**
+ * ap_sim_counts_clear() - reset all counters
+ */
+void ap_sim_counts_clear(void)
+{
+	struct ap_sim_queue *q;
+	int i, j;
+
+	guard(raw_spinlock_irqsave)(&ap_sim_lock);
+
+	memset(ap_sim_counts, 0, sizeof(ap_sim_counts));
+	for (i = 0; i < AP_SIM_MAX_CARDS; i++)
+		for (j = 0; j < AP_SIM_MAX_DOMAINS; j++) {
+			q = ap_sim_queue_find(i, j);
+			if (q)
+				memset(q->counts, 0, sizeof(q->counts));
+		}
+}
+
 static void ap_sim_set_mask_bit(unsigned int *mask, unsigned int nr)
 {
 	mask[nr / 32] |= 0x80000000U >> (nr % 32);
