@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where things are, and the figures that more than one module needs."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("LAB_BUILD") or REPO / "build").resolve()
+OUT = pathlib.Path(os.environ.get("LAB_OUT") or REPO / "out").resolve()
+
+CACHE = BUILD / "cache"
+LINUX = BUILD / "linux"
+QEMU_ROOT = BUILD / "qemu"
+S390_ROOT = BUILD / "root-s390x"
+IMAGE = BUILD / "root-s390x.erofs"
+LOGS = OUT / "logs"
+PATCHES = REPO / "patches"
+
+FLAVOURS = ("fast", "debug")
+ARCH = "s390"
+CROSS_COMPILE = "s390x-linux-gnu-"
+SELFTEST = "drivers/s390x/vfio_ap"
+
+
+def objects(flavour: str) -> pathlib.Path:
+    """The O= directory of a kernel build."""
+    return BUILD / "kernel" / flavour
+
+
+def bzimage(flavour: str) -> pathlib.Path:
+    """The kernel that the emulator loads."""
+    return objects(flavour) / "arch/s390/boot/bzImage"
+
+
+def share(flavour: str) -> pathlib.Path:
+    """What a host of that kernel sees as /lab: modules, selftests, bin."""
+    return BUILD / f"share-{flavour}"
