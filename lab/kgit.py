@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import pathlib
 import re
@@ -26,7 +27,7 @@ BRANCH = "refs/heads/series"
 
 # Who commits in build/linux and stands in patches/: nobody. `make series FROM=...` names people.
 NAME = "Author not set"
-MAIL = "author@not-set.invalid"
+MAIL = "author-not-set@invalid"       # git send-email stops at a domain without a dot
 DATE = "2026-01-01T00:00:00+00:00"
 
 CONFIG = {
@@ -171,14 +172,28 @@ class KernelTree:
         return sorted(set(self.paths("log", "-z", "--no-renames", "--name-only", "--format=",
                                      f"{base}..{tip}")))
 
-    def added(self, tip: str, base: str = PRISTINE) -> dict[str, str]:
-        """The files that tip has and base has not: path -> blob id and mode ("id mode")."""
-        out = {}
+    def added(self, tip: str, base: str = PRISTINE) -> dict[str, Blob]:
+        """The files that tip has and base has not."""
         fields = self.paths("diff-tree", "-r", "-z", "--no-renames", "--diff-filter=A", base, tip)
-        for meta, path in zip(fields[0::2], fields[1::2], strict=True):
-            _, mode, _, blob, _ = meta.split(" ")
-            out[path] = f"{blob} {mode}"
-        return out
+        modes, idents = [], []
+        for meta in fields[0::2]:
+            _, mode, _, ident, _ = meta.split(" ")
+            modes.append(mode)
+            idents.append(ident)
+        data = self.blobs(idents)
+        return {path: Blob(data[ident], mode)
+                for path, mode, ident in zip(fields[1::2], modes, idents, strict=True)}
+
+    def blobs(self, idents: Sequence[str]) -> dict[str, bytes]:
+        """The content of blobs by their ids."""
+        stream = io.BytesIO(self.run("cat-file", "--batch", stdin="".join(
+            f"{ident}\n" for ident in idents).encode()).stdout)
+        found = {}
+        for ident in idents:
+            size = int(stream.readline().split()[2])
+            found[ident] = stream.read(size)
+            stream.read(1)
+        return found
 
     def blob(self, tip: str, path: str) -> Blob | None:
         """A file of a commit, None when it has no such file."""

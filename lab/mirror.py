@@ -50,9 +50,7 @@ def remove_file(path: pathlib.Path, root: pathlib.Path) -> None:
 def wanted(tree: KernelTree, tip: str) -> dict[str, Blob]:
     """What the top level must hold for the series that ends in tip."""
     files: dict[str, Blob] = {}
-    for path, ident in tree.added(tip).items():
-        blob, mode = ident.split(" ")
-        files[path] = Blob(tree.run("cat-file", "blob", blob).stdout, mode)
+    files.update(tree.added(tip))
     for kind in entries.KINDS:
         base, head = tree.blob(PRISTINE, kind.kernel_path), tree.blob(tip, kind.kernel_path)
         ours = kind.extract(text_of(base), text_of(head))

@@ -71,8 +71,8 @@ def write(layout: series.Layout, sender: str = "", assisted_by: str = "") -> pat
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".series-", dir=target.parent) as tmp:
             where = pathlib.Path(tmp) / "series"
-            tree.run(*patches.FORMAT, "--numbered", "--cover-letter", "-o", str(where), f"{PRISTINE}..{ours}",
-                     env=identity_env(who))
+            tree.run(*patches.FORMAT, "--numbered", "--cover-letter", "-o", str(where),
+                     f"{PRISTINE}..{ours}", env=identity_env(who))
             fill_cover(next(where.glob("0000-*")), tree, bool(sender))
             prove(tree, where, tip, who)
             shutil.rmtree(target, ignore_errors=True)

@@ -5,15 +5,15 @@ SERIES_PYTHON ?= /usr/bin/python3
 
 .PHONY: save take series difference check-fast
 
+# What stands on make's command line is in the environment of a recipe, whatever characters
+# it holds.
 save:
-	@$(SERIES_PYTHON) -m lab.series save --group "$(GROUP)" $(if $(FORCE),--force)
+	@$(SERIES_PYTHON) -m lab.series save --group "$$GROUP" $(if $(FORCE),--force)
 
 take:
-	@$(SERIES_PYTHON) -m lab.series take --step "$(STEP)" --subject "$(SUBJECT)" \
-		--group "$(GROUP)" --message "$(MESSAGE)" --files "$(FILES)"
+	@$(SERIES_PYTHON) -m lab.series take --step "$$STEP" --subject "$$SUBJECT" \
+		--group "$$GROUP" --message "$$MESSAGE" --files "$$FILES"
 
-# FROM and ASSISTED_BY may hold <, > and quotes: they go through the environment.
-export FROM ASSISTED_BY
 series:
 	@$(SERIES_PYTHON) -m lab.series series --from "$$FROM" --assisted-by "$$ASSISTED_BY"
 

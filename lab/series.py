@@ -263,12 +263,16 @@ def stable_patches(tree: KernelTree, tip: str, again: str,
         raise SeriesError("git am of the patches gives another tree than the commits: "
                           + ", ".join(tree.paths("diff", "-z", "--name-only", tip, again)))
     for old, new in zip(tree.commits(tip), tree.commits(again), strict=True):
-        if old.subject != new.subject:
-            groups[new.subject] = groups[old.subject]
-            say(f"note: git am makes \"{new.subject}\" of the subject \"{old.subject}\"")
+        groups.setdefault(new.subject, groups[old.subject])
+        before = tree.lines("log", "-1", "--format=%B", old.id)
+        after = tree.lines("log", "-1", "--format=%B", new.id)
+        for line in before:
+            if line not in after:
+                say(f"note: lost from the message of \"{new.subject}\", as git am takes it: "
+                    f"{line}")
     patches = format_patches(tree, again, groups)
     if git_am(tree, patches) != again:
-        raise SeriesError("a commit message does not survive git am (a line --- or diff in it?)")
+        raise SeriesError("a commit message does not survive git am (a diff in it?)")
     return patches
 
 
@@ -425,8 +429,9 @@ def targets(tree: KernelTree, commits: Sequence[Commit], step: str,
         return {find_step(tree, commits, step).subject: list(paths)}
     found: dict[str, list[str]] = {}
     new = []
+    touched = {c.id: tree.touched(f"{c.id}^", c.id) for c in commits}
     for path in paths:
-        last = [c for c in commits if path in tree.touched(f"{c.id}^", c.id)]
+        last = [c for c in commits if path in touched[c.id]]
         if last:
             found.setdefault(last[-1].subject, []).append(path)
         else:

@@ -1,0 +1,526 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The patch mechanism (lab/series.py and what it uses) on a small kernel tree."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pathlib
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+
+from lab import entries, outgoing, series
+from lab.kgit import KernelTree, SeriesError, clean_env
+
+MAINTAINERS = """List of maintainers
+
+Maintainers List
+----------------
+
+ALPHA
+M:\tA <a@example.com>
+S:\tSupported
+F:\tdrivers/a/
+
+S390 VFIO-AP DRIVER
+M:\tB <b@example.com>
+S:\tSupported
+F:\tdrivers/s390/crypto/vfio_ap*
+
+ZULU
+S:\tOrphan
+F:\tdrivers/z/
+"""
+KCONFIG = """# SPDX-License-Identifier: GPL-2.0
+config S390
+\tdef_bool y
+
+config VFIO_AP
+\tdef_tristate n
+\tdepends on KVM
+\thelp
+\t  Grants access.
+
+endmenu
+"""
+KUNIT = """config VFIO_AP_KUNIT_TEST
+\ttristate "tests"
+\thelp
+\t  Tests.
+
+\t  If unsure, say N.
+"""
+OPS = "drivers/s390/crypto/vfio_ap_ops.c"
+STREAM = "drivers/s390/crypto/vfio_ap_stream.c"
+TEST = "tools/testing/selftests/x/test.sh"
+
+
+class Bench:
+    """A repository and a kernel tree in a temporary directory."""
+
+    def __init__(self, top: pathlib.Path) -> None:
+        self.layout = series.Layout(top / "repo", top / "build" / "linux", top / "out")
+        self.root, self.linux = self.layout.root, self.layout.tree
+        for where in (self.root, self.linux):
+            where.mkdir(parents=True)
+            self.git("init", "-q", "-b", "main", ".", where=where)
+        self.put(".gitignore", "*.o\n# Debian packaging\n/*\n!/debian/\n")
+        self.put("Makefile", "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n")
+        self.put("MAINTAINERS", MAINTAINERS)
+        self.put("arch/s390/Kconfig", KCONFIG)
+        for old in ("Documentation/index.rst", "include/linux/a.h", "tools/old"):
+            self.put(old, "old\n")
+        self.put(OPS, "".join(f"line {n}\n" for n in range(60)))
+        self.commit("pristine source")
+        self.git("tag", "pristine")
+
+    def git(self, *args: str, where: pathlib.Path | None = None) -> str:
+        """Run git in the kernel tree, or where."""
+        return subprocess.run(["git", *args], cwd=where or self.linux, check=True, env=clean_env(),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+    def put(self, path: str, text: str, where: pathlib.Path | None = None) -> None:
+        """Write a file of the kernel tree, or below where."""
+        file = (where or self.linux) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def edit(self, path: str, old: str, new: str, where: pathlib.Path | None = None) -> None:
+        """Replace text in a file of the kernel tree, or below where."""
+        text = ((where or self.linux) / path).read_text()
+        assert old in text, (path, old)
+        self.put(path, text.replace(old, new), where)
+
+    def commit(self, message: str) -> None:
+        """Commit everything in the kernel tree."""
+        self.git("add", "-Af", ".")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+
+    def commit_edit(self, path: str, old: str, message: str) -> None:
+        """Remove text from a file and commit that."""
+        self.edit(path, old, "")
+        self.commit(message)
+
+    def three_patches(self) -> None:
+        """A series: a fix, a new file with entries, a test; saved."""
+        self.edit(OPS, "line 3\n", "line three\n")
+        self.commit("s390/vfio-ap: fix a line\n\nIt was wrong.")
+        self.save("fixes")
+        self.put(STREAM, "one\ntwo\nthree\n")
+        self.edit("MAINTAINERS", "vfio_ap*\n", "vfio_ap*\nF:\tinclude/uapi/linux/vfio_ap.h\n")
+        self.edit("arch/s390/Kconfig", "access.\n", f"access.\n\n{KUNIT}")
+        self.commit("s390/vfio-ap: add the stream\n\nIt carries data.")
+        self.save("core")
+        self.put(TEST, "#!/bin/sh\n")
+        (self.linux / TEST).chmod(0o755)
+        self.commit("selftests: test it\n\nFor proof.")
+        self.save("tests")
+        self.agree()
+
+    def save(self, group: str = "", force: bool = False) -> str:
+        """make save; return what it prints."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            series.save(self.layout, group, force)
+        return out.getvalue()
+
+    def take(self, **args: str) -> None:
+        """make take."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            series.take(self.layout, **args)
+
+    def apply(self) -> str:
+        """What make test does first; return what it prints."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            series.apply_patches(self.linux, self.layout)
+        return out.getvalue()
+
+    def subjects(self, base: str = "pristine", tip: str = "HEAD") -> list[str]:
+        """The subjects of the commits."""
+        return self.git("log", "--reverse", "--format=%s", f"{base}..{tip}").splitlines()
+
+    def difference(self) -> list[str]:
+        """The difference test."""
+        return series.difference(self.layout)
+
+    def agree(self) -> None:
+        """Fail unless top level, patches/ and tree agree."""
+        found = self.difference()
+        assert not found, found
+
+    def fresh_tree(self) -> None:
+        """A tree as it is when the source was just unpacked."""
+        self.git("checkout", "-q", "-B", "main", "pristine")
+        for ref in self.git("for-each-ref", "--format=%(refname)").splitlines():
+            if ref not in ("refs/heads/main", "refs/tags/pristine"):
+                self.git("update-ref", "-d", ref)
+        (self.linux / ".git" / "lab-series.json").unlink()
+
+
+@contextlib.contextmanager
+def bench() -> Iterator[Bench]:
+    """A repository and tree with three patches, saved."""
+    with tempfile.TemporaryDirectory() as top:
+        made = Bench(pathlib.Path(top))
+        made.three_patches()
+        yield made
+
+
+def refused(call: Callable[[], object], *words: str) -> None:
+    """Fail unless call raises SeriesError with all these words in it."""
+    try:
+        call()
+    except SeriesError as err:
+        missing = [word for word in words if word not in str(err)]
+        assert not missing, (missing, str(err))
+        return
+    raise AssertionError("was not refused")
+
+
+def test_saved_series() -> None:
+    with bench() as b:
+        assert (b.root / "patches/series").read_text() == (
+            "[fixes]\n0001-s390-vfio-ap-fix-a-line.patch\n"
+            "[core]\n0002-s390-vfio-ap-add-the-stream.patch\n"
+            "[tests]\n0003-selftests-test-it.patch\n")
+        assert (b.root / STREAM).read_text() == "one\ntwo\nthree\n"
+        assert not (b.root / OPS).exists(), "no whole kernel file"
+        assert os.access(b.root / TEST, os.X_OK)
+        assert (b.root / "MAINTAINERS").read_text() == (
+            "S390 VFIO-AP DRIVER\nF:\tinclude/uapi/linux/vfio_ap.h\n")
+        assert (b.root / "Kconfig").read_text() == entries.KINDS[1].header + KUNIT
+        text = (b.root / "patches/0001-s390-vfio-ap-fix-a-line.patch").read_text()
+        assert text.startswith("From 0000000000000000000000000000000000000000 ")
+        assert b.subjects(tip="group/fixes") == ["s390/vfio-ap: fix a line"]
+
+
+def test_apply_on_fresh_source_gives_the_same_commits() -> None:
+    with bench() as b:
+        tip = b.git("rev-parse", "HEAD")
+        b.fresh_tree()
+        assert "3 patches" in b.apply()
+        assert b.git("rev-parse", "HEAD") == tip
+        b.agree()
+        assert b.apply() == "", "the second time nothing is to do"
+
+
+def test_apply_changes_only_what_differs() -> None:
+    with bench() as b:
+        before = {p: (b.linux / p).stat().st_mtime_ns for p in (OPS, "MAINTAINERS", TEST)}
+        patch = b.root / "patches/0002-s390-vfio-ap-add-the-stream.patch"
+        patch.write_text(patch.read_text().replace("+three", "+four"))
+        b.apply()
+        assert (b.linux / STREAM).read_text() == "one\ntwo\nfour\n"
+        assert before == {p: (b.linux / p).stat().st_mtime_ns for p in before}
+        assert not list(b.linux.parent.glob(".series-*")), "scratch work tree left"
+        assert b.git("worktree", "list").count("\n") == 1
+
+
+def test_apply_loses_no_work() -> None:
+    with bench() as b:
+        b.put("drivers/new.c", "new\n")
+        assert "drivers/new.c" in b.apply()
+        patch = b.root / "patches/0003-selftests-test-it.patch"
+        patch.write_text(patch.read_text().replace("For proof.", "For good."))
+        refused(b.apply, "drivers/new.c", "make save")
+        b.commit("a new file")
+        refused(b.apply, "not in patches/", "a new file", "make save")
+        refused(b.save, "patches/ changed")
+        b.git("reset", "-q", "--hard", "refs/lab/saved")
+        assert "3 patches" in b.apply()
+
+
+def test_patch_that_does_not_apply_is_named() -> None:
+    with bench() as b:
+        tip = b.git("rev-parse", "HEAD")
+        patch = b.root / "patches/0001-s390-vfio-ap-fix-a-line.patch"
+        patch.write_text(patch.read_text().replace("-line 3\n", "-line x\n"))
+        refused(b.apply, "0001-s390-vfio-ap-fix-a-line.patch", "does not apply to Linux 7.3.4",
+                OPS)
+        assert b.git("rev-parse", "HEAD") == tip
+        assert not b.git("status", "--porcelain")
+
+
+def test_missing_or_unlisted_patch_is_named() -> None:
+    with bench() as b:
+        patch = b.root / "patches/0003-selftests-test-it.patch"
+        patch.rename(b.root / "patches/0004-x.patch")
+        refused(b.apply, "0003-selftests-test-it.patch")
+        b.edit("patches/series", "[tests]\n0003-selftests-test-it.patch\n", "", b.root)
+        refused(b.apply, "0004-x.patch")
+
+
+def test_save_folds_fixups() -> None:
+    with bench() as b:
+        b.edit(STREAM, "two", "TWO")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        b.edit(OPS, "line 40\n", "line forty\n")
+        b.commit("fixup! s390/vfio-ap: fix a line")
+        b.save()
+        b.agree()
+        assert len(b.subjects()) == 3
+        assert (b.root / STREAM).read_text() == "one\nTWO\nthree\n"
+        assert "+line forty" in (b.root / "patches/0001-s390-vfio-ap-fix-a-line.patch").read_text()
+
+
+def test_fixup_that_conflicts_changes_nothing() -> None:
+    with bench() as b:
+        b.edit(STREAM, "two", "zwei")
+        b.commit("s390/vfio-ap: speak German\n\nWhy not.")
+        b.save()
+        b.edit(STREAM, "zwei", "due")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        tip = b.git("rev-parse", "HEAD")
+        refused(b.save, STREAM, "conflicts", "rebase -i")
+        assert b.git("rev-parse", "HEAD") == tip
+        assert not b.git("status", "--porcelain")
+        assert (b.root / STREAM).read_text() == "one\nzwei\nthree\n"
+
+
+def test_fixup_without_its_commit_is_refused() -> None:
+    with bench() as b:
+        b.edit(STREAM, "two", "TWO")
+        b.commit("fixup! no such commit")
+        refused(b.save, "fixup! no such commit")
+
+
+def test_save_refuses_a_dirty_tree() -> None:
+    with bench() as b:
+        b.edit(STREAM, "two", "TWO")
+        refused(b.save, STREAM, "commit")
+        b.git("checkout", "-q", ".")
+        b.put("drivers/s390/forgotten.c", "x\n")
+        refused(b.save, "drivers/s390/forgotten.c")
+
+
+def test_save_keeps_groups_and_their_order() -> None:
+    with bench() as b:
+        b.edit(OPS, "line 20\n", "line twenty\n")
+        b.commit("s390/vfio-ap: fix another line\n\nAlso wrong.")
+        b.save("fixes")
+        assert b.subjects(tip="group/fixes") == ["s390/vfio-ap: fix a line",
+                                                 "s390/vfio-ap: fix another line"]
+        b.git("commit", "-q", "--amend", "-m", "selftests: try it\n\nFor proof.")
+        b.save()
+        assert b.subjects("group/core", "group/tests") == ["selftests: try it"]
+        assert sorted(p.name for p in (b.root / "patches").glob("0004*")) == [
+            "0004-selftests-try-it.patch"]
+        b.agree()
+        refused(lambda: b.save("nonsense"), "nonsense")
+
+
+def test_save_removes_what_left_the_series() -> None:
+    with bench() as b:
+        b.put("tools/testing/selftests/x/mine.c", "not in any patch yet\n", b.root)
+        b.git("rm", "-q", TEST)
+        b.put("tools/testing/other", "x\n")
+        b.commit("fixup! selftests: test it")
+        b.save()
+        assert not (b.root / TEST).exists()
+        assert (b.root / "tools/testing/other").exists()
+        assert (b.root / "tools/testing/selftests/x/mine.c").exists(), "work was removed"
+
+
+def test_save_overwrites_no_top_level_edit() -> None:
+    with bench() as b:
+        b.edit(STREAM, "two", "TWO", b.root)
+        b.edit(OPS, "line 40\n", "line forty\n")
+        b.commit("s390/vfio-ap: more\n\nMore.")
+        refused(b.save, STREAM, "make take")
+        assert "TWO" in (b.root / STREAM).read_text()
+        b.save(force=True)
+        assert "TWO" not in (b.root / STREAM).read_text()
+        b.agree()
+
+
+def test_save_settles_odd_messages() -> None:
+    with bench() as b:
+        b.put("drivers/odd.c", "x\n")
+        b.commit("[odd] subject with brackets   \n\n\nText \u00e9.  \n\n\n")
+        b.save()
+        b.agree()
+        assert b.subjects()[-1] == "[odd] subject with brackets"
+        b.git("commit", "-q", "--amend", "-m", "odd\n\ntext\n---\nlost below the line")
+        assert "lost below" in b.save()
+        assert b.git("log", "-1", "--format=%B").strip() == "odd\n\ntext"
+        b.agree()
+
+
+def test_take_goes_to_the_last_patch_of_the_file() -> None:
+    with bench() as b:
+        b.edit(STREAM, "two", "TWO", b.root)
+        b.edit(TEST, "sh", "bash", b.root)
+        b.take()
+        b.agree()
+        assert b.subjects() == ["s390/vfio-ap: fix a line", "s390/vfio-ap: add the stream",
+                                "selftests: test it"]
+        assert (b.linux / STREAM).read_text() == "one\nTWO\nthree\n"
+        assert b.git("diff", "--name-only", "group/core", "HEAD").split() == [TEST]
+
+
+def test_take_into_a_chosen_patch() -> None:
+    with bench() as b:
+        for step, text in (("2", "by number"), ("ADD THE", "by subject"),
+                           ("drivers/*/vfio_ap_stream.c", "by file")):
+            b.put(f"drivers/{text}.h", f"{text}\n", b.root)
+            refused(b.take, f"drivers/{text}.h", "STEP=")
+            b.take(step=step)
+            b.agree()
+            names = b.git("show", "--format=", "--name-only", "group/core")
+            assert f"drivers/{text}.h" in names, names
+        b.put("drivers/x.h", "x\n", b.root)
+        refused(lambda: b.take(step="9"), "STEP=9")
+        refused(lambda: b.take(step="vfio-ap"), "several", "fix a line", "add the stream")
+        refused(lambda: b.take(step="nowhere"), "STEP=nowhere")
+
+
+def test_take_new_patch() -> None:
+    with bench() as b:
+        b.put("Documentation/a.rst", "text\n", b.root)
+        b.put("Documentation/b.rst", "text\n", b.root)
+        refused(lambda: b.take(step="new"), "SUBJECT")
+        b.take(step="new", subject="docs: say it", group="core", message="So that it is said.\n",
+               files="*/a.rst")
+        assert b.subjects("group/fixes", "group/core") == ["s390/vfio-ap: add the stream",
+                                                           "docs: say it"]
+        assert b.difference() == ["Documentation/b.rst: at the top level, but in no patch"]
+        assert "So that it is said." in (b.root / "patches/0003-docs-say-it.patch").read_text()
+
+
+def test_take_entries() -> None:
+    with bench() as b:
+        b.edit("MAINTAINERS", "F:\tinclude", "F:\tdrivers/new/\nF:\tinclude", b.root)
+        b.edit("Kconfig", "say N", "say M", b.root)
+        with open(b.root / "MAINTAINERS", "a", encoding="utf-8") as file:
+            file.write("\nSIMULATOR\nM:\tC <c@example.com>\nS:\tSupported\nF:\ttools/s/\n")
+        with open(b.root / "Kconfig", "a", encoding="utf-8") as file:
+            file.write("\nconfig VFIO_AP_MORE\n\tbool\n")
+        b.take()
+        b.agree()
+        assert (b.linux / "MAINTAINERS").read_text() == MAINTAINERS.replace(
+            "F:\tdrivers/s390/crypto/vfio_ap*\n",
+            "F:\tdrivers/new/\nF:\tdrivers/s390/crypto/vfio_ap*\n"
+            "F:\tinclude/uapi/linux/vfio_ap.h\n\n"
+            "SIMULATOR\nM:\tC <c@example.com>\nS:\tSupported\nF:\ttools/s/\n")
+        assert (b.linux / "arch/s390/Kconfig").read_text() == KCONFIG.replace(
+            "access.\n", "access.\n\n" + KUNIT.replace("say N", "say M")
+            + "\nconfig VFIO_AP_MORE\n\tbool\n")
+        (b.root / "Kconfig").unlink()
+        b.take(step="2")
+        b.agree()
+        assert (b.linux / "arch/s390/Kconfig").read_text() == KCONFIG
+
+
+def test_take_beside_unsaved_commits() -> None:
+    with bench() as b:
+        b.edit(STREAM, "one\n", "one\nmore\n")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        b.edit(STREAM, "three", "THREE", b.root)
+        b.take()
+        assert (b.root / STREAM).read_text() == "one\nmore\ntwo\nTHREE\n"
+        b.agree()
+        b.edit(STREAM, "more", "mehr")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        b.edit(STREAM, "more", "plus", b.root)
+        refused(b.take, STREAM, "conflict")
+
+
+def test_take_a_removal() -> None:
+    with bench() as b:
+        (b.root / TEST).unlink()
+        b.put("tools/testing/other.sh", "x\n", b.root)
+        b.take(step="test it")
+        b.agree()
+        assert not (b.linux / TEST).exists()
+
+
+def test_difference_finds_each_planted_one() -> None:
+    patch = "patches/0002-s390-vfio-ap-add-the-stream.patch"
+    planted: list[tuple[Callable[[Bench], object], str]] = [
+        (lambda b: b.edit(STREAM, "two", "TWO", b.root), f"{STREAM}: top level and series differ"),
+        (lambda b: b.put("include/x.h", "x", b.root), "include/x.h: at the top level"),
+        (lambda b: (b.root / STREAM).unlink(), f"{STREAM}: missing"),
+        (lambda b: (b.root / TEST).chmod(0o644), f"{TEST}: mode"),
+        (lambda b: b.edit("MAINTAINERS", "vfio", "", b.root), "MAINTAINERS: top level"),
+        (lambda b: (b.root / "Kconfig").unlink(), "Kconfig: missing"),
+        (lambda b: b.edit(patch, "+two", "+TWO", b.root), f"{patch}: not what"),
+        (lambda b: b.edit(patch, "carries", "moves", b.root), f"{patch}: not what"),
+        (lambda b: (b.root / patch).unlink(), "0002-s390-vfio-ap-add-the-stream.patch"),
+        (lambda b: b.put("patches/0009-x.patch", "x", b.root), "0009-x.patch"),
+        (lambda b: b.edit("patches/series", "0003-selftests-test-it.patch\n", "", b.root), "0003-"),
+        (lambda b: b.edit("patches/series", "[tests]", "#\n[tests]", b.root), "patches/series"),
+        (lambda b: b.edit(OPS, "line 9\n", "line nine\n"), f"uncommitted: M {OPS}"),
+        (lambda b: b.put("drivers/f.c", "x"), "uncommitted: ? drivers/f.c"),
+        (lambda b: b.commit_edit(OPS, "line 9\n", "more"), "0004-more.patch: missing"),
+    ]
+    with bench() as b:
+        keep = {p: (p.read_bytes(), p.stat().st_mode) for p in b.root.rglob("*")
+                if p.is_file() and ".git" not in p.parts}
+        tip = b.git("rev-parse", "HEAD").strip()
+        for plant, words in planted:
+            plant(b)
+            found = b.difference()
+            assert any(words in line for line in found), (words, found)
+            b.git("reset", "-q", "--hard", tip)
+            b.git("clean", "-qfdx")
+            for path in b.root.rglob("*"):
+                if path.is_file() and ".git" not in path.parts:
+                    path.unlink()
+            for path, (data, mode) in keep.items():
+                path.write_bytes(data)
+                path.chmod(mode)
+            b.agree()
+
+
+def test_series_mails_give_the_same_tree() -> None:
+    with bench() as b, contextlib.redirect_stdout(io.StringIO()):
+        where = outgoing.write(b.layout, "Ann Author <ann@example.com>", "LLM sparse")
+        names = sorted(p.name for p in where.iterdir())
+        assert names == ["0000-cover-letter.patch", "0001-s390-vfio-ap-fix-a-line.patch",
+                         "0002-s390-vfio-ap-add-the-stream.patch", "0003-selftests-test-it.patch"]
+        for name in names[1:]:
+            text = (where / name).read_text()
+            assert "\nFrom: Ann Author <ann@example.com>\n" in text
+            assert ("\n\nAssisted-by: LLM sparse\n"
+                    "Signed-off-by: Ann Author <ann@example.com>\n---\n") in text
+        cover = (where / names[0]).read_text()
+        assert " 5 files changed, 13 insertions(+), 1 deletion(-)" in cover, cover
+        assert "Ann Author (3):" in cover and "***" not in cover
+        b.git("checkout", "-q", "-B", "proof", "pristine")
+        b.git("am", "-q", *[str(where / name) for name in names[1:]])
+        assert not b.git("diff", "proof", "series")
+        assert "Ann" not in "".join(p.read_text() for p in (b.root / "patches").iterdir())
+
+
+def test_series_without_from_is_stopped() -> None:
+    with bench() as b, contextlib.redirect_stdout(io.StringIO()):
+        where = outgoing.write(b.layout)
+        assert "Subject: [PATCH 0/3] *** SUBJECT HERE ***" in (
+            where / "0000-cover-letter.patch").read_text()
+        assert "Signed-off-by" not in (where / "0003-selftests-test-it.patch").read_text()
+        refused(lambda: outgoing.write(b.layout, "no mail"), "FROM=")
+        b.put("drivers/f.c", "x")
+        refused(lambda: outgoing.write(b.layout), "drivers/f.c")
+
+
+def test_trailers_join_those_that_stand() -> None:
+    with bench() as b, contextlib.redirect_stdout(io.StringIO()):
+        b.git("commit", "-q", "--amend", "-m", "selftests: test it\n\nFor proof.\n\n"
+              "Fixes: 0123456789ab (\"x\")")
+        b.save()
+        where = outgoing.write(b.layout, "Ann Author <ann@example.com>")
+        assert ("\n\nFixes: 0123456789ab (\"x\")\nSigned-off-by: Ann Author <ann@example.com>\n---"
+                ) in (where / "0003-selftests-test-it.patch").read_text()
+
+
+def test_scratch_tree_holds_only_what_is_touched() -> None:
+    with bench() as b:
+        tree = KernelTree(b.linux)
+        with tree.scratch("pristine", [OPS]) as work:
+            files = [p for p in work.path.rglob("*") if p.is_file() and p.name != ".git"]
+            assert [str(p.relative_to(work.path)) for p in files] == [OPS]
+            assert not work.git_dir().samefile(tree.git_dir())
+        assert not work.path.exists()
