@@ -1,0 +1,947 @@
+// SPDX-License-Identifier: GPL-2.0+
+/*
+ * KUnit tests of the vfio-ap migration stream
+ */
+
+#include <kunit/test.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "../vfio_ap_stream.c"
+#include "vfio_ap_stream_golden.h"
+
+#define HEADER_BYTES	sizeof(struct vfio_ap_stream_header)
+#define RECORD_BYTES	sizeof(struct vfio_ap_stream_record)
+#define CONFIG_BYTES	sizeof(struct vfio_ap_stream_config)
+#define HWINFO_BYTES	sizeof(struct vfio_ap_stream_hwinfo)
+#define END_BYTES	sizeof(struct vfio_ap_stream_end)
+
+/* What the golden streams say of their adapters. */
+#define INFO_CCA	0x920000000e540007ULL
+#define INFO_EP11	0x860100000e540a07ULL
+#define INFO_ACCEL	0xea0000000b0f001fULL
+
+/**
+ * struct golden - a stream and what it says
+ * @name:	shown in the test's name
+ * @data:	the stream
+ * @len:	bytes of @data
+ * @same:	this version's encoder writes the same stream
+ * @nr:		number of adapters
+ * @adapter:	the adapters
+ */
+struct golden {
+	const char *name;
+	const u8 *data;
+	size_t len;
+	bool same;
+	unsigned int nr;
+	struct vfio_ap_stream_adapter adapter[3];
+};
+
+static const struct golden goldens[] = {
+	{
+		.name = "none",
+		.data = vfio_ap_golden_none,
+		.len = sizeof(vfio_ap_golden_none),
+		.same = true,
+	}, {
+		.name = "one",
+		.data = vfio_ap_golden_one,
+		.len = sizeof(vfio_ap_golden_one),
+		.same = true,
+		.nr = 1,
+		.adapter = { { INFO_CCA, 5 } },
+	}, {
+		.name = "three",
+		.data = vfio_ap_golden_three,
+		.len = sizeof(vfio_ap_golden_three),
+		.same = true,
+		.nr = 3,
+		.adapter = { { INFO_ACCEL, 0 }, { INFO_CCA, 5 }, { INFO_EP11, 255 } },
+	}, {
+		.name = "newer",
+		.data = vfio_ap_golden_newer,
+		.len = sizeof(vfio_ap_golden_newer),
+		.nr = 1,
+		.adapter = { { INFO_CCA, 5 } },
+	}, {
+		.name = "again",
+		.data = vfio_ap_golden_again,
+		.len = sizeof(vfio_ap_golden_again),
+		.nr = 3,
+		.adapter = { { INFO_ACCEL, 0 }, { INFO_CCA, 5 }, { INFO_EP11, 255 } },
+	},
+};
+
+KUNIT_ARRAY_PARAM_DESC(golden, goldens, name);
+
+/**
+ * struct stream_test - what each test case works with
+ * @dec:	a decoder
+ * @image:	an image to encode or to compare
+ * @buf:	a stream that is being built
+ * @len:	bytes of @buf that are in use
+ * @size:	bytes of @buf
+ * @records:	records in @buf
+ * @events:	bit for each event that the decoder reported
+ */
+struct stream_test {
+	struct vfio_ap_stream_decoder dec;
+	struct vfio_ap_stream_image image;
+	u8 *buf;
+	size_t len;
+	size_t size;
+	u32 records;
+	unsigned long events;
+};
+
+static int stream_test_init(struct kunit *test)
+{
+	struct stream_test *t;
+
+	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	t->size = SZ_256K;
+	t->buf = kunit_kzalloc(test, t->size, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->buf);
+	test->priv = t;
+
+	return 0;
+}
+
+/* Decode in chunks; the first error, else whether the stream is complete. */
+static int decode_chunks(struct stream_test *t, const u8 *data, size_t len,
+			 size_t chunk)
+{
+	enum vfio_ap_stream_event event;
+	ssize_t used;
+	size_t done;
+
+	t->events = 0;
+	vfio_ap_stream_decode_init(&t->dec);
+	for (done = 0; done < len; done += used) {
+		used = vfio_ap_stream_decode(&t->dec, data + done,
+					     min(chunk, len - done), &event);
+		if (used < 0)
+			return used;
+		t->events |= BIT(event);
+	}
+
+	return vfio_ap_stream_decode_finish(&t->dec);
+}
+
+static int decode(struct stream_test *t)
+{
+	return decode_chunks(t, t->buf, t->len, t->len);
+}
+
+static void put(struct stream_test *t, const void *data, size_t len)
+{
+	if (WARN_ON(len > t->size - t->len))
+		return;
+	memcpy(t->buf + t->len, data, len);
+	t->len += len;
+}
+
+static void put_zero(struct stream_test *t, size_t len)
+{
+	if (WARN_ON(len > t->size - t->len))
+		return;
+	memset(t->buf + t->len, 0, len);
+	t->len += len;
+}
+
+static void put_header(struct stream_test *t, u16 major, u16 minor, u32 len,
+		       u32 reserved)
+{
+	struct vfio_ap_stream_header header = {
+		.magic = VFIO_AP_STREAM_MAGIC,
+		.major = cpu_to_be16(major),
+		.minor = cpu_to_be16(minor),
+		.len = cpu_to_be32(len),
+		.reserved = cpu_to_be32(reserved),
+	};
+
+	t->len = 0;
+	t->records = 0;
+	put(t, &header, sizeof(header));
+}
+
+static void put_record(struct stream_test *t, u16 type, u16 flags, u32 len)
+{
+	struct vfio_ap_stream_record rec = {
+		.type = cpu_to_be16(type),
+		.flags = cpu_to_be16(flags),
+		.len = cpu_to_be32(len),
+	};
+
+	put(t, &rec, sizeof(rec));
+	t->records++;
+}
+
+/* CONFIG of the adapters 05 and 06, as many as @nr */
+static void put_config(struct stream_test *t, unsigned int nr)
+{
+	struct vfio_ap_stream_config config = {
+		.apm = { (u8)(nr == 2 ? 0x06 : nr == 1 ? 0x04 : 0) },
+		.aqm = { 0x08 },
+		.adm = { 0x08 },
+	};
+
+	put_record(t, VFIO_AP_STREAM_CONFIG, 1, sizeof(config));
+	put(t, &config, sizeof(config));
+}
+
+static void put_row(struct stream_test *t, u16 apid, u16 reserved0,
+		    u32 reserved1, u64 info)
+{
+	struct vfio_ap_stream_hwinfo row = {
+		.apid = cpu_to_be16(apid),
+		.reserved0 = cpu_to_be16(reserved0),
+		.reserved1 = cpu_to_be32(reserved1),
+		.info = cpu_to_be64(info),
+	};
+
+	put(t, &row, sizeof(row));
+}
+
+static void put_hwinfo(struct stream_test *t, unsigned int nr)
+{
+	unsigned int i;
+
+	put_record(t, VFIO_AP_STREAM_HWINFO, 1, nr * HWINFO_BYTES);
+	for (i = 0; i < nr; i++)
+		put_row(t, 5 + i, 0, 0, INFO_CCA);
+}
+
+static void put_end(struct stream_test *t)
+{
+	__be32 word = cpu_to_be32(t->records);
+
+	put_record(t, VFIO_AP_STREAM_END, 1, END_BYTES);
+	put(t, &word, sizeof(word));
+	word = cpu_to_be32(~crc32_le(~0U, t->buf, t->len));
+	put(t, &word, sizeof(word));
+}
+
+static void put_good_header(struct stream_test *t)
+{
+	put_header(t, 1, 0, HEADER_BYTES, 0);
+}
+
+static void put_good(struct stream_test *t)
+{
+	put_good_header(t);
+	put_config(t, 2);
+	put_hwinfo(t, 2);
+	put_end(t);
+}
+
+static void expect_golden(struct kunit *test, const struct golden *golden,
+			  const struct vfio_ap_stream_image *image)
+{
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, image->nr, golden->nr);
+	for (i = 0; i < golden->nr; i++) {
+		KUNIT_EXPECT_EQ(test, image->adapter[i].apid,
+				golden->adapter[i].apid);
+		KUNIT_EXPECT_EQ(test, image->adapter[i].info,
+				golden->adapter[i].info);
+		KUNIT_EXPECT_TRUE(test,
+				  vfio_ap_stream_test_bit(image->config.apm,
+							  golden->adapter[i].apid));
+	}
+	KUNIT_EXPECT_EQ(test, vfio_ap_stream_weight(image->config.apm), golden->nr);
+}
+
+static void golden_decode(struct kunit *test)
+{
+	const struct golden *golden = test->param_value;
+	struct stream_test *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, 0, decode_chunks(t, golden->data, golden->len,
+					       golden->len));
+	expect_golden(test, golden, &t->dec.image);
+	KUNIT_EXPECT_TRUE(test, t->events & BIT(VFIO_AP_STREAM_GOT_CONFIG));
+	KUNIT_EXPECT_TRUE(test, t->events & BIT(VFIO_AP_STREAM_GOT_HWINFO));
+	KUNIT_EXPECT_TRUE(test, t->events & BIT(VFIO_AP_STREAM_GOT_END));
+}
+
+static void golden_encode(struct kunit *test)
+{
+	const struct golden *golden = test->param_value;
+	struct stream_test *t = test->priv;
+	size_t len;
+
+	if (!golden->same)
+		kunit_skip(test, "not a stream that this version writes");
+
+	KUNIT_ASSERT_EQ(test, 0, decode_chunks(t, golden->data, golden->len,
+					       golden->len));
+	len = vfio_ap_stream_encode(&t->dec.image, t->buf, t->size);
+	KUNIT_ASSERT_EQ(test, len, golden->len);
+	KUNIT_EXPECT_MEMEQ(test, t->buf, golden->data, len);
+}
+
+/* Whatever the chunks, down to single bytes, the result is the same. */
+static void golden_any_chunking(struct kunit *test)
+{
+	const struct golden *golden = test->param_value;
+	struct stream_test *t = test->priv;
+	size_t chunk;
+
+	for (chunk = 1; chunk <= golden->len; chunk++) {
+		KUNIT_ASSERT_EQ_MSG(test, 0,
+				    decode_chunks(t, golden->data, golden->len, chunk),
+				    "chunks of %zu bytes", chunk);
+		expect_golden(test, golden, &t->dec.image);
+	}
+}
+
+static void golden_truncated(struct kunit *test)
+{
+	const struct golden *golden = test->param_value;
+	struct stream_test *t = test->priv;
+	size_t len;
+
+	for (len = 0; len < golden->len; len++)
+		KUNIT_EXPECT_EQ_MSG(test, -ENODATA,
+				    decode_chunks(t, golden->data, len, golden->len),
+				    "after %zu bytes", len);
+}
+
+/* No single bit can change without an error at the end of the stream. */
+static void golden_bit_flips(struct kunit *test)
+{
+	const struct golden *golden = test->param_value;
+	struct stream_test *t = test->priv;
+	size_t bit;
+
+	t->len = 0;
+	put(t, golden->data, golden->len);
+	for (bit = 0; bit < golden->len * 8; bit++) {
+		t->buf[bit / 8] ^= BIT(bit % 8);
+		KUNIT_EXPECT_NE_MSG(test, 0, decode(t), "bit %zu", bit);
+		t->buf[bit / 8] ^= BIT(bit % 8);
+	}
+	KUNIT_EXPECT_EQ(test, 0, decode(t));
+}
+
+static void golden_bytes_after_end(struct kunit *test)
+{
+	const struct golden *golden = test->param_value;
+	struct stream_test *t = test->priv;
+
+	t->len = 0;
+	put(t, golden->data, golden->len);
+	put_zero(t, 1);
+	KUNIT_EXPECT_EQ(test, -EINVAL, decode(t));
+	KUNIT_EXPECT_EQ(test, -EINVAL, decode_chunks(t, t->buf, t->len, 1));
+}
+
+static void encode_sizes(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	unsigned int i;
+	size_t len;
+
+	memset(&t->image.config, 0xff, sizeof(t->image.config));
+	t->image.nr = VFIO_AP_STREAM_MAX_ADAPTERS;
+	for (i = 0; i < t->image.nr; i++)
+		t->image.adapter[i].apid = i;
+
+	/* 256 adapters with 256 domains each */
+	len = vfio_ap_stream_encode(&t->image, t->buf, t->size);
+	KUNIT_EXPECT_EQ(test, len, VFIO_AP_STREAM_BUF_BYTES);
+	KUNIT_EXPECT_LT(test, len, 24 * 1024);
+	t->len = len;
+	KUNIT_EXPECT_EQ(test, 0, decode(t));
+	KUNIT_EXPECT_MEMEQ(test, &t->dec.image, &t->image, sizeof(t->image));
+
+	/* A buffer that is one byte short is left alone. */
+	t->buf[0] = 0;
+	KUNIT_EXPECT_EQ(test, 0, vfio_ap_stream_encode(&t->image, t->buf, len - 1));
+	KUNIT_EXPECT_EQ(test, 0, t->buf[0]);
+
+	/* 60 adapters */
+	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(60), 6 * 1024);
+}
+
+/**
+ * struct header_case - a header and what the decoder says of it
+ * @name:	shown in the test's name
+ * @major:	major version
+ * @minor:	minor version
+ * @len:	header length
+ * @reserved:	reserved word
+ * @ret:	the decoder's answer
+ */
+struct header_case {
+	const char *name;
+	u16 major;
+	u16 minor;
+	u32 len;
+	u32 reserved;
+	int ret;
+};
+
+static const struct header_case header_cases[] = {
+	{ "ours", 1, 0, 16, 0, 0 },
+	{ "newer_minor", 1, 1, 16, 0, 0 },
+	{ "newest_minor", 1, 0xffff, 16, 0, 0 },
+	{ "newer_minor_longer", 1, 1, 24, 0, 0 },
+	{ "newer_minor_longest", 1, 1, 256, 0, 0 },
+	{ "newer_minor_reserved", 1, 1, 16, 1, 0 },
+	{ "newer_major", 2, 0, 16, 0, -EOPNOTSUPP },
+	{ "older_major", 0, 0, 16, 0, -EOPNOTSUPP },
+	{ "reserved", 1, 0, 16, 1, -EINVAL },
+	{ "longer", 1, 0, 24, 0, -EINVAL },
+	{ "shorter", 1, 1, 8, 0, -EINVAL },
+	{ "empty", 1, 1, 0, 0, -EINVAL },
+	{ "odd", 1, 1, 20, 0, -EINVAL },
+	{ "too_long", 1, 1, 264, 0, -EMSGSIZE },
+	{ "huge", 1, 1, 0xfffffff8, 0, -EMSGSIZE },
+};
+
+KUNIT_ARRAY_PARAM_DESC(header, header_cases, name);
+
+static void header_rules(struct kunit *test)
+{
+	const struct header_case *c = test->param_value;
+	struct stream_test *t = test->priv;
+
+	put_header(t, c->major, c->minor, c->len, c->reserved);
+	if (c->len > HEADER_BYTES && c->len <= 256)
+		put_zero(t, c->len - HEADER_BYTES);
+	put_config(t, 2);
+	put_hwinfo(t, 2);
+	put_end(t);
+	KUNIT_EXPECT_EQ(test, c->ret, decode(t));
+	KUNIT_EXPECT_EQ(test, c->ret, decode_chunks(t, t->buf, t->len, 1));
+}
+
+static void header_magic(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		put_good(t);
+		t->buf[i] ^= 0x20;
+		KUNIT_EXPECT_EQ(test, -EINVAL, decode(t));
+	}
+}
+
+/* Records that come where, as often or as long as they must not. */
+static void record_order(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+
+	put_good_header(t);
+	put_hwinfo(t, 2);
+	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "HWINFO first");
+
+	put_good_header(t);
+	put_end(t);
+	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "END first");
+
+	put_good_header(t);
+	put_config(t, 2);
+	put_config(t, 2);
+	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "CONFIG twice");
+
+	put_good_header(t);
+	put_config(t, 2);
+	put_end(t);
+	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "no HWINFO");
+
+	put_good_header(t);
+	put_config(t, 2);
+	put_hwinfo(t, 2);
+	put_hwinfo(t, 2);
+	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "HWINFO twice");
+
+	put_good_header(t);
+	put_config(t, 2);
+	put_hwinfo(t, 2);
+	put_config(t, 1);
+	put_end(t);
+	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "half a pair");
+}
+
+static void record_pairs(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	unsigned int i;
+
+	put_good_header(t);
+	for (i = 0; i < VFIO_AP_STREAM_MAX_PAIRS - 1; i++) {
+		put_config(t, 2);
+		put_hwinfo(t, 2);
+	}
+	put_config(t, 1);
+	put_hwinfo(t, 1);
+	put_end(t);
+	KUNIT_EXPECT_EQ(test, 0, decode(t));
+	KUNIT_EXPECT_EQ_MSG(test, t->dec.image.nr, 1, "the last pair counts");
+
+	put_good_header(t);
+	for (i = 0; i <= VFIO_AP_STREAM_MAX_PAIRS; i++) {
+		put_config(t, 2);
+		put_hwinfo(t, 2);
+	}
+	put_end(t);
+	KUNIT_EXPECT_EQ(test, -EMSGSIZE, decode(t));
+}
+
+/**
+ * struct length_case - the head of a record and what the decoder says of it
+ * @name:	shown in the test's name
+ * @type:	type of the record, put where that type is expected
+ * @flags:	its flags
+ * @len:	its payload length
+ * @ret:	the decoder's answer to the head alone
+ */
+struct length_case {
+	const char *name;
+	u16 type;
+	u16 flags;
+	u32 len;
+	int ret;
+};
+
+static const struct length_case length_cases[] = {
+	{ "config_short", VFIO_AP_STREAM_CONFIG, 1, 88, -EINVAL },
+	{ "config_long", VFIO_AP_STREAM_CONFIG, 1, 104, -EINVAL },
+	{ "config_empty", VFIO_AP_STREAM_CONFIG, 1, 0, -EINVAL },
+	{ "config_huge", VFIO_AP_STREAM_CONFIG, 1, 0xfffffff8, -EINVAL },
+	{ "config_odd", VFIO_AP_STREAM_CONFIG, 1, 97, -EINVAL },
+	{ "config_flags", VFIO_AP_STREAM_CONFIG, 3, 96, -EINVAL },
+	{ "config_optional", VFIO_AP_STREAM_CONFIG, 0, 96, -ENODATA },
+	{ "hwinfo_short", VFIO_AP_STREAM_HWINFO, 1, 16, -EINVAL },
+	{ "hwinfo_empty", VFIO_AP_STREAM_HWINFO, 1, 0, -EINVAL },
+	{ "hwinfo_half_row", VFIO_AP_STREAM_HWINFO, 1, 40, -EINVAL },
+	{ "hwinfo_long", VFIO_AP_STREAM_HWINFO, 1, 48, -EINVAL },
+	{ "hwinfo_256_rows", VFIO_AP_STREAM_HWINFO, 1, 256 * 16, -EINVAL },
+	{ "hwinfo_257_rows", VFIO_AP_STREAM_HWINFO, 1, 257 * 16, -EMSGSIZE },
+	{ "hwinfo_huge", VFIO_AP_STREAM_HWINFO, 1, 0xfffffff0, -EMSGSIZE },
+	{ "end_short", VFIO_AP_STREAM_END, 1, 0, -EINVAL },
+	{ "end_long", VFIO_AP_STREAM_END, 1, 16, -EINVAL },
+	{ "irq_is_not_known_yet", VFIO_AP_STREAM_IRQ, 1, 48, -EOPNOTSUPP },
+	{ "unknown_mandatory", 0x1234, 1, 8, -EOPNOTSUPP },
+	{ "unknown_mandatory_huge", 0x1234, 1, 0xfffffff8, -EOPNOTSUPP },
+	{ "unknown_optional", 0x1234, 0, 4096, -ENODATA },
+	{ "unknown_optional_long", 0x1234, 0, 4104, -EMSGSIZE },
+	{ "unknown_optional_huge", 0x1234, 0, 0xfffffff8, -EMSGSIZE },
+	{ "unknown_optional_odd", 0x1234, 0, 4, -EINVAL },
+	{ "type_0", 0, 1, 8, -EOPNOTSUPP },
+};
+
+KUNIT_ARRAY_PARAM_DESC(length, length_cases, name);
+
+static void record_lengths(struct kunit *test)
+{
+	const struct length_case *c = test->param_value;
+	struct stream_test *t = test->priv;
+
+	put_good_header(t);
+	if (c->type == VFIO_AP_STREAM_HWINFO || c->type == VFIO_AP_STREAM_END)
+		put_config(t, 2);
+	if (c->type == VFIO_AP_STREAM_END)
+		put_hwinfo(t, 2);
+	put_record(t, c->type, c->flags, c->len);
+	KUNIT_EXPECT_EQ(test, c->ret, decode(t));
+	KUNIT_EXPECT_EQ(test, c->ret, decode_chunks(t, t->buf, t->len, 1));
+}
+
+static void optional_records_are_skipped(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	unsigned int i;
+
+	put_good_header(t);
+	put_record(t, 0x1234, 0, 8);
+	put_zero(t, 8);
+	put_config(t, 2);
+	put_record(t, 0x1235, 0, 0);
+	put_hwinfo(t, 2);
+	for (i = 0; i < 15; i++) {
+		put_record(t, 0x1236, 0, 4096);
+		put_zero(t, 4096);
+	}
+	put_record(t, 0x1236, 0, 4088);
+	put_zero(t, 4088);
+	put_end(t);
+	KUNIT_EXPECT_EQ(test, 0, decode(t));
+	KUNIT_EXPECT_EQ(test, 0, decode_chunks(t, t->buf, t->len, 13));
+
+	/* That was 64 KiB in all; eight bytes more are too many. */
+	put_good_header(t);
+	for (i = 0; i < 16; i++) {
+		put_record(t, 0x1236, 0, 4096);
+		put_zero(t, 4096);
+	}
+	KUNIT_EXPECT_EQ(test, -ENODATA, decode(t));
+	put_record(t, 0x1236, 0, 8);
+	KUNIT_EXPECT_EQ(test, -EMSGSIZE, decode(t));
+}
+
+/* Empty optional records cost nothing but are bytes of a stream, too. */
+static void stream_too_long(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	enum vfio_ap_stream_event event;
+	struct vfio_ap_stream_record rec = { .type = cpu_to_be16(0x1234) };
+	ssize_t ret = 0;
+	u32 done;
+
+	put_good_header(t);
+	vfio_ap_stream_decode_init(&t->dec);
+	vfio_ap_stream_decode(&t->dec, t->buf, t->len, &event);
+	for (done = t->len; done < VFIO_AP_STREAM_MAX_BYTES; done += ret) {
+		ret = vfio_ap_stream_decode(&t->dec, (u8 *)&rec, sizeof(rec),
+					    &event);
+		KUNIT_ASSERT_EQ(test, ret, sizeof(rec));
+	}
+	KUNIT_EXPECT_EQ(test, -EMSGSIZE,
+			vfio_ap_stream_decode(&t->dec, (u8 *)&rec, 1, &event));
+}
+
+/**
+ * struct row_case - the second of two rows and what the decoder says of it
+ * @name:	shown in the test's name
+ * @minor:	minor version of the stream
+ * @apid:	adapter number; the first row has 05
+ * @reserved0:	first reserved field
+ * @reserved1:	second reserved field
+ * @info:	hardware information
+ * @ret:	the decoder's answer
+ */
+struct row_case {
+	const char *name;
+	u16 minor;
+	u16 apid;
+	u16 reserved0;
+	u32 reserved1;
+	u64 info;
+	int ret;
+};
+
+static const struct row_case row_cases[] = {
+	{ "good", 0, 6, 0, 0, INFO_EP11, 0 },
+	{ "twice", 0, 5, 0, 0, INFO_EP11, -EINVAL },
+	{ "descending", 0, 4, 0, 0, INFO_EP11, -EINVAL },
+	{ "not_in_mask", 0, 7, 0, 0, INFO_EP11, -EINVAL },
+	{ "beyond_mask", 0, 256, 0, 0, INFO_EP11, -EINVAL },
+	{ "far_beyond_mask", 0, 0xffff, 0, 0, INFO_EP11, -EINVAL },
+	{ "reserved0", 0, 6, 1, 0, INFO_EP11, -EINVAL },
+	{ "reserved1", 0, 6, 0, 1, INFO_EP11, -EINVAL },
+	{ "bind_state", 0, 6, 0, 0, INFO_EP11 | BIT_ULL(46), -EINVAL },
+	{ "newer_reserved0", 1, 6, 1, 0, INFO_EP11, 0 },
+	{ "newer_reserved1", 1, 6, 0, 1, INFO_EP11, 0 },
+	{ "newer_info", 1, 6, 0, 0, INFO_EP11 | ~VFIO_AP_STREAM_HWINFO_MASK, 0 },
+	{ "newer_twice", 1, 5, 0, 0, INFO_EP11, -EINVAL },
+};
+
+KUNIT_ARRAY_PARAM_DESC(row, row_cases, name);
+
+static void hwinfo_rows(struct kunit *test)
+{
+	const struct row_case *c = test->param_value;
+	struct stream_test *t = test->priv;
+
+	put_header(t, 1, c->minor, HEADER_BYTES, 0);
+	put_config(t, 2);
+	put_record(t, VFIO_AP_STREAM_HWINFO, 1, 2 * HWINFO_BYTES);
+	put_row(t, 5, 0, 0, INFO_CCA);
+	put_row(t, c->apid, c->reserved0, c->reserved1, c->info);
+	put_end(t);
+	KUNIT_EXPECT_EQ(test, c->ret, decode(t));
+	if (!c->ret)
+		KUNIT_EXPECT_EQ(test, t->dec.image.adapter[1].info, INFO_EP11);
+}
+
+static void end_rules(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+
+	put_good(t);
+	t->buf[t->len - 1] ^= 1;
+	KUNIT_EXPECT_EQ_MSG(test, -EBADMSG, decode(t), "checksum");
+
+	/* A wrong count under a right checksum */
+	put_good_header(t);
+	put_config(t, 2);
+	put_hwinfo(t, 2);
+	t->records++;
+	put_end(t);
+	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "count");
+}
+
+static void errors_stick(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	enum vfio_ap_stream_event event;
+
+	put_header(t, 2, 0, HEADER_BYTES, 0);
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, decode(t));
+	put_good(t);
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+			vfio_ap_stream_decode(&t->dec, t->buf, t->len, &event));
+	KUNIT_EXPECT_EQ(test, event, VFIO_AP_STREAM_MORE);
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, vfio_ap_stream_decode_finish(&t->dec));
+}
+
+/* The decoder hands over each record before it looks at what follows. */
+static void events_come_in_time(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	enum vfio_ap_stream_event event;
+	size_t config_end = HEADER_BYTES + RECORD_BYTES + CONFIG_BYTES;
+	ssize_t used;
+
+	put_good_header(t);
+	put_config(t, 2);
+	put_record(t, 0xffff, 0xffff, 1);
+
+	vfio_ap_stream_decode_init(&t->dec);
+	used = vfio_ap_stream_decode(&t->dec, t->buf, t->len, &event);
+	KUNIT_EXPECT_EQ(test, used, config_end);
+	KUNIT_EXPECT_EQ(test, event, VFIO_AP_STREAM_GOT_CONFIG);
+	used = vfio_ap_stream_decode(&t->dec, t->buf + used, t->len - used, &event);
+	KUNIT_EXPECT_EQ(test, used, -EINVAL);
+}
+
+/**
+ * struct diff_log - what a comparison reported
+ * @nr:		number of differences
+ * @last:	the last one
+ */
+struct diff_log {
+	unsigned int nr;
+	struct vfio_ap_stream_diff last;
+};
+
+static void log_diff(void *ctx, const struct vfio_ap_stream_diff *diff)
+{
+	struct diff_log *log = ctx;
+
+	log->nr++;
+	log->last = *diff;
+}
+
+/**
+ * struct compare_case - two values of an adapter's information
+ * @name:	shown in the test's name
+ * @source:	information at the source
+ * @here:	information at the destination
+ * @line:	what is reported; NULL if the destination will do
+ */
+struct compare_case {
+	const char *name;
+	u64 source;
+	u64 here;
+	const char *line;
+};
+
+static const struct compare_case compare_cases[] = {
+	{ "equal", INFO_CCA, INFO_CCA, NULL },
+	{ "type_newer", INFO_CCA - BIT_ULL(24), INFO_CCA,
+	  "adapter 05 at: source 13 here 14" },
+	{ "type_older", INFO_CCA, INFO_CCA - BIT_ULL(24),
+	  "adapter 05 at: source 14 here 13" },
+	{ "mode_ep11", INFO_CCA, INFO_CCA ^ (5ULL << 58),
+	  "adapter 05 mode: source cca here ep11" },
+	{ "mode_accel", INFO_CCA ^ (6ULL << 58), INFO_CCA,
+	  "adapter 05 mode: source accel here cca" },
+	{ "mode_none", INFO_CCA, INFO_CCA & ~(7ULL << 58),
+	  "adapter 05 mode: source cca here unknown" },
+	{ "apsc", INFO_CCA, INFO_CCA & ~BIT_ULL(63),
+	  "adapter 05 facilities: source 0x82 here 0x02" },
+	{ "mex4k", INFO_CCA, INFO_CCA | BIT_ULL(62),
+	  "adapter 05 facilities: source 0x82 here 0xc2" },
+	{ "crt4k", INFO_CCA, INFO_CCA | BIT_ULL(61),
+	  "adapter 05 facilities: source 0x82 here 0xa2" },
+	{ "apxa", INFO_CCA, INFO_CCA & ~BIT_ULL(57),
+	  "adapter 05 facilities: source 0x82 here 0x80" },
+	{ "slcf", INFO_CCA, INFO_CCA | BIT_ULL(56),
+	  "adapter 05 facilities: source 0x82 here 0x83" },
+	{ "class_larger", INFO_CCA, INFO_CCA | BIT_ULL(48),
+	  "adapter 05 class: source 0x00 here 0x01" },
+	{ "class_smaller", INFO_CCA | BIT_ULL(55), INFO_CCA,
+	  "adapter 05 class: source 0x80 here 0x00" },
+	{ "domains_more", INFO_CCA, INFO_CCA + BIT_ULL(16), NULL },
+	{ "domains_fewer", INFO_CCA, INFO_CCA - BIT_ULL(16),
+	  "adapter 05 nd: source 84 here 83" },
+	{ "depth_more", INFO_CCA, INFO_CCA + 1, NULL },
+	{ "depth_less", INFO_CCA, INFO_CCA - 1,
+	  "adapter 05 qd: source 7 here 6" },
+	{ "message_longer", INFO_CCA, INFO_CCA | 4ULL << 8, NULL },
+	{ "message_shorter", INFO_CCA | 10ULL << 8, INFO_CCA | 9ULL << 8,
+	  "adapter 05 ml: source 40960 here 36864" },
+	/* The AP bus takes anything up to 3 for its default of 12 KiB. */
+	{ "message_default", INFO_CCA | 3ULL << 8, INFO_CCA, NULL },
+	{ "message_4_to_default", INFO_CCA | 4ULL << 8, INFO_CCA,
+	  "adapter 05 ml: source 16384 here 12288" },
+};
+
+KUNIT_ARRAY_PARAM_DESC(compare, compare_cases, name);
+
+static void set_adapters(struct vfio_ap_stream_image *image, u64 info)
+{
+	memset(image, 0, sizeof(*image));
+	image->config.apm[0] = 0x06;
+	image->nr = 2;
+	image->adapter[0] = (struct vfio_ap_stream_adapter) { info, 5 };
+	image->adapter[1] = (struct vfio_ap_stream_adapter) { INFO_EP11, 6 };
+}
+
+static void compare_hwinfo(struct kunit *test)
+{
+	const struct compare_case *c = test->param_value;
+	char line[VFIO_AP_STREAM_DIFF_CHARS];
+	struct stream_test *t = test->priv;
+	struct diff_log log = {};
+	int ret;
+
+	set_adapters(&t->image, c->source);
+	set_adapters(&t->dec.image, c->here);
+	ret = vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image, log_diff, &log);
+	KUNIT_EXPECT_EQ(test, ret, c->line ? -EXDEV : 0);
+	KUNIT_ASSERT_EQ(test, log.nr, c->line ? 1 : 0);
+	if (!c->line)
+		return;
+
+	KUNIT_EXPECT_LT(test, vfio_ap_stream_diff_format(&log.last, line, sizeof(line)),
+			sizeof(line));
+	KUNIT_EXPECT_STREQ(test, line, c->line);
+}
+
+/* Every difference of every adapter is reported, not only the first. */
+static void compare_hwinfo_reports_all(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	struct diff_log log = {};
+
+	set_adapters(&t->image, INFO_CCA);
+	set_adapters(&t->dec.image, INFO_ACCEL - BIT_ULL(18));
+	t->dec.image.adapter[1].info = INFO_ACCEL;
+	KUNIT_EXPECT_EQ(test, -EXDEV,
+			vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image,
+						      log_diff, &log));
+	/* at, mode, facilities, nd of 05; these, class and ml of 06 */
+	KUNIT_EXPECT_EQ(test, log.nr, 4 + 6);
+}
+
+static void compare_hwinfo_needs_same_adapters(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	struct diff_log log = {};
+
+	set_adapters(&t->image, INFO_CCA);
+	set_adapters(&t->dec.image, INFO_CCA);
+	t->dec.image.nr = 1;
+	KUNIT_EXPECT_EQ(test, -EXDEV,
+			vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image,
+						      log_diff, &log));
+	t->dec.image.nr = 2;
+	t->dec.image.adapter[1].apid = 7;
+	KUNIT_EXPECT_EQ(test, -EXDEV,
+			vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image,
+						      log_diff, &log));
+}
+
+/* Each of the 768 mask bits counts, in either direction. */
+static void compare_config(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	u8 *masks = (u8 *)&t->image.config;
+	unsigned int bit;
+
+	for (bit = 0; bit < CONFIG_BYTES * 8; bit++) {
+		struct diff_log log = {};
+
+		masks[bit / 8] ^= 0x80 >> (bit % 8);
+		KUNIT_EXPECT_EQ(test, -ENXIO,
+				vfio_ap_stream_compare_config(&t->image, &t->dec.image,
+							      log_diff, &log));
+		KUNIT_EXPECT_EQ(test, log.nr, 1);
+		KUNIT_EXPECT_EQ(test, log.last.field, bit / 256);
+		KUNIT_EXPECT_EQ(test, log.last.id, bit % 256);
+		KUNIT_EXPECT_EQ(test, log.last.source, 1);
+		KUNIT_EXPECT_EQ(test, log.last.here, 0);
+
+		KUNIT_EXPECT_EQ(test, -ENXIO,
+				vfio_ap_stream_compare_config(&t->dec.image, &t->image,
+							      log_diff, &log));
+		KUNIT_EXPECT_EQ(test, log.nr, 2);
+		KUNIT_EXPECT_EQ(test, log.last.here, 1);
+		masks[bit / 8] ^= 0x80 >> (bit % 8);
+	}
+	KUNIT_EXPECT_EQ(test, 0,
+			vfio_ap_stream_compare_config(&t->image, &t->dec.image,
+						      log_diff, NULL));
+}
+
+static void format_config_lines(struct kunit *test)
+{
+	static const struct {
+		struct vfio_ap_stream_diff diff;
+		const char *line;
+	} cases[] = {
+		{ { VFIO_AP_DIFF_ADAPTER, 5, 1, 0 },
+		  "adapter 05 assigned: source 1 here 0" },
+		{ { VFIO_AP_DIFF_DOMAIN, 0x47, 0, 1 },
+		  "domain 0047 assigned: source 0 here 1" },
+		{ { VFIO_AP_DIFF_CONTROL, 255, 1, 0 },
+		  "control domain 00ff assigned: source 1 here 0" },
+	};
+	char line[VFIO_AP_STREAM_DIFF_CHARS];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		vfio_ap_stream_diff_format(&cases[i].diff, line, sizeof(line));
+		KUNIT_EXPECT_STREQ(test, line, cases[i].line);
+	}
+}
+
+static struct kunit_case stream_cases[] = {
+	KUNIT_CASE_PARAM(golden_decode, golden_gen_params),
+	KUNIT_CASE_PARAM(golden_encode, golden_gen_params),
+	KUNIT_CASE_PARAM(golden_any_chunking, golden_gen_params),
+	KUNIT_CASE_PARAM(golden_truncated, golden_gen_params),
+	KUNIT_CASE_PARAM_ATTR(golden_bit_flips, golden_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
+	KUNIT_CASE_PARAM(golden_bytes_after_end, golden_gen_params),
+	KUNIT_CASE(encode_sizes),
+	KUNIT_CASE_PARAM(header_rules, header_gen_params),
+	KUNIT_CASE(header_magic),
+	KUNIT_CASE(record_order),
+	KUNIT_CASE(record_pairs),
+	KUNIT_CASE_PARAM(record_lengths, length_gen_params),
+	KUNIT_CASE(optional_records_are_skipped),
+	KUNIT_CASE(stream_too_long),
+	KUNIT_CASE_PARAM(hwinfo_rows, row_gen_params),
+	KUNIT_CASE(end_rules),
+	KUNIT_CASE(errors_stick),
+	KUNIT_CASE(events_come_in_time),
+	KUNIT_CASE_PARAM(compare_hwinfo, compare_gen_params),
+	KUNIT_CASE(compare_hwinfo_reports_all),
+	KUNIT_CASE(compare_hwinfo_needs_same_adapters),
+	KUNIT_CASE(compare_config),
+	KUNIT_CASE(format_config_lines),
+	{}
+};
+
+static struct kunit_suite stream_suite = {
+	.name = "vfio_ap_stream",
+	.init = stream_test_init,
+	.test_cases = stream_cases,
+};
+
+kunit_test_suite(stream_suite);
+
+MODULE_DESCRIPTION("KUnit tests of the vfio-ap migration stream");
+MODULE_LICENSE("GPL");

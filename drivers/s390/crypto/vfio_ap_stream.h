@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The migration stream of a vfio-ap mediated device, format 1
+ *
+ * See vfio_ap_stream.c for a description of the format.
+ */
+
+#ifndef _VFIO_AP_STREAM_H_
+#define _VFIO_AP_STREAM_H_
+
+#include <linux/bits.h>
+#include <linux/types.h>
+
+#define VFIO_AP_STREAM_MAGIC		"VFAP"
+#define VFIO_AP_STREAM_MAJOR		1
+#define VFIO_AP_STREAM_MINOR		0
+
+/* Bytes of an adapter, domain or control domain mask; bit 0 is the MSB of byte 0. */
+#define VFIO_AP_STREAM_MASK_BYTES	32
+#define VFIO_AP_STREAM_MAX_ADAPTERS	256
+
+/* Limits that bound what a peer can make the decoder do. */
+#define VFIO_AP_STREAM_MAX_BYTES	(4U << 20)
+#define VFIO_AP_STREAM_MAX_HEADER	256
+#define VFIO_AP_STREAM_MAX_OPTIONAL	(4U << 10)
+#define VFIO_AP_STREAM_MAX_SKIPPED	(64U << 10)
+/* The first CONFIG and HWINFO pair, and 16 that may replace it. */
+#define VFIO_AP_STREAM_MAX_PAIRS	17
+
+/*
+ * What format 1 carries of GR2 as PQAP(TAPQ) returns it: facilities, class, AP
+ * type, number of domains, message length and queue depth. The SE bind state
+ * is a property of a queue and is left out.
+ */
+#define VFIO_AP_STREAM_HWINFO_MASK	0xffff0000ffff0f1fULL
+
+/* Bit 0 of the record flags: a decoder that does not know the type must fail. */
+#define VFIO_AP_STREAM_MANDATORY	0x0001
+
+/**
+ * enum vfio_ap_stream_type - type of a record
+ * @VFIO_AP_STREAM_CONFIG: the masks of the guest's AP configuration
+ * @VFIO_AP_STREAM_HWINFO: one row of hardware information for each adapter
+ * @VFIO_AP_STREAM_IRQ: reserved for the guest's interrupt registrations
+ * @VFIO_AP_STREAM_END: number of records and checksum; the last record
+ */
+enum vfio_ap_stream_type {
+	VFIO_AP_STREAM_CONFIG	= 1,
+	VFIO_AP_STREAM_HWINFO	= 2,
+	VFIO_AP_STREAM_IRQ	= 3,
+	VFIO_AP_STREAM_END	= 4,
+};
+
+/**
+ * struct vfio_ap_stream_header - the first 16 bytes of a stream
+ * @magic:	"VFAP"
+ * @major:	a decoder refuses any major version but its own
+ * @minor:	a newer minor version may use what is reserved
+ * @len:	bytes of the header, this structure included; a multiple of 8
+ * @reserved:	0
+ */
+struct vfio_ap_stream_header {
+	u8	magic[4];
+	__be16	major;
+	__be16	minor;
+	__be32	len;
+	__be32	reserved;
+};
+
+/**
+ * struct vfio_ap_stream_record - precedes the payload of each record
+ * @type:	enum vfio_ap_stream_type
+ * @flags:	VFIO_AP_STREAM_MANDATORY; the other bits are reserved and 0
+ * @len:	bytes of the payload that follows; a multiple of 8
+ */
+struct vfio_ap_stream_record {
+	__be16	type;
+	__be16	flags;
+	__be32	len;
+};
+
+/**
+ * struct vfio_ap_stream_config - payload of a CONFIG record
+ * @apm:	adapters of the guest
+ * @aqm:	usage domains of the guest
+ * @adm:	control domains of the guest
+ */
+struct vfio_ap_stream_config {
+	u8	apm[VFIO_AP_STREAM_MASK_BYTES];
+	u8	aqm[VFIO_AP_STREAM_MASK_BYTES];
+	u8	adm[VFIO_AP_STREAM_MASK_BYTES];
+};
+
+/**
+ * struct vfio_ap_stream_hwinfo - a row of a HWINFO record
+ * @apid:	adapter number; rows ascend by it
+ * @reserved0:	0
+ * @reserved1:	0
+ * @info:	GR2 of PQAP(TAPQ) and VFIO_AP_STREAM_HWINFO_MASK
+ */
+struct vfio_ap_stream_hwinfo {
+	__be16	apid;
+	__be16	reserved0;
+	__be32	reserved1;
+	__be64	info;
+};
+
+/**
+ * struct vfio_ap_stream_end - payload of the END record
+ * @records:	number of records before this one
+ * @crc:	CRC-32 (IEEE 802.3, reflected, initial value and final
+ *		exclusive-or ~0) of every byte of the stream before this field
+ */
+struct vfio_ap_stream_end {
+	__be32	records;
+	__be32	crc;
+};
+
+/* Bytes of a stream with @n adapters, and of the longest one. */
+#define VFIO_AP_STREAM_BYTES(n)						\
+	(sizeof(struct vfio_ap_stream_header) +				\
+	 3 * sizeof(struct vfio_ap_stream_record) +			\
+	 sizeof(struct vfio_ap_stream_config) +				\
+	 (n) * sizeof(struct vfio_ap_stream_hwinfo) +			\
+	 sizeof(struct vfio_ap_stream_end))
+#define VFIO_AP_STREAM_BUF_BYTES VFIO_AP_STREAM_BYTES(VFIO_AP_STREAM_MAX_ADAPTERS)
+
+/**
+ * struct vfio_ap_stream_adapter - hardware information of one adapter
+ * @info:	GR2 of PQAP(TAPQ) and VFIO_AP_STREAM_HWINFO_MASK
+ * @apid:	adapter number
+ */
+struct vfio_ap_stream_adapter {
+	u64	info;
+	u16	apid;
+};
+
+/**
+ * struct vfio_ap_stream_image - what a stream says of a guest's AP configuration
+ * @config:	the masks
+ * @nr:		number of rows of @adapter that are in use; when the image is
+ *		complete, the number of bits in @config.apm
+ * @adapter:	one row for each adapter in @config.apm, ascending by number
+ */
+struct vfio_ap_stream_image {
+	struct vfio_ap_stream_config config;
+	unsigned int nr;
+	struct vfio_ap_stream_adapter adapter[VFIO_AP_STREAM_MAX_ADAPTERS];
+};
+
+/**
+ * enum vfio_ap_stream_event - what vfio_ap_stream_decode() has just completed
+ * @VFIO_AP_STREAM_MORE:	nothing; all bytes were consumed
+ * @VFIO_AP_STREAM_GOT_CONFIG:	the image's masks
+ * @VFIO_AP_STREAM_GOT_HWINFO:	the image's adapters
+ * @VFIO_AP_STREAM_GOT_END:	the stream
+ */
+enum vfio_ap_stream_event {
+	VFIO_AP_STREAM_MORE,
+	VFIO_AP_STREAM_GOT_CONFIG,
+	VFIO_AP_STREAM_GOT_HWINFO,
+	VFIO_AP_STREAM_GOT_END,
+};
+
+/**
+ * enum vfio_ap_stream_load_state - what the decoder collects next
+ * @VFIO_AP_LOAD_HEADER:	the header
+ * @VFIO_AP_LOAD_RECORD:	the head of a record
+ * @VFIO_AP_LOAD_CONFIG:	the payload of a CONFIG record
+ * @VFIO_AP_LOAD_HWINFO:	a row of a HWINFO record
+ * @VFIO_AP_LOAD_SKIP:		bytes that nobody here understands
+ * @VFIO_AP_LOAD_END:		the payload of the END record
+ * @VFIO_AP_LOAD_DONE:		nothing; the stream is complete
+ */
+enum vfio_ap_stream_load_state {
+	VFIO_AP_LOAD_HEADER,
+	VFIO_AP_LOAD_RECORD,
+	VFIO_AP_LOAD_CONFIG,
+	VFIO_AP_LOAD_HWINFO,
+	VFIO_AP_LOAD_SKIP,
+	VFIO_AP_LOAD_END,
+	VFIO_AP_LOAD_DONE,
+};
+
+/**
+ * struct vfio_ap_stream_decoder - an incremental decoder
+ * @state:	what is collected next
+ * @unit:	the bytes of it that have arrived
+ * @fill:	number of bytes in @unit
+ * @left:	bytes to come of a payload in rows, or of what is skipped
+ * @total:	bytes of the stream that have arrived
+ * @skipped:	payload bytes of unknown optional records
+ * @crc:	checksum of the bytes that have arrived
+ * @records:	records before the present one
+ * @pairs:	CONFIG records that have arrived
+ * @minor:	minor version of the stream
+ * @last:	type of the last record of a known type, 0 when there was none
+ * @error:	0, or the negative errno that every later call returns
+ * @image:	what the stream says; complete when @state is VFIO_AP_LOAD_DONE
+ */
+struct vfio_ap_stream_decoder {
+	enum vfio_ap_stream_load_state state;
+	u8	unit[sizeof(struct vfio_ap_stream_config)];
+	u32	fill;
+	u32	left;
+	u32	total;
+	u32	skipped;
+	u32	crc;
+	u32	records;
+	u32	pairs;
+	u16	minor;
+	u16	last;
+	int	error;
+	struct vfio_ap_stream_image image;
+};
+
+/**
+ * enum vfio_ap_stream_field - what differs between source and destination
+ * @VFIO_AP_DIFF_ADAPTER:	an adapter is in one guest configuration only
+ * @VFIO_AP_DIFF_DOMAIN:	a usage domain is in one configuration only
+ * @VFIO_AP_DIFF_CONTROL:	a control domain is in one configuration only
+ * @VFIO_AP_DIFF_TYPE:		AP type; must be equal
+ * @VFIO_AP_DIFF_MODE:		CCA coprocessor, EP11 coprocessor or accelerator; equal
+ * @VFIO_AP_DIFF_FACILITIES:	other facility bits; equal
+ * @VFIO_AP_DIFF_CLASS:		functional class; equal
+ * @VFIO_AP_DIFF_DOMAINS:	highest domain number; not smaller here
+ * @VFIO_AP_DIFF_DEPTH:		queue depth; not smaller here
+ * @VFIO_AP_DIFF_MSGLEN:	longest message in bytes; not smaller here
+ */
+enum vfio_ap_stream_field {
+	VFIO_AP_DIFF_ADAPTER,
+	VFIO_AP_DIFF_DOMAIN,
+	VFIO_AP_DIFF_CONTROL,
+	VFIO_AP_DIFF_TYPE,
+	VFIO_AP_DIFF_MODE,
+	VFIO_AP_DIFF_FACILITIES,
+	VFIO_AP_DIFF_CLASS,
+	VFIO_AP_DIFF_DOMAINS,
+	VFIO_AP_DIFF_DEPTH,
+	VFIO_AP_DIFF_MSGLEN,
+};
+
+/**
+ * struct vfio_ap_stream_diff - one difference
+ * @field:	what differs
+ * @id:		number of the adapter, domain or control domain
+ * @source:	value on the source
+ * @here:	value on the destination
+ */
+struct vfio_ap_stream_diff {
+	enum vfio_ap_stream_field field;
+	u16	id;
+	u64	source;
+	u64	here;
+};
+
+/* Bytes that hold any line of vfio_ap_stream_diff_format(), NUL included. */
+#define VFIO_AP_STREAM_DIFF_CHARS	80
+
+/* Told of every difference that a comparison finds; @ctx is the caller's. */
+typedef void (*vfio_ap_stream_diff_fn)(void *ctx,
+				       const struct vfio_ap_stream_diff *diff);
+
+bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id);
+
+size_t vfio_ap_stream_encode(const struct vfio_ap_stream_image *image,
+			     u8 *buf, size_t size);
+
+void vfio_ap_stream_decode_init(struct vfio_ap_stream_decoder *dec);
+ssize_t vfio_ap_stream_decode(struct vfio_ap_stream_decoder *dec,
+			      const u8 *data, size_t len,
+			      enum vfio_ap_stream_event *event);
+int vfio_ap_stream_decode_finish(const struct vfio_ap_stream_decoder *dec);
+
+int vfio_ap_stream_compare_config(const struct vfio_ap_stream_image *source,
+				  const struct vfio_ap_stream_image *here,
+				  vfio_ap_stream_diff_fn report, void *ctx);
+int vfio_ap_stream_compare_hwinfo(const struct vfio_ap_stream_image *source,
+				  const struct vfio_ap_stream_image *here,
+				  vfio_ap_stream_diff_fn report, void *ctx);
+int vfio_ap_stream_diff_format(const struct vfio_ap_stream_diff *diff,
+			       char *buf, size_t size);
+
+#endif /* _VFIO_AP_STREAM_H_ */
