@@ -223,7 +223,8 @@ def require_ready(tree: KernelTree, layout: Layout, force: bool) -> None:
 
 def save_commit(tree: KernelTree, layout: Layout, tip: str, group: str = "",
                 force: bool = False, taken: Iterable[str] = ()) -> None:
-    """Save the series that ends in tip and move the tree there; taken: see edited()."""
+    """Save the series that ends in tip and move the tree there; taken: the
+    top-level files that it was just given."""
     old = load(layout.patches) if not force else load_lenient(layout.patches)
     tip = autosquash(tree, tip)
     groups = groups_of(tree, tree.commits(tip), old, group)
@@ -235,23 +236,26 @@ def save_commit(tree: KernelTree, layout: Layout, tip: str, group: str = "",
         patches = stable_patches(tree, tip, again, groups)
         tip = again
     files = wanted(tree, tip)
-    if not force:
-        mine = edited(tree, layout, files, taken)
-        if mine:
-            raise SeriesError("edited at the top level, and not in the tree (`make take` brings "
-                              "it there, FORCE=1 overwrites it):\n  " + "\n  ".join(mine))
+    _, before = saved_state(tree)
+    last = wanted(tree, before) if tree.commit(before) else {}
+    mine = set() if force else edited(layout, tree, files, last) - set(taken)
+    lost = sorted(name for name in mine if files.get(name) != last.get(name))
+    if lost:
+        raise SeriesError("edited both at the top level and in the tree (`make take` joins the "
+                          "two, FORCE=1 gives up the edit at the top level):\n  "
+                          + "\n  ".join(lost))
     tree.move_to(tip)
     changed = write_patches(layout.patches, patches)
-    _, before = saved_state(tree)
-    gone = set(wanted(tree, before)) - set(files) if tree.commit(before) else set()
-    for name, blob in files.items():
-        changed += write_file(layout.root / name, blob)
-    for name in gone:
+    for name in set(files) - mine:
+        changed += write_file(layout.root / name, files[name])
+    for name in set(last) - set(files):
         remove_file(layout.root / name, layout.root)
         changed += 1
     note_groups(tree, tip, groups)
     remember(tree, patches, tip)
     say(f"saved {len(patches)} patches, {len(files)} new files; {changed} files changed")
+    for name in sorted(mine):
+        say(f"note: {name} is edited at the top level (make take)")
     for name in sorted(set(present(layout.root, tree)) - set(files)):
         say(f"note: {name} is in no patch (make take STEP=...)")
 
@@ -276,19 +280,12 @@ def stable_patches(tree: KernelTree, tip: str, again: str,
     return patches
 
 
-def edited(tree: KernelTree, layout: Layout, files: Mapping[str, Blob],
-           taken: Iterable[str]) -> list[str]:
-    """Top-level files whose content neither the new nor the last saved series has.
-
-    taken: files that the series just got from there.
-    """
-    _, before = saved_state(tree)
-    last = wanted(tree, before) if tree.commit(before) else {}
-    here = present(layout.root, tree)
-    return sorted(name for name, blob in here.items()
-                  if name not in taken
-                  and (name in files or name in last)
-                  and blob not in (files.get(name), last.get(name)))
+def edited(layout: Layout, tree: KernelTree, files: Mapping[str, Blob],
+           last: Mapping[str, Blob]) -> set[str]:
+    """The top-level files as neither this series (files) nor the one saved last has them."""
+    return {name for name, blob in present(layout.root, tree).items()
+            if (name in files or name in last)
+            and blob not in (files.get(name), last.get(name))}
 
 
 def autosquash(tree: KernelTree, tip: str) -> str:

@@ -329,10 +329,14 @@ def test_save_overwrites_no_top_level_edit() -> None:
         b.edit(STREAM, "two", "TWO", b.root)
         b.edit(OPS, "line 40\n", "line forty\n")
         b.commit("s390/vfio-ap: more\n\nMore.")
-        refused(b.save, STREAM, "make take")
+        assert f"{STREAM} is edited at the top level" in b.save()
         assert "TWO" in (b.root / STREAM).read_text()
+        assert b.difference() == [f"{STREAM}: top level and series differ"]
+        b.edit(STREAM, "one", "ONE")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        refused(b.save, STREAM, "make take")
         b.save(force=True)
-        assert "TWO" not in (b.root / STREAM).read_text()
+        assert (b.root / STREAM).read_text() == "ONE\ntwo\nthree\n"
         b.agree()
 
 
