@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A VMM's side of a migration, see client.h.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "../lib/vfio.h"
+#include "client.h"
+
+/* QEMU asks 1 to 6000 times before it has an idea of the bandwidth */
+#define NR_ESTIMATES	32
+
+static void tell(const struct client *c, const char *what, long value)
+{
+	if (c->log)
+		fprintf(c->log, "%-24s %ld\n", what, value);
+}
+
+static int reset(struct client *c)
+{
+	int ret = ioctl(c->device, VFIO_DEVICE_RESET) ? -errno : 0;
+
+	tell(c, "VFIO_DEVICE_RESET", ret);
+	return ret;
+}
+
+/*
+ * Go to @state. Fails as QEMU does: back to @recover, or, where that is ERROR
+ * or does not work either, to RUNNING by a reset.
+ */
+static int set_state(struct client *c, __u32 state, __u32 recover)
+{
+	int fd = -1, ret;
+
+	if (c->state == state)
+		return 0;
+	ret = vfio_mig_set(c->device, state, &fd);
+	tell(c, vfio_mig_name(state), ret);
+	if (ret) {
+		if (recover != VFIO_DEVICE_STATE_ERROR &&
+		    !vfio_mig_set(c->device, recover, NULL)) {
+			c->state = recover;
+			return ret;
+		}
+		if (!reset(c))
+			c->state = VFIO_DEVICE_STATE_RUNNING;
+		return ret;
+	}
+	c->state = state;
+	if (fd >= 0) {
+		/* QEMU calls this "data_fd out of sync" */
+		if (c->data_fd >= 0) {
+			close(fd);
+			return -EBADF;
+		}
+		c->data_fd = fd;
+	}
+	return 0;
+}
+
+static void close_data(struct client *c)
+{
+	if (c->data_fd >= 0)
+		close(c->data_fd);
+	c->data_fd = -1;
+}
+
+/* One eventfd for an interrupt index, as QEMU registers them at realize */
+static int set_irq(int device, __u32 index)
+{
+	const size_t argsz = sizeof(struct vfio_irq_set) + sizeof(__s32);
+	struct vfio_irq_set *set;
+	__s32 fd;
+	int ret;
+
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	set = calloc(1, argsz);
+	if (!set) {
+		close(fd);
+		return -ENOMEM;
+	}
+	set->argsz = argsz;
+	set->flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+	set->index = index;
+	set->count = 1;
+	memcpy(set->data, &fd, sizeof(fd));
+	ret = ioctl(device, VFIO_DEVICE_SET_IRQS, set) ? -errno : 0;
+	/* The driver holds its own reference */
+	close(fd);
+	free(set);
+	return ret;
+}
+
+int client_realize(struct client *c, const struct vfio_ap *dev)
+{
+	int device = dev->device;
+	struct vfio_device_info info = { .argsz = sizeof(info) };
+	struct vfio_irq_info irq;
+	__u32 index;
+	int ret;
+
+	memset(c, 0, sizeof(*c));
+	c->device = device;
+	c->container = dev->container;
+	c->mem_size = dev->mem_size;
+	c->data_fd = -1;
+	c->state = VFIO_DEVICE_STATE_RUNNING;
+
+	if (ioctl(device, VFIO_DEVICE_GET_INFO, &info))
+		return -errno;
+	for (index = VFIO_AP_REQ_IRQ_INDEX; index <= VFIO_AP_CFG_CHG_IRQ_INDEX; index++) {
+		irq = (struct vfio_irq_info){ .argsz = sizeof(irq), .index = index };
+		if (ioctl(device, VFIO_DEVICE_GET_IRQ_INFO, &irq))
+			return -errno;
+		if (irq.count < 1)
+			return -EINVAL;
+		ret = set_irq(device, index);
+		if (ret)
+			return ret;
+	}
+
+	ret = vfio_mig_flags(device, &c->flags);
+	if (ret)
+		return ret;
+	if (!(c->flags & VFIO_MIGRATION_STOP_COPY))
+		return -EOPNOTSUPP;
+	/* QEMU goes on without: this tells whether the device logs its DMA */
+	ret = vfio_feature(device,
+			   VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+			   NULL, 0);
+	if (ret && ret != -ENOTTY)
+		return ret;
+	return reset(c);
+}
+
+static int append(struct client_data *data, const void *bytes, size_t len)
+{
+	__u8 *more = realloc(data->bytes, data->len + len);
+
+	if (!more)
+		return -ENOMEM;
+	data->bytes = more;
+	memcpy(more + data->len, bytes, len);
+	data->len += len;
+	return 0;
+}
+
+void client_data_free(struct client_data *data)
+{
+	free(data->bytes);
+	memset(data, 0, sizeof(*data));
+}
+
+/*
+ * Dirty pages of a type1 container; nothing like it is done for iommufd, where
+ * a mediated device has no hardware page table.
+ */
+static int track_dirty(struct client *c, __u32 action)
+{
+	const size_t argsz = sizeof(struct vfio_iommu_type1_dirty_bitmap) +
+			     sizeof(struct vfio_iommu_type1_dirty_bitmap_get);
+	struct vfio_iommu_type1_dirty_bitmap *dirty;
+	struct vfio_iommu_type1_dirty_bitmap_get get = {};
+	long page = sysconf(_SC_PAGESIZE);
+	void *bits = NULL;
+	int ret;
+
+	if (c->container < 0)
+		return 0;
+	dirty = calloc(1, argsz);
+	if (!dirty)
+		return -ENOMEM;
+	dirty->argsz = argsz;
+	dirty->flags = action;
+	if (action == VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP) {
+		get.size = c->mem_size;
+		get.bitmap.pgsize = page;
+		get.bitmap.size = (c->mem_size / page + 63) / 64 * 8;
+		bits = calloc(1, get.bitmap.size);
+		get.bitmap.data = bits;
+		memcpy(dirty->data, &get, sizeof(get));
+	} else {
+		dirty->argsz = sizeof(*dirty);
+	}
+	ret = ioctl(c->container, VFIO_IOMMU_DIRTY_PAGES, dirty) ? -errno : 0;
+	tell(c, "VFIO_IOMMU_DIRTY_PAGES", ret);
+	free(bits);
+	free(dirty);
+	return ret;
+}
+
+static int stop(struct client *c)
+{
+	int ret;
+
+	if (c->flags & VFIO_MIGRATION_P2P) {
+		ret = set_state(c, VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_ERROR);
+		if (ret)
+			return ret;
+	}
+	return set_state(c, VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_ERROR);
+}
+
+static int read_all(struct client *c, struct client_data *data)
+{
+	void *buf = malloc(data->chunk);
+	ssize_t n;
+	int ret;
+
+	if (!buf)
+		return -ENOMEM;
+	do {
+		n = read(c->data_fd, buf, data->chunk);
+		data->nr_reads++;
+		tell(c, "read", n < 0 ? -errno : n);
+		ret = n < 0 ? -errno : n ? append(data, buf, n) : 0;
+	} while (n > 0 && !ret);
+	free(buf);
+	return ret;
+}
+
+int client_save(struct client *c, struct client_data *data)
+{
+	__u64 size;
+	int i, ret;
+
+	memset(data, 0, sizeof(*data));
+
+	/* save_setup: the size decides on the buffer, while the VM runs */
+	ret = vfio_mig_data_size(c->device, &size);
+	tell(c, "MIG_DATA_SIZE", ret ? ret : (long)size);
+	if (ret)
+		return ret;
+	if (!size)
+		return -ENOMEM;	/* g_try_malloc0(0) gives NULL */
+	data->chunk = size < CLIENT_MAX_BUFFER ? size : CLIENT_MAX_BUFFER;
+
+	ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_START);
+	if (!ret)
+		ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP);
+	if (ret)
+		return ret;
+	c->dirty = true;
+
+	/* iterate */
+	for (i = 0; i < NR_ESTIMATES; i++) {
+		ret = vfio_mig_data_size(c->device, &size);
+		if (ret)
+			return ret;
+	}
+
+	ret = stop(c);
+	if (!ret)
+		ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP);
+	if (ret) {
+		client_cancel(c);
+		return ret;
+	}
+
+	/* save_complete */
+	ret = set_state(c, VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_STOP);
+	if (!ret)
+		ret = read_all(c, data);
+	if (ret) {
+		client_cancel(c);
+		return ret;
+	}
+
+	/* save_cleanup */
+	ret = set_state(c, VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_ERROR);
+	close_data(c);
+	return ret;
+}
+
+int client_cancel(struct client *c)
+{
+	int ret;
+
+	if (c->dirty)
+		track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP);
+	c->dirty = false;
+	ret = set_state(c, VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_ERROR);
+	close_data(c);
+	return ret;
+}
+
+/* qemu_file_get_to_fd(): what is in the file's buffer goes out in one piece */
+static int write_chunk(struct client *c, size_t *at, const __u8 *bytes, size_t len)
+{
+	size_t room;
+	ssize_t n;
+
+	*at = (*at + CLIENT_CHUNK_HEADER) % CLIENT_FILE_BUFFER;
+	while (len) {
+		room = CLIENT_FILE_BUFFER - *at;
+		n = write(c->data_fd, bytes, len < room ? len : room);
+		tell(c, "write", n < 0 ? -errno : n);
+		if (n < 0)
+			return -errno;
+		if (!n)
+			return -EIO;
+		*at = (*at + n) % CLIENT_FILE_BUFFER;
+		bytes += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int client_load(struct client *c, const struct client_data *data)
+{
+	size_t at = CLIENT_FILE_START, done, len;
+	int ret;
+
+	ret = set_state(c, VFIO_DEVICE_STATE_RESUMING, c->state);
+	for (done = 0; !ret && done < data->len; done += len) {
+		len = data->len - done;
+		if (len > data->chunk)
+			len = data->chunk;
+		ret = write_chunk(c, &at, data->bytes + done, len);
+	}
+	if (ret)
+		close_data(c);
+	return ret;
+}
+
+int client_start(struct client *c)
+{
+	int ret = 0;
+
+	if (c->flags & VFIO_MIGRATION_P2P)
+		ret = set_state(c, VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_ERROR);
+	if (!ret)
+		ret = set_state(c, VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_ERROR);
+	close_data(c);
+	return ret;
+}
+
+int client_quit(struct client *c)
+{
+	int ret = stop(c);
+
+	close_data(c);
+	return ret;
+}

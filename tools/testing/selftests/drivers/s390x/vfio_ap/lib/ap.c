@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * AP side of the vfio-ap selftests, see ap.h.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ap.h"
+
+#define SIM_DIR		"/sys/kernel/debug/ap_sim"
+#define BUS_DIR		"/sys/bus/ap"
+#define DRIVER_DIR	BUS_DIR "/drivers/vfio_ap"
+#define MATRIX_DIR	"/sys/devices/vfio_ap/matrix"
+#define CREATE_FILE	MATRIX_DIR "/mdev_supported_types/vfio_ap-passthrough/create"
+#define NR_UUIDS	4
+
+void ap_mask_set(__u8 *mask, unsigned int id)
+{
+	mask[id / 8] |= 0x80 >> id % 8;
+}
+
+void ap_mask_clear(__u8 *mask, unsigned int id)
+{
+	mask[id / 8] &= ~(0x80 >> id % 8);
+}
+
+bool ap_mask_test(const __u8 *mask, unsigned int id)
+{
+	return mask[id / 8] & 0x80 >> id % 8;
+}
+
+unsigned int ap_mask_weight(const __u8 *mask)
+{
+	unsigned int id, n = 0;
+
+	for (id = 0; id < AP_IDS; id++)
+		n += ap_mask_test(mask, id);
+	return n;
+}
+
+unsigned int ap_mask_next(const __u8 *mask, unsigned int from, bool set)
+{
+	while (from < AP_IDS && ap_mask_test(mask, from) != set)
+		from++;
+	return from;
+}
+
+int ap_file_read(const char *path, char *buf, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	do {
+		n = read(fd, buf + len, size - 1 - len);
+		if (n < 0) {
+			n = -errno;
+			close(fd);
+			return n;
+		}
+		len += n;
+	} while (n && len < size - 1);
+	close(fd);
+	buf[len] = '\0';
+	return len;
+}
+
+int ap_file_write(const char *path, const char *text)
+{
+	size_t len = strlen(text);
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, len);
+	if (n < 0)
+		n = -errno;
+	else
+		n = n == (ssize_t)len ? 0 : -EIO;
+	close(fd);
+	return n;
+}
+
+static int parse_hex_mask(const char *text, __u8 *mask)
+{
+	unsigned int i, byte;
+
+	if (strncmp(text, "0x", 2))
+		return -EINVAL;
+	for (i = 0; i < AP_MASK_BYTES; i++) {
+		if (sscanf(text + 2 + 2 * i, "%2x", &byte) != 1)
+			return -EINVAL;
+		mask[i] = byte;
+	}
+	return 0;
+}
+
+const char *ap_pool_get(struct ap_pool *pool)
+{
+	static char reason[PATH_MAX];
+	static bool bound[AP_IDS][AP_IDS];
+	unsigned int apid, apqi, first = AP_IDS;
+	__u8 mask[AP_MASK_BYTES];
+	struct dirent *entry;
+	char text[128];
+	DIR *dir;
+
+	memset(pool, 0, sizeof(*pool));
+	memset(bound, 0, sizeof(bound));
+	if (geteuid())
+		return "not run as root";
+	if (access(SIM_DIR "/control", W_OK))
+		return "no AP simulator: " SIM_DIR "/control is not there (ap_sim.ko, debugfs)";
+	if (access(CREATE_FILE, W_OK))
+		return "vfio_ap is not loaded: " CREATE_FILE " is not there";
+
+	dir = opendir(DRIVER_DIR);
+	if (!dir)
+		return "vfio_ap is no driver of the AP bus: no " DRIVER_DIR;
+	while ((entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "%2x.%4x", &apid, &apqi) != 2 ||
+		    apid >= AP_IDS || apqi >= AP_IDS)
+			continue;
+		bound[apid][apqi] = true;
+		if (apid < first)
+			first = apid;
+	}
+	closedir(dir);
+	if (first == AP_IDS)
+		return "no AP queue is bound to vfio_ap, see apmask and aqmask in " BUS_DIR;
+
+	for (apqi = 0; apqi < AP_IDS; apqi++)
+		if (bound[first][apqi])
+			pool->domains[pool->nr_domains++] = apqi;
+	for (apid = first; apid < AP_IDS; apid++)
+		if (!memcmp(bound[apid], bound[first], sizeof(bound[first])))
+			pool->adapters[pool->nr_adapters++] = apid;
+	if (pool->nr_adapters < 2 || pool->nr_domains < 2) {
+		snprintf(reason, sizeof(reason),
+			 "vfio_ap owns %u adapters x %u domains, the tests need 2 x 2",
+			 pool->nr_adapters, pool->nr_domains);
+		return reason;
+	}
+
+	if (ap_file_read(BUS_DIR "/ap_control_domain_mask", text, sizeof(text)) < 0 ||
+	    parse_hex_mask(text, mask))
+		return "no control domain mask in " BUS_DIR;
+	for (apqi = 0; apqi < AP_IDS; apqi++)
+		if (ap_mask_test(mask, apqi))
+			pool->cdomains[pool->nr_cdomains++] = apqi;
+	if (!pool->nr_cdomains)
+		return "the host has no control domain";
+	return NULL;
+}
+
+int ap_sim_control(const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+	int len;
+
+	va_start(ap, fmt);
+	len = vsnprintf(line, sizeof(line) - 1, fmt, ap);
+	va_end(ap);
+	if (len < 0 || len >= (int)sizeof(line) - 1)
+		return -EOVERFLOW;
+	strcat(line, "\n");
+	return ap_file_write(SIM_DIR "/control", line);
+}
+
+long ap_sim_counter(const char *insn)
+{
+	char text[4096], *line, *rest = text;
+	size_t len = strlen(insn);
+	int ret;
+
+	ret = ap_file_read(SIM_DIR "/counters", text, sizeof(text));
+	if (ret < 0)
+		return ret;
+	while ((line = strsep(&rest, "\n")))
+		if (!strncmp(line, insn, len) && line[len] == ' ')
+			return strtol(line + len, NULL, 0);
+	return -ENOENT;
+}
+
+int ap_bus_rescan(void)
+{
+	return ap_file_write(BUS_DIR "/scans", "1\n");
+}
+
+long ap_card_attr(unsigned int apid, const char *attr)
+{
+	char path[PATH_MAX], text[64];
+	int len;
+
+	snprintf(path, sizeof(path), BUS_DIR "/devices/card%02x/%s", apid, attr);
+	len = ap_file_read(path, text, sizeof(text));
+	return len < 0 ? len : strtol(text, NULL, 0);
+}
+
+const char *ap_mdev_uuid(unsigned int nr)
+{
+	static const char * const uuids[NR_UUIDS] = {
+		"a9051e57-0000-4000-8000-000000000001",
+		"a9051e57-0000-4000-8000-000000000002",
+		"a9051e57-0000-4000-8000-000000000003",
+		"a9051e57-0000-4000-8000-000000000004",
+	};
+
+	return nr < NR_UUIDS ? uuids[nr] : NULL;
+}
+
+const char *ap_mdev_path(const char *uuid, const char *name)
+{
+	static char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), MATRIX_DIR "/%s/%s", uuid, name);
+	return path;
+}
+
+bool ap_mdev_exists(const char *uuid)
+{
+	return !access(ap_mdev_path(uuid, ""), F_OK);
+}
+
+int ap_mdev_create(const char *uuid)
+{
+	return ap_file_write(CREATE_FILE, uuid);
+}
+
+int ap_mdev_remove(const char *uuid)
+{
+	return ap_file_write(ap_mdev_path(uuid, "remove"), "1");
+}
+
+void ap_mdev_remove_all(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_UUIDS; i++)
+		if (ap_mdev_exists(ap_mdev_uuid(i)))
+			ap_mdev_remove(ap_mdev_uuid(i));
+}
+
+int ap_mdev_write(const char *uuid, const char *attr, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return ap_file_write(ap_mdev_path(uuid, attr), text);
+}
+
+int ap_mdev_read(const char *uuid, const char *attr, char *buf, size_t size)
+{
+	return ap_file_read(ap_mdev_path(uuid, attr), buf, size);
+}
+
+static char *put_hex_mask(char *to, const __u8 *mask)
+{
+	unsigned int i;
+
+	to += sprintf(to, "0x");
+	for (i = 0; i < AP_MASK_BYTES; i++)
+		to += sprintf(to, "%02x", mask[i]);
+	return to;
+}
+
+int ap_mdev_assign(const char *uuid, const struct ap_masks *masks)
+{
+	char text[3 * (2 * AP_MASK_BYTES + 3) + 1], *to = text;
+
+	to = put_hex_mask(to, masks->apm);
+	*to++ = ',';
+	to = put_hex_mask(to, masks->aqm);
+	*to++ = ',';
+	to = put_hex_mask(to, masks->adm);
+	*to = '\0';
+	return ap_mdev_write(uuid, "ap_config", "%s\n", text);
+}
+
+int ap_mdev_debug_state(const char *uuid, char *buf, size_t size)
+{
+	char path[PATH_MAX];
+	int len;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/vfio/%s/migration/state", uuid);
+	len = ap_file_read(path, buf, size);
+	if (len < 0)
+		return len;
+	buf[strcspn(buf, "\n")] = '\0';
+	return 0;
+}

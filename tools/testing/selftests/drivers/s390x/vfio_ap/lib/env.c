@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What most vfio-ap migration tests start from, see env.h.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "env.h"
+
+const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret)
+{
+	const char *uuid = ap_mdev_uuid(0), *why;
+	unsigned int i;
+
+	memset(env, 0, sizeof(*env));
+	env->dev.device = -1;
+	*ret = 0;
+	why = ap_pool_get(&env->pool);
+	if (why)
+		return why;
+	ap_mdev_remove_all();
+
+	for (i = 0; i < env->pool.nr_adapters; i++)
+		ap_mask_set(env->masks.apm, env->pool.adapters[i]);
+	for (i = 0; i < env->pool.nr_domains - 1; i++)
+		ap_mask_set(env->masks.aqm, env->pool.domains[i]);
+	for (i = 0; i < env->pool.nr_cdomains; i++)
+		ap_mask_set(env->masks.adm, env->pool.cdomains[i]);
+
+	*ret = ap_mdev_create(uuid);
+	if (*ret) {
+		fprintf(stderr, "# create %s: %s\n", uuid, strerror(-*ret));
+		return NULL;
+	}
+	*ret = ap_mdev_assign(uuid, &env->masks);
+	if (*ret)
+		fprintf(stderr, "# ap_config of %s: %s\n", uuid, strerror(-*ret));
+	else
+		*ret = vfio_ap_open(&env->dev, uuid, path);
+	if (*ret)
+		ap_mdev_remove(uuid);
+	return NULL;
+}
+
+void env_teardown(struct env *env)
+{
+	if (env->dev.uuid[0])
+		vfio_ap_close(&env->dev);
+	stream_free(&env->stream);
+	ap_mdev_remove_all();
+}
+
+int env_read(int fd, size_t chunk, struct stream_buf *out)
+{
+	__u8 *buf;
+	ssize_t n;
+	int ret;
+
+	if (!chunk)
+		chunk = STREAM_MAX_SIZE;
+	buf = malloc(chunk);
+	if (!buf)
+		return -ENOMEM;
+	do {
+		n = read(fd, buf, chunk);
+		ret = n < 0 ? -errno : 0;
+		if (n > 0)
+			stream_put(out, buf, n);
+	} while (n > 0 && out->len <= STREAM_MAX_SIZE);
+	free(buf);
+	return n > 0 ? -EFBIG : ret;
+}
+
+int env_write(int fd, const void *data, size_t len, size_t chunk, size_t *done)
+{
+	size_t at = 0, part;
+	ssize_t n = 0;
+	int ret = 0;
+
+	if (!chunk)
+		chunk = len;
+	while (at < len) {
+		part = len - at < chunk ? len - at : chunk;
+		n = write(fd, (const __u8 *)data + at, part);
+		if (n <= 0) {
+			ret = n ? -errno : -EIO;
+			break;
+		}
+		at += n;
+	}
+	if (done)
+		*done = at;
+	return ret;
+}
+
+int env_try_read(int fd)
+{
+	__u8 byte;
+	ssize_t n = read(fd, &byte, 1);
+
+	return n < 0 ? -errno : (int)n;
+}
+
+int env_try_write(int fd)
+{
+	ssize_t n = write(fd, STREAM_MAGIC, 1);
+
+	return n < 0 ? -errno : (int)n;
+}
+
+int env_stream(struct env *env)
+{
+	const char *why;
+	int fd, ret, back;
+
+	stream_free(&env->stream);
+	ret = vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP_COPY, &fd);
+	if (ret)
+		return ret;
+	ret = env_read(fd, 0, &env->stream);
+	back = vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RUNNING, NULL);
+	close(fd);
+	if (ret || back)
+		return ret ?: back;
+	why = stream_decode(&env->decoded, env->stream.data, env->stream.len);
+	if (!why)
+		return 0;
+	fprintf(stderr, "# the device's stream: %s\n", why);
+	return -EINVAL;
+}
+
+int env_enter(struct env *env, __u32 state, int *fd)
+{
+	int device = env->dev.device, ret = 0;
+
+	if (fd)
+		*fd = -1;
+	if (vfio_mig_state(device) == VFIO_DEVICE_STATE_RESUMING)
+		ret = vfio_ap_reset(&env->dev);
+	if (!ret)
+		ret = vfio_mig_set(device, VFIO_DEVICE_STATE_RUNNING, NULL);
+	if (!ret)
+		ret = vfio_mig_set(device, state, fd);
+	return ret;
+}
+
+int env_neighbour(struct env *env, struct vfio_ap *dev, enum vfio_ap_path path)
+{
+	const char *uuid = ap_mdev_uuid(1);
+	struct ap_masks masks = env->masks;
+	int ret;
+
+	memset(masks.aqm, 0, sizeof(masks.aqm));
+	ap_mask_set(masks.aqm, env->pool.domains[env->pool.nr_domains - 1]);
+	ret = ap_mdev_create(uuid);
+	if (!ret)
+		ret = ap_mdev_assign(uuid, &masks);
+	if (!ret)
+		ret = vfio_ap_open(dev, uuid, path);
+	return ret;
+}
+
+int env_resume(struct env *env, const void *data, size_t len, size_t chunk)
+{
+	int fd, ret;
+
+	ret = vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RESUMING, &fd);
+	if (ret)
+		return ret;
+	ret = env_write(fd, data, len, chunk, NULL);
+	if (!ret)
+		ret = vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RUNNING, NULL);
+	close(fd);
+	if (ret)
+		vfio_ap_reset(&env->dev);
+	return ret;
+}

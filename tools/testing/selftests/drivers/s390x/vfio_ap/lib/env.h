@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What most vfio-ap migration tests start from: a mediated device with part of
+ * the host's queues, open, and the stream that it gives.
+ */
+#ifndef SELFTEST_VFIO_AP_ENV_H
+#define SELFTEST_VFIO_AP_ENV_H
+
+#include "ap.h"
+#include "stream.h"
+#include "vfio.h"
+
+/* Debug kernels on emulated hosts are slow: seconds that one test may take */
+#define ENV_TIMEOUT	240
+
+/**
+ * struct env - an open mediated device and what belongs to it
+ * @pool: what the host has
+ * @masks: configuration of the device: all adapters, all domains but the last
+ * @dev: the device, open, RUNNING
+ * @stream: what it gives in STOP_COPY; empty before env_stream()
+ * @decoded: the same
+ */
+struct env {
+	struct ap_pool pool;
+	struct ap_masks masks;
+	struct vfio_ap dev;
+	struct stream_buf stream;
+	struct stream decoded;
+};
+
+/*
+ * Returns NULL, or the reason why the tests can not run here (skip). *@ret is
+ * 0 or a negative errno (fail).
+ */
+const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret);
+void env_teardown(struct env *env);
+
+/* Save the device, RUNNING before and after; decode. 0 or a negative errno */
+int env_stream(struct env *env);
+
+/*
+ * From any state to @state, with a new session if it is one that has sessions.
+ * From RESUMING it gets away by a reset. *@fd is the data file or -1; with a
+ * NULL @fd it is closed.
+ */
+int env_enter(struct env *env, __u32 state, int *fd);
+
+/* Read up to the end in pieces of @chunk bytes (0: as large as possible) */
+int env_read(int fd, size_t chunk, struct stream_buf *out);
+/*
+ * Write all in pieces of @chunk bytes (0: all at once); the offset up to which
+ * write() succeeded goes to *@done unless it is NULL.
+ */
+int env_write(int fd, const void *data, size_t len, size_t chunk, size_t *done);
+/* -errno of one read() or write() of one byte, or the count */
+int env_try_read(int fd);
+int env_try_write(int fd);
+
+/* A second mediated device that has the domain that the first has not */
+int env_neighbour(struct env *env, struct vfio_ap *dev, enum vfio_ap_path path);
+
+/*
+ * Resume @stream on the device, which is RUNNING before and after; it is reset
+ * if it does not accept the stream. 0 or a negative errno.
+ */
+int env_resume(struct env *env, const void *data, size_t len, size_t chunk);
+
+#endif

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The vfio-ap migration stream as tests read and forge it, see stream.h.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream.h"
+
+__u16 stream_get16(const void *data)
+{
+	const __u8 *p = data;
+
+	return (__u16)(p[0] << 8 | p[1]);
+}
+
+__u32 stream_get32(const void *data)
+{
+	const __u8 *p = data;
+
+	return (__u32)stream_get16(p) << 16 | stream_get16(p + 2);
+}
+
+__u64 stream_get64(const void *data)
+{
+	const __u8 *p = data;
+
+	return (__u64)stream_get32(p) << 32 | stream_get32(p + 4);
+}
+
+/* IEEE 802.3, reflected, start value and final exclusive or ~0 */
+__u32 stream_crc(const void *data, size_t len)
+{
+	const __u8 *p = data;
+	__u32 crc = ~0U;
+	unsigned int bit;
+
+	while (len--) {
+		crc ^= *p++;
+		for (bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320U : 0);
+	}
+	return ~crc;
+}
+
+void stream_free(struct stream_buf *b)
+{
+	free(b->data);
+	memset(b, 0, sizeof(*b));
+}
+
+void stream_put(struct stream_buf *b, const void *data, size_t len)
+{
+	if (b->len + len > b->size) {
+		b->size = 2 * (b->len + len);
+		b->data = realloc(b->data, b->size);
+		if (!b->data) {
+			perror("stream");
+			exit(1);
+		}
+	}
+	if (data)
+		memcpy(b->data + b->len, data, len);
+	else
+		memset(b->data + b->len, 0, len);
+	b->len += len;
+}
+
+void stream_put16(struct stream_buf *b, __u16 value)
+{
+	__u8 bytes[] = { value >> 8, value };
+
+	stream_put(b, bytes, sizeof(bytes));
+}
+
+void stream_put32(struct stream_buf *b, __u32 value)
+{
+	stream_put16(b, value >> 16);
+	stream_put16(b, value);
+}
+
+void stream_put64(struct stream_buf *b, __u64 value)
+{
+	stream_put32(b, value >> 32);
+	stream_put32(b, value);
+}
+
+void stream_header(struct stream_buf *b)
+{
+	stream_put(b, STREAM_MAGIC, 4);
+	stream_put16(b, STREAM_MAJOR);
+	stream_put16(b, STREAM_MINOR);
+	stream_put32(b, STREAM_HEADER_SIZE);
+	stream_put32(b, 0);
+}
+
+void stream_record(struct stream_buf *b, __u16 type, __u16 flags, __u32 len)
+{
+	stream_put16(b, type);
+	stream_put16(b, flags);
+	stream_put32(b, len);
+	b->records++;
+}
+
+void stream_config(struct stream_buf *b, const struct ap_masks *masks)
+{
+	stream_record(b, STREAM_CONFIG, STREAM_MANDATORY, STREAM_CONFIG_SIZE);
+	stream_put(b, masks->apm, AP_MASK_BYTES);
+	stream_put(b, masks->aqm, AP_MASK_BYTES);
+	stream_put(b, masks->adm, AP_MASK_BYTES);
+}
+
+void stream_hwinfo(struct stream_buf *b, const struct stream_hwrow *rows, unsigned int nr)
+{
+	unsigned int i;
+
+	stream_record(b, STREAM_HWINFO, STREAM_MANDATORY, nr * STREAM_HWROW_SIZE);
+	for (i = 0; i < nr; i++) {
+		stream_put16(b, rows[i].apid);
+		stream_put16(b, 0);
+		stream_put32(b, 0);
+		stream_put64(b, rows[i].info);
+	}
+}
+
+void stream_end(struct stream_buf *b)
+{
+	__u32 before = b->records;
+
+	stream_record(b, STREAM_END, STREAM_MANDATORY, STREAM_END_SIZE);
+	stream_put32(b, before);
+	stream_put32(b, stream_crc(b->data, b->len));
+}
+
+void stream_encode(struct stream_buf *b, const struct stream *s)
+{
+	stream_header(b);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+void stream_seal(struct stream_buf *b)
+{
+	b->len -= sizeof(__u32);
+	stream_put32(b, stream_crc(b->data, b->len));
+}
+
+static const char *decode_hwinfo(struct stream *s, const __u8 *p, __u32 len)
+{
+	struct stream_hwrow *row;
+	unsigned int i;
+
+	if (len % STREAM_HWROW_SIZE || len / STREAM_HWROW_SIZE > AP_IDS)
+		return "length of HWINFO";
+	s->nr_rows = len / STREAM_HWROW_SIZE;
+	for (i = 0; i < s->nr_rows; i++, p += STREAM_HWROW_SIZE) {
+		row = &s->rows[i];
+		row->apid = stream_get16(p);
+		row->info = stream_get64(p + 8);
+		if (row->apid >= AP_IDS || !ap_mask_test(s->masks.apm, row->apid))
+			return "HWINFO of an adapter that is not in CONFIG";
+		if (i && row->apid <= row[-1].apid)
+			return "HWINFO is not sorted, or not unique";
+		if (stream_get16(p + 2) || stream_get32(p + 4))
+			return "reserved field of HWINFO";
+		if (row->info & ~HWINFO_MASK)
+			return "bits in HWINFO that do not belong to the format";
+	}
+	return NULL;
+}
+
+const char *stream_decode(struct stream *s, const void *data, size_t len)
+{
+	const __u8 *start = data, *p = start, *end = start + len;
+	__u32 records = 0, size;
+	const char *why;
+	__u16 type;
+
+	memset(s, 0, sizeof(*s));
+	s->len = len;
+	if (len < STREAM_HEADER_SIZE)
+		return "shorter than its header";
+	if (memcmp(p, STREAM_MAGIC, 4))
+		return "magic";
+	if (stream_get16(p + 4) != STREAM_MAJOR)
+		return "major version";
+	s->minor = stream_get16(p + 6);
+	if (s->minor != STREAM_MINOR)
+		return "minor version";
+	if (stream_get32(p + 8) != STREAM_HEADER_SIZE)
+		return "header length";
+	if (stream_get32(p + 12))
+		return "reserved field of the header";
+	p += STREAM_HEADER_SIZE;
+
+	for (; !s->end_at; records++) {
+		if (end - p < STREAM_RECORD_SIZE)
+			return "no END";
+		type = stream_get16(p);
+		if (stream_get16(p + 2) != STREAM_MANDATORY)
+			return "flags of a record";
+		size = stream_get32(p + 4);
+		if (size % 8 || size > (size_t)(end - p) - STREAM_RECORD_SIZE)
+			return "length of a record";
+		p += STREAM_RECORD_SIZE;
+		switch (type) {
+		case STREAM_CONFIG:
+			if (records != 0)
+				return "place of CONFIG";
+			if (size != STREAM_CONFIG_SIZE)
+				return "length of CONFIG";
+			s->config_at = p - start - STREAM_RECORD_SIZE;
+			memcpy(s->masks.apm, p, AP_MASK_BYTES);
+			memcpy(s->masks.aqm, p + AP_MASK_BYTES, AP_MASK_BYTES);
+			memcpy(s->masks.adm, p + 2 * AP_MASK_BYTES, AP_MASK_BYTES);
+			break;
+		case STREAM_HWINFO:
+			if (records != 1)
+				return "place of HWINFO";
+			why = decode_hwinfo(s, p, size);
+			if (why)
+				return why;
+			if (s->nr_rows != ap_mask_weight(s->masks.apm))
+				return "an adapter without HWINFO";
+			s->hwinfo_at = p - start - STREAM_RECORD_SIZE;
+			break;
+		case STREAM_END:
+			if (records != 2)
+				return "place of END";
+			if (size != STREAM_END_SIZE)
+				return "length of END";
+			s->end_at = p - start - STREAM_RECORD_SIZE;
+			if (stream_get32(p) != records)
+				return "number of records";
+			if (stream_get32(p + 4) != stream_crc(start, p + 4 - start))
+				return "CRC";
+			break;
+		default:
+			return "type of a record";
+		}
+		p += size;
+	}
+	return p == end ? NULL : "bytes after END";
+}

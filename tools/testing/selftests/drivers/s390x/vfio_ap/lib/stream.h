@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The vfio-ap migration stream, format 1, as tests read and forge it.
+ *
+ * Written from the description of the format, not from the driver: the two
+ * check each other. All integers in the stream are big-endian.
+ *
+ *   header   "VFAP", u16 major, u16 minor, u32 header length, u32 0
+ *   record   u16 type, u16 flags, u32 payload length; payload
+ *   CONFIG   u8 apm[32], aqm[32], adm[32]
+ *   HWINFO   per adapter: u16 apid, u16 0, u32 0, u64 hardware information
+ *   END      u32 records before it, u32 CRC-32 of every byte before the CRC
+ */
+#ifndef SELFTEST_VFIO_AP_STREAM_H
+#define SELFTEST_VFIO_AP_STREAM_H
+
+#include <stddef.h>
+
+#include <linux/types.h>
+
+#include "ap.h"
+
+#define STREAM_MAGIC		"VFAP"
+#define STREAM_MAJOR		1
+#define STREAM_MINOR		0
+#define STREAM_HEADER_SIZE	16
+#define STREAM_RECORD_SIZE	8
+#define STREAM_MAX_SIZE		(4U << 20)
+
+#define STREAM_CONFIG		1
+#define STREAM_HWINFO		2
+#define STREAM_IRQ		3
+#define STREAM_END		4
+
+#define STREAM_MANDATORY	0x0001
+
+#define STREAM_CONFIG_SIZE	96
+#define STREAM_HWROW_SIZE	16
+#define STREAM_END_SIZE		8
+
+#define STREAM_OPTIONAL_MAX	4096
+#define STREAM_OPTIONAL_SUM	65536
+
+/*
+ * The information word of an adapter as TAPQ gives it, leftmost bit first:
+ * facility bits 8, class 8, SE bind state 2, 14 unused, AP type 8, domains 8,
+ * 4 unused, message length 4, 3 unused, queue depth 5.
+ */
+#define HWINFO_MASK		0xffff0000ffff0f1fULL
+#define HWINFO_APSC		0x8000000000000000ULL
+#define HWINFO_CCA		0x1000000000000000ULL
+#define HWINFO_ACCEL		0x0800000000000000ULL
+#define HWINFO_EP11		0x0400000000000000ULL
+#define HWINFO_MODE		(HWINFO_CCA | HWINFO_ACCEL | HWINFO_EP11)
+#define HWINFO_CLASS		0x00ff000000000000ULL
+#define HWINFO_BS		0x0000c00000000000ULL
+#define HWINFO_AT		0x00000000ff000000ULL
+#define HWINFO_ND		0x0000000000ff0000ULL
+#define HWINFO_ML		0x0000000000000f00ULL
+#define HWINFO_QD		0x000000000000001fULL
+
+/* The value of a field of an information word, and the word with it changed */
+static inline __u64 hwinfo_get(__u64 info, __u64 field)
+{
+	return (info & field) / (field & -field);
+}
+
+static inline __u64 hwinfo_put(__u64 info, __u64 field, __u64 value)
+{
+	return (info & ~field) | (value * (field & -field) & field);
+}
+
+/**
+ * struct stream_buf - bytes of a stream that grows
+ * @data: the bytes
+ * @len: how many there are
+ * @size: how many fit
+ * @records: records so far
+ */
+struct stream_buf {
+	__u8 *data;
+	size_t len;
+	size_t size;
+	__u32 records;
+};
+
+/**
+ * struct stream_hwrow - one row of a HWINFO record
+ * @apid: adapter
+ * @info: its information word
+ */
+struct stream_hwrow {
+	__u16 apid;
+	__u64 info;
+};
+
+/**
+ * struct stream - a decoded stream
+ * @minor: minor version
+ * @masks: adapters, domains, control domains
+ * @nr_rows: number of @rows
+ * @rows: HWINFO
+ * @config_at: offset of the CONFIG record, in bytes
+ * @hwinfo_at: offset of the HWINFO record
+ * @end_at: offset of the END record
+ * @len: length of the stream
+ */
+struct stream {
+	__u16 minor;
+	struct ap_masks masks;
+	unsigned int nr_rows;
+	struct stream_hwrow rows[AP_IDS];
+	size_t config_at;
+	size_t hwinfo_at;
+	size_t end_at;
+	size_t len;
+};
+
+/* Building: these end the program if there is no memory */
+void stream_free(struct stream_buf *b);
+void stream_put(struct stream_buf *b, const void *data, size_t len);
+void stream_put16(struct stream_buf *b, __u16 value);
+void stream_put32(struct stream_buf *b, __u32 value);
+void stream_put64(struct stream_buf *b, __u64 value);
+void stream_header(struct stream_buf *b);
+/* Header of a record; the caller puts the payload behind it */
+void stream_record(struct stream_buf *b, __u16 type, __u16 flags, __u32 len);
+void stream_config(struct stream_buf *b, const struct ap_masks *masks);
+void stream_hwinfo(struct stream_buf *b, const struct stream_hwrow *rows, unsigned int nr);
+/* END with the right count and CRC for what @b holds */
+void stream_end(struct stream_buf *b);
+/* The whole stream */
+void stream_encode(struct stream_buf *b, const struct stream *s);
+/* Give the END record at the end of @b the CRC of what stands before it */
+void stream_seal(struct stream_buf *b);
+
+/* Strict; NULL, or what is wrong with the stream */
+const char *stream_decode(struct stream *s, const void *data, size_t len);
+
+__u32 stream_crc(const void *data, size_t len);
+__u16 stream_get16(const void *data);
+__u32 stream_get32(const void *data);
+__u64 stream_get64(const void *data);
+
+#endif

@@ -1,0 +1,814 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-ap migration: streams as a hostile or different peer might send them.
+ *
+ * Each variant forges a stream from what the device itself gives. It is written
+ * whole and byte by byte, and must come to the same end both ways.
+ */
+#include <errno.h>
+
+#include "lib/env.h"
+#include "kselftest_harness.h"
+
+/* For a variant that does not tell where its error has to show */
+#define ANYWHERE 0
+
+FIXTURE(malformed) {
+	struct env env;
+	int device;
+};
+
+/**
+ * @forge: make the stream out of a good one
+ * @err: what write() gives
+ * @at: function that gives the number of bytes with which the error has to
+ *	show, or ANYWHERE
+ */
+FIXTURE_VARIANT(malformed) {
+	void (*forge)(struct stream_buf *b, struct stream *good);
+	int err;
+	size_t (*at)(const struct stream_buf *b, const struct stream *good);
+};
+
+#define MALFORMED(name, error, where)					\
+	static void forge_##name(struct stream_buf *b, struct stream *s);	\
+	FIXTURE_VARIANT_ADD(malformed, name) {				\
+		.forge = forge_##name,					\
+		.err = error,						\
+		.at = where,						\
+	};								\
+	static void forge_##name(struct stream_buf *b, struct stream *s)
+
+FIXTURE_SETUP(malformed)
+{
+	const char *why;
+	int ret;
+
+	why = env_setup(&self->env, VFIO_AP_GROUP, &ret);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+	self->device = self->env.dev.device;
+	ASSERT_EQ(0, env_stream(&self->env));
+}
+
+FIXTURE_TEARDOWN(malformed)
+{
+	env_teardown(&self->env);
+}
+
+static size_t in_header(const struct stream_buf *b, const struct stream *s)
+{
+	(void)b;
+	(void)s;
+	return STREAM_HEADER_SIZE;
+}
+
+/* With the header of the first record, whose length says it all */
+static size_t in_first_record_header(const struct stream_buf *b, const struct stream *s)
+{
+	(void)b;
+	(void)s;
+	return STREAM_HEADER_SIZE + STREAM_RECORD_SIZE;
+}
+
+static size_t in_config(const struct stream_buf *b, const struct stream *s)
+{
+	(void)b;
+	return s->hwinfo_at;
+}
+
+static size_t in_hwinfo(const struct stream_buf *b, const struct stream *s)
+{
+	(void)b;
+	return s->end_at;
+}
+
+static size_t in_whole(const struct stream_buf *b, const struct stream *s)
+{
+	(void)s;
+	return b->len;
+}
+
+/* A good stream with one byte changed; the CRC fits the change */
+static void forge_byte(struct stream_buf *b, const struct stream *s, size_t at, __u8 flip)
+{
+	stream_encode(b, s);
+	b->data[at] ^= flip;
+	if (at < b->len - 4)
+		stream_seal(b);
+}
+
+static void forge_start(struct stream_buf *b, const struct stream *s)
+{
+	stream_header(b);
+	stream_config(b, &s->masks);
+}
+
+MALFORMED(magic, -EINVAL, in_header)
+{
+	forge_byte(b, s, 0, 1);
+}
+
+MALFORMED(zeroes, -EINVAL, in_header)
+{
+	stream_put(b, NULL, s->len);
+}
+
+MALFORMED(newer_major, -EOPNOTSUPP, in_header)
+{
+	forge_byte(b, s, 5, 3);
+}
+
+MALFORMED(major_0, -EOPNOTSUPP, in_header)
+{
+	forge_byte(b, s, 5, 1);
+}
+
+MALFORMED(header_too_short, -EINVAL, in_header)
+{
+	forge_byte(b, s, 11, 16 ^ 8);
+}
+
+MALFORMED(header_longer_than_this_minor_has, -EINVAL, in_header)
+{
+	forge_byte(b, s, 11, 16 ^ 24);
+}
+
+MALFORMED(header_of_4_gigabytes, -EINVAL, in_header)
+{
+	forge_byte(b, s, 8, 0xff);
+}
+
+MALFORMED(reserved_of_header, -EINVAL, in_header)
+{
+	forge_byte(b, s, 15, 1);
+}
+
+MALFORMED(record_type_0, -EOPNOTSUPP, in_first_record_header)
+{
+	forge_byte(b, s, s->config_at + 1, STREAM_CONFIG);
+}
+
+MALFORMED(unknown_flag_of_a_record, -EINVAL, in_first_record_header)
+{
+	forge_byte(b, s, s->config_at + 3, 2);
+}
+
+MALFORMED(config_too_short, -EINVAL, in_first_record_header)
+{
+	forge_byte(b, s, s->config_at + 7, STREAM_CONFIG_SIZE ^ (STREAM_CONFIG_SIZE - 8));
+}
+
+MALFORMED(config_too_long, -EINVAL, in_first_record_header)
+{
+	forge_byte(b, s, s->config_at + 7, STREAM_CONFIG_SIZE ^ (STREAM_CONFIG_SIZE + 8));
+}
+
+MALFORMED(config_empty, -EINVAL, in_first_record_header)
+{
+	stream_header(b);
+	stream_record(b, STREAM_CONFIG, STREAM_MANDATORY, 0);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+MALFORMED(length_of_a_record_is_not_a_multiple_of_8, -EINVAL, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_record(b, 0x4321, 0, 12);
+	stream_put(b, NULL, 12);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+MALFORMED(hwinfo_before_config, -EINVAL, ANYWHERE)
+{
+	stream_header(b);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_config(b, &s->masks);
+	stream_end(b);
+}
+
+MALFORMED(no_config, -EINVAL, ANYWHERE)
+{
+	stream_header(b);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+MALFORMED(no_hwinfo, -EINVAL, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_end(b);
+}
+
+MALFORMED(end_at_once, -EINVAL, ANYWHERE)
+{
+	(void)s;
+	stream_header(b);
+	stream_end(b);
+}
+
+MALFORMED(config_twice_in_a_row, -EINVAL, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+MALFORMED(hwinfo_twice_in_a_row, -EINVAL, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+MALFORMED(second_config_without_hwinfo, -EINVAL, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_config(b, &s->masks);
+	stream_end(b);
+}
+
+MALFORMED(bytes_after_end, -EINVAL, in_whole)
+{
+	stream_encode(b, s);
+	stream_put(b, NULL, 1);
+}
+
+MALFORMED(second_stream_after_end, -EINVAL, ANYWHERE)
+{
+	stream_encode(b, s);
+	b->records = 0;
+	stream_encode(b, s);
+}
+
+MALFORMED(wrong_crc, -EBADMSG, in_whole)
+{
+	forge_byte(b, s, s->len - 1, 1);
+}
+
+/* One bit of a mask, with which the comparison can not have a problem */
+MALFORMED(crc_does_not_cover_a_change, -EBADMSG, in_whole)
+{
+	stream_header(b);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_record(b, 0x4321, 0, 8);
+	stream_put(b, NULL, 8);
+	stream_end(b);
+	b->data[b->len - STREAM_RECORD_SIZE - STREAM_END_SIZE - 1] ^= 0x10;
+}
+
+MALFORMED(crc_without_final_inversion, -EBADMSG, in_whole)
+{
+	stream_encode(b, s);
+	b->data[b->len - 4] ^= 0xff;
+	b->data[b->len - 3] ^= 0xff;
+	b->data[b->len - 2] ^= 0xff;
+	b->data[b->len - 1] ^= 0xff;
+}
+
+MALFORMED(wrong_number_of_records, -EINVAL, in_whole)
+{
+	forge_byte(b, s, s->len - 5, 2 ^ 3);
+}
+
+MALFORMED(number_of_records_counts_end, -EINVAL, in_whole)
+{
+	forge_byte(b, s, s->len - 5, 2 ^ 3);
+}
+
+MALFORMED(end_too_long, -EINVAL, ANYWHERE)
+{
+	forge_byte(b, s, s->end_at + 7, 8 ^ 16);
+}
+
+MALFORMED(end_empty, -EINVAL, ANYWHERE)
+{
+	forge_byte(b, s, s->end_at + 7, 8);
+}
+
+MALFORMED(reserved_16_of_hwinfo, -EINVAL, in_hwinfo)
+{
+	forge_byte(b, s, s->hwinfo_at + STREAM_RECORD_SIZE + 3, 1);
+}
+
+MALFORMED(reserved_32_of_hwinfo, -EINVAL, in_hwinfo)
+{
+	forge_byte(b, s, s->hwinfo_at + STREAM_RECORD_SIZE + 4, 0x80);
+}
+
+MALFORMED(hwinfo_bits_outside_of_the_format, -EINVAL, in_hwinfo)
+{
+	s->rows[0].info |= 0x0000000000001000ULL;
+	stream_encode(b, s);
+}
+
+/* A source masks the SE bind state off: a device cannot have sent this */
+MALFORMED(hwinfo_with_bind_state, -EINVAL, in_hwinfo)
+{
+	s->rows[0].info |= HWINFO_BS;
+	stream_encode(b, s);
+}
+
+MALFORMED(hwinfo_not_sorted, -EINVAL, in_hwinfo)
+{
+	struct stream_hwrow row = s->rows[0];
+
+	s->rows[0] = s->rows[1];
+	s->rows[1] = row;
+	stream_encode(b, s);
+}
+
+MALFORMED(hwinfo_not_unique, -EINVAL, in_hwinfo)
+{
+	s->rows[1] = s->rows[0];
+	stream_encode(b, s);
+}
+
+MALFORMED(hwinfo_of_no_adapter_of_the_guest, -EINVAL, in_hwinfo)
+{
+	unsigned int last = s->nr_rows - 1;
+
+	s->rows[last].apid = ap_mask_next(s->masks.apm, s->rows[last].apid, false);
+	stream_encode(b, s);
+}
+
+MALFORMED(hwinfo_of_adapter_256, -EINVAL, in_hwinfo)
+{
+	s->rows[s->nr_rows - 1].apid |= 0x100;
+	stream_encode(b, s);
+}
+
+MALFORMED(hwinfo_lacks_an_adapter, -EINVAL, ANYWHERE)
+{
+	s->nr_rows--;
+	stream_encode(b, s);
+}
+
+MALFORMED(hwinfo_empty, -EINVAL, ANYWHERE)
+{
+	s->nr_rows = 0;
+	stream_encode(b, s);
+}
+
+MALFORMED(hwinfo_of_half_a_row, -EINVAL, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_record(b, STREAM_HWINFO, STREAM_MANDATORY, s->nr_rows * STREAM_HWROW_SIZE - 8);
+	stream_put(b, NULL, s->nr_rows * STREAM_HWROW_SIZE - 8);
+	stream_end(b);
+}
+
+/* An allocation that follows the peer's word would be of this size */
+MALFORMED(hwinfo_of_4_gigabytes, -EMSGSIZE, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_record(b, STREAM_HWINFO, STREAM_MANDATORY, 0xfffffff0);
+	stream_put(b, NULL, 64);
+}
+
+MALFORMED(hwinfo_of_257_adapters, -EMSGSIZE, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_record(b, STREAM_HWINFO, STREAM_MANDATORY, 257 * STREAM_HWROW_SIZE);
+	stream_put(b, NULL, 257 * STREAM_HWROW_SIZE);
+}
+
+MALFORMED(unknown_mandatory_record, -EOPNOTSUPP, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_record(b, 0x4321, STREAM_MANDATORY, 8);
+	stream_put(b, NULL, 8);
+	stream_end(b);
+}
+
+MALFORMED(optional_record_over_4_kilobytes, -EMSGSIZE, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_record(b, 0x4321, 0, STREAM_OPTIONAL_MAX + 8);
+	stream_put(b, NULL, STREAM_OPTIONAL_MAX + 8);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+MALFORMED(optional_record_of_4_gigabytes, -EMSGSIZE, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_record(b, 0x4321, 0, 0xfffffff8);
+	stream_put(b, NULL, 64);
+}
+
+MALFORMED(optional_records_over_64_kilobytes_in_all, -EMSGSIZE, ANYWHERE)
+{
+	unsigned int sum;
+
+	forge_start(b, s);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	for (sum = 0; sum <= STREAM_OPTIONAL_SUM; sum += STREAM_OPTIONAL_MAX) {
+		stream_record(b, 0x4321, 0, STREAM_OPTIONAL_MAX);
+		stream_put(b, NULL, STREAM_OPTIONAL_MAX);
+	}
+	stream_end(b);
+}
+
+/* What costs nothing must be bounded too */
+MALFORMED(empty_optional_records_without_end, -EMSGSIZE, ANYWHERE)
+{
+	forge_start(b, s);
+	while (b->len <= STREAM_MAX_SIZE)
+		stream_record(b, 0x4321, 0, 0);
+}
+
+MALFORMED(pairs_of_config_and_hwinfo_without_end, -EMSGSIZE, ANYWHERE)
+{
+	stream_header(b);
+	while (b->len <= STREAM_MAX_SIZE) {
+		stream_config(b, &s->masks);
+		stream_hwinfo(b, s->rows, s->nr_rows);
+	}
+}
+
+/* The second pair is the one that counts */
+MALFORMED(second_pair_is_of_another_guest, -ENXIO, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	ap_mask_clear(s->masks.adm, ap_mask_next(s->masks.adm, 0, true));
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+/* Differences, of which each fails the record that shows it */
+MALFORMED(adapter_missing_here, -ENXIO, in_config)
+{
+	ap_mask_set(s->masks.apm, ap_mask_next(s->masks.apm, 0, false));
+	stream_encode(b, s);
+}
+
+MALFORMED(adapter_missing_there, -ENXIO, in_config)
+{
+	ap_mask_clear(s->masks.apm, s->rows[0].apid);
+	memmove(s->rows, s->rows + 1, --s->nr_rows * sizeof(*s->rows));
+	stream_encode(b, s);
+}
+
+MALFORMED(another_adapter, -ENXIO, in_config)
+{
+	unsigned int other = ap_mask_next(s->masks.apm, s->rows[s->nr_rows - 1].apid, false);
+
+	ap_mask_clear(s->masks.apm, s->rows[s->nr_rows - 1].apid);
+	ap_mask_set(s->masks.apm, other);
+	s->rows[s->nr_rows - 1].apid = other;
+	stream_encode(b, s);
+}
+
+MALFORMED(domain_missing_here, -ENXIO, in_config)
+{
+	ap_mask_set(s->masks.aqm, ap_mask_next(s->masks.aqm, 0, false));
+	stream_encode(b, s);
+}
+
+MALFORMED(domain_missing_there, -ENXIO, in_config)
+{
+	ap_mask_clear(s->masks.aqm, ap_mask_next(s->masks.aqm, 0, true));
+	stream_encode(b, s);
+}
+
+MALFORMED(control_domain_missing_here, -ENXIO, in_config)
+{
+	ap_mask_set(s->masks.adm, ap_mask_next(s->masks.adm, 0, false));
+	stream_encode(b, s);
+}
+
+MALFORMED(control_domain_missing_there, -ENXIO, in_config)
+{
+	ap_mask_clear(s->masks.adm, ap_mask_next(s->masks.adm, 0, true));
+	stream_encode(b, s);
+}
+
+MALFORMED(everything_assigned_there, -ENXIO, in_config)
+{
+	unsigned int apid;
+
+	memset(&s->masks, 0xff, sizeof(s->masks));
+	s->nr_rows = AP_IDS;
+	for (apid = 0; apid < AP_IDS; apid++)
+		s->rows[apid] = (struct stream_hwrow){ .apid = apid, .info = s->rows[0].info };
+	stream_encode(b, s);
+}
+
+static void put_last(struct stream_buf *b, struct stream *s, __u64 field, __u64 value)
+{
+	struct stream_hwrow *row = &s->rows[s->nr_rows - 1];
+
+	row->info = hwinfo_put(row->info, field, value);
+	stream_encode(b, s);
+}
+
+static __u64 get_last(const struct stream *s, __u64 field)
+{
+	return hwinfo_get(s->rows[s->nr_rows - 1].info, field);
+}
+
+MALFORMED(older_type_there, -EXDEV, in_hwinfo)
+{
+	put_last(b, s, HWINFO_AT, get_last(s, HWINFO_AT) - 1);
+}
+
+MALFORMED(newer_type_there, -EXDEV, in_hwinfo)
+{
+	put_last(b, s, HWINFO_AT, get_last(s, HWINFO_AT) + 1);
+}
+
+MALFORMED(other_class, -EXDEV, in_hwinfo)
+{
+	put_last(b, s, HWINFO_CLASS, get_last(s, HWINFO_CLASS) ^ 1);
+}
+
+MALFORMED(other_facility, -EXDEV, in_hwinfo)
+{
+	put_last(b, s, HWINFO_APSC, !get_last(s, HWINFO_APSC));
+}
+
+MALFORMED(other_mode, -EXDEV, in_hwinfo)
+{
+	__u64 mode = s->rows[s->nr_rows - 1].info & HWINFO_MODE;
+
+	s->rows[s->nr_rows - 1].info ^= mode;
+	s->rows[s->nr_rows - 1].info |= mode == HWINFO_CCA ? HWINFO_EP11 : HWINFO_CCA;
+	stream_encode(b, s);
+}
+
+MALFORMED(more_domains_there, -EXDEV, in_hwinfo)
+{
+	put_last(b, s, HWINFO_ND, get_last(s, HWINFO_ND) + 1);
+}
+
+MALFORMED(deeper_queues_there, -EXDEV, in_hwinfo)
+{
+	put_last(b, s, HWINFO_QD, get_last(s, HWINFO_QD) + 1);
+}
+
+/* Up to 3 the AP bus takes the field for 12 KiB, from 4 on for pages */
+MALFORMED(longer_messages_there, -EXDEV, in_hwinfo)
+{
+	__u64 ml = get_last(s, HWINFO_ML);
+
+	put_last(b, s, HWINFO_ML, ml > 3 ? ml + 1 : 4);
+}
+
+MALFORMED(first_adapter_is_compared_too, -EXDEV, in_hwinfo)
+{
+	s->rows[0].info = hwinfo_put(s->rows[0].info, HWINFO_AT,
+				     hwinfo_get(s->rows[0].info, HWINFO_AT) - 1);
+	stream_encode(b, s);
+}
+
+TEST_F_TIMEOUT(malformed, is_refused, ENV_TIMEOUT)
+{
+	struct env *env = &self->env;
+	struct stream good = env->decoded;
+	static const size_t chunks[] = { 0, 1, 4096 };
+	struct stream_buf bad = {};
+	size_t done, limit, i;
+	int fd, err;
+
+	variant->forge(&bad, &good);
+	for (i = 0; i < sizeof(chunks) / sizeof(*chunks); i++) {
+		/* Megabytes byte by byte take too long */
+		if (chunks[i] == 1 && bad.len > 0x10000)
+			continue;
+		ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RESUMING, &fd));
+		err = env_write(fd, bad.data, bad.len, chunks[i], &done);
+		EXPECT_EQ(variant->err, err) {
+			TH_LOG("in pieces of %zu", chunks[i]);
+		}
+		if (chunks[i] == 1 && variant->at) {
+			limit = variant->at(&bad, &env->decoded);
+			EXPECT_LE(done + 1, limit);
+		}
+		/* It sticks, whatever comes, and whatever state is asked for */
+		EXPECT_EQ(variant->err, env_try_write(fd));
+		EXPECT_EQ(variant->err, env_write(fd, env->stream.data, env->stream.len, 0, NULL));
+		EXPECT_NE(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
+		EXPECT_EQ(VFIO_DEVICE_STATE_RESUMING, vfio_mig_state(self->device));
+		EXPECT_NE(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
+		EXPECT_EQ(VFIO_DEVICE_STATE_RESUMING, vfio_mig_state(self->device));
+		EXPECT_EQ(0, vfio_ap_reset(&env->dev));
+		close(fd);
+		/* And leaves nothing for the next migration */
+		EXPECT_EQ(0, env_resume(env, env->stream.data, env->stream.len, 0));
+	}
+	stream_free(&bad);
+}
+
+FIXTURE(different) {
+	struct env env;
+};
+
+/**
+ * @forge: make the stream out of a good one; false if this host's cards do not
+ *	   allow the difference
+ */
+FIXTURE_VARIANT(different) {
+	bool (*forge)(struct stream_buf *b, struct stream *good);
+};
+
+#define DIFFERENT(name)							\
+	static bool differ_##name(struct stream_buf *b, struct stream *s);	\
+	FIXTURE_VARIANT_ADD(different, name) {				\
+		.forge = differ_##name,					\
+	};								\
+	static bool differ_##name(struct stream_buf *b, struct stream *s)
+
+FIXTURE_SETUP(different)
+{
+	const char *why;
+	int ret;
+
+	why = env_setup(&self->env, VFIO_AP_GROUP, &ret);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, env_stream(&self->env));
+}
+
+FIXTURE_TEARDOWN(different)
+{
+	env_teardown(&self->env);
+}
+
+DIFFERENT(not_at_all)
+{
+	stream_encode(b, s);
+	return true;
+}
+
+/* More than the source has does not disturb a guest */
+static bool less_there(struct stream_buf *b, struct stream *s, __u64 field)
+{
+	bool done = false;
+	unsigned int i;
+
+	for (i = 0; i < s->nr_rows; i++) {
+		if (!hwinfo_get(s->rows[i].info, field))
+			continue;
+		s->rows[i].info = hwinfo_put(s->rows[i].info, field,
+					     hwinfo_get(s->rows[i].info, field) - 1);
+		done = true;
+	}
+	stream_encode(b, s);
+	return done;
+}
+
+DIFFERENT(fewer_domains_there)
+{
+	return less_there(b, s, HWINFO_ND);
+}
+
+DIFFERENT(flatter_queues_there)
+{
+	return less_there(b, s, HWINFO_QD);
+}
+
+DIFFERENT(shorter_messages_there)
+{
+	return less_there(b, s, HWINFO_ML);
+}
+
+/* The AP bus takes 0 to 3 for the same 12 KiB */
+DIFFERENT(message_length_3_there)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->nr_rows; i++)
+		s->rows[i].info = hwinfo_put(s->rows[i].info, HWINFO_ML, 3);
+	stream_encode(b, s);
+	return true;
+}
+
+DIFFERENT(newer_minor)
+{
+	stream_encode(b, s);
+	b->data[7] = 9;
+	stream_seal(b);
+	return true;
+}
+
+DIFFERENT(newer_minor_with_a_longer_header)
+{
+	static const __u8 more[] = "a header of a later format, 40 b";
+
+	stream_put(b, STREAM_MAGIC, 4);
+	stream_put16(b, STREAM_MAJOR);
+	stream_put16(b, STREAM_MINOR + 1);
+	stream_put32(b, STREAM_HEADER_SIZE + 32);
+	stream_put32(b, 0);
+	stream_put(b, more, 32);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+	return true;
+}
+
+DIFFERENT(newer_minor_with_bits_that_we_do_not_know)
+{
+	s->rows[0].info |= 0x0000000000001000ULL;
+	stream_encode(b, s);
+	b->data[7] = 1;
+	stream_seal(b);
+	return true;
+}
+
+DIFFERENT(unknown_optional_records)
+{
+	stream_header(b);
+	stream_record(b, 0x4321, 0, 0);
+	stream_config(b, &s->masks);
+	stream_record(b, 0xffff, 0, STREAM_OPTIONAL_MAX);
+	stream_put(b, NULL, STREAM_OPTIONAL_MAX);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_record(b, 0, 0, 8);
+	stream_put(b, NULL, 8);
+	stream_end(b);
+	return true;
+}
+
+DIFFERENT(unknown_optional_records_of_64_kilobytes)
+{
+	unsigned int sum;
+
+	stream_header(b);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	for (sum = 0; sum < STREAM_OPTIONAL_SUM; sum += STREAM_OPTIONAL_MAX) {
+		stream_record(b, 0x4321, 0, STREAM_OPTIONAL_MAX);
+		stream_put(b, NULL, STREAM_OPTIONAL_MAX);
+	}
+	stream_end(b);
+	return true;
+}
+
+/* As a source sends it whose configuration changed in the pre-copy phase */
+DIFFERENT(second_pair_of_config_and_hwinfo)
+{
+	stream_header(b);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+	return true;
+}
+
+TEST_F_TIMEOUT(different, is_accepted, ENV_TIMEOUT)
+{
+	struct env *env = &self->env;
+	struct stream good = env->decoded;
+	struct stream_buf b = {};
+
+	if (!variant->forge(&b, &good)) {
+		stream_free(&b);
+		SKIP(return, "no card of this host can have less");
+	}
+	EXPECT_EQ(0, env_resume(env, b.data, b.len, 0));
+	EXPECT_EQ(0, env_resume(env, b.data, b.len, 1));
+	EXPECT_EQ(0, env_resume(env, b.data, b.len, 13));
+	stream_free(&b);
+}
+
+/*
+ * The stream is compared, never applied: who holds the device gets no queue
+ * that the administrator did not assign.
+ */
+TEST_F_TIMEOUT(malformed, changes_no_assignment, ENV_TIMEOUT)
+{
+	struct env *env = &self->env;
+	struct stream good = env->decoded;
+	char before[512], after[512];
+	struct stream_buf bad = {};
+	int fd;
+
+	ASSERT_LT(0, ap_mdev_read(env->dev.uuid, "ap_config", before, sizeof(before)));
+	variant->forge(&bad, &good);
+	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RESUMING, &fd));
+	EXPECT_EQ(variant->err, env_write(fd, bad.data, bad.len, 0, NULL));
+	ASSERT_LT(0, ap_mdev_read(env->dev.uuid, "ap_config", after, sizeof(after)));
+	EXPECT_STREQ(before, after);
+	EXPECT_EQ(0, vfio_ap_reset(&env->dev));
+	close(fd);
+	/* The guest's own view is what a new stream says */
+	ASSERT_EQ(0, env_stream(env));
+	EXPECT_EQ(0, memcmp(&env->masks, &env->decoded.masks, sizeof(env->masks)));
+	stream_free(&bad);
+}
+
+TEST_HARNESS_MAIN
