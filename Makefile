@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+# Every command of the lab. `make help` explains them.
+
+.DEFAULT_GOAL := help
+LAB := /usr/bin/python3 -m lab
+.PHONY: help demo test shell pin linux clean
+
+export KERNEL T REPEAT FLAVOUR
+
+help:
+	@echo 'Live migration for vfio-ap, and a lab of emulated s390 hosts that proves it.'
+	@echo 'On Debian 12 (amd64), as root; the first run fetches and builds for some minutes.'
+	@echo
+	@echo '  make demo          migrate a guest with AP queues between two emulated hosts'
+	@echo '  make test          all automated tests; T=glob selects (T="pair.*"), REPEAT=n repeats'
+	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
+	@echo '                     HOST=a|b|c (lab/profiles), FLAVOUR=fast|debug'
+	@echo '  make check-fast    gates on the patches and on our scripts'
+	@echo
+	@echo '  make save          commits in build/linux -> patches/ and the top level; GROUP=group'
+	@echo '  make take          an edit at the top level -> its patch; STEP=patch, or'
+	@echo '                     SUBJECT=... GROUP=... MESSAGE=... FILES=... for a new one'
+	@echo '  make series        the series as mails in out/series/; FROM="Name <mail>"'
+	@echo '  make difference    where patches/, build/linux and the top level disagree'
+	@echo
+	@echo '  make linux         build/linux only: pristine source with the patches on it'
+	@echo '  make pin           record the newest package versions in lab/pins.json'
+	@echo '  make clean         remove build/ and out/, the cache of downloads excepted'
+	@echo
+	@echo 'demo, test, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
+
+demo test pin:
+	@$(LAB) $@
+
+shell:
+	@$(LAB) shell --host "$(if $(filter command line,$(origin HOST)),$(HOST),a)"
+
+linux:
+	@$(LAB) source
+
+include lab/series.mk
+
+check-fast series difference: linux
+
+clean:
+	@$(LAB) clean

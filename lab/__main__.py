@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The commands behind the Makefile: /usr/bin/python3 -m lab COMMAND.
+
+Settings come from the environment, where make puts what stands on its command line:
+KERNEL=/path, T=glob, REPEAT=n, FLAVOUR=fast|debug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+
+from lab import config, env, fetch, kernel, progress, rootfs
+from lab.hosts import Lab, LabError
+from lab.kgit import SeriesError
+
+PROBLEMS = (env.EnvError, fetch.FetchError, kernel.KernelError, LabError, SeriesError,
+            progress.CommandFailed)
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """One command at a time changes build/."""
+    config.BUILD.mkdir(parents=True, exist_ok=True)
+    with (config.BUILD / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            progress.say(f"waiting for another command that works in {config.BUILD}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fetched(source: str | None) -> bool:
+    """Whether nothing has to be downloaded."""
+    pins = fetch.read_pins()
+    return (all(rootfs.ready(root) for root in (rootfs.EMULATOR, rootfs.HOSTS))
+            and (config.BUILD / "python").exists()
+            and (source is not None or (config.BUILD / "linux.from").exists()
+                 or fetch.cached(fetch.KERNEL, pins.get(fetch.KERNEL.name)) is not None))
+
+
+def prepare(flavours: list[str], machine: bool = True) -> None:
+    """Everything up to built kernels of these flavours; [] for the source tree only."""
+    source = os.environ.get("KERNEL") or None
+    with progress.stage("checks and packages"):
+        env.check_machine()
+    with exclusive():
+        with progress.stage("checks and packages"):
+            env.prepare(network=machine and not fetched(source))
+        if machine:
+            with progress.stage("downloads and root file systems"):
+                fetch.python_modules()
+                rootfs.prepare()
+        with progress.stage("kernel source and patches"):
+            kernel.prepare([], source)
+        for flavour in flavours:
+            with progress.stage(f"{flavour} kernel"):
+                kernel.prepare([flavour], source)
+
+
+def number(name: str, default: int) -> int:
+    """A positive number in the environment."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise env.EnvError(f"{name}={text}: not a positive number")
+    return int(text)
+
+
+def command_test() -> int:
+    """All automated tests."""
+    repeat = number("REPEAT", 1)
+    prepare(["debug"])
+    runner = importlib.import_module("lab.runner")
+    return int(runner.main(os.environ.get("T") or "*", repeat))
+
+
+def command_demo() -> int:
+    """The demonstration."""
+    prepare(["fast"])
+    demo = importlib.import_module("lab.demo")
+    return int(demo.main([]))
+
+
+def command_shell(host: str) -> int:
+    """A prompt in a host."""
+    flavour = os.environ.get("FLAVOUR") or "fast"
+    if flavour not in config.FLAVOURS:
+        raise env.EnvError(f"FLAVOUR={flavour}: there are {' and '.join(config.FLAVOURS)}")
+    prepare([flavour])
+    lab = Lab(flavour, "shell")
+    try:
+        return lab.interactive(host)
+    finally:
+        lab.close(orderly=False)
+
+
+def command_prepare(flavours: list[str]) -> int:
+    """Set-up without a run."""
+    prepare(flavours)
+    progress.print_stages()
+    return 0
+
+
+def command_source() -> int:
+    """build/linux only."""
+    prepare([], machine=False)
+    return 0
+
+
+def command_clean() -> int:
+    """Remove build/ and out/, but neither downloads nor unsaved work in build/linux."""
+    with exclusive():
+        if (config.LINUX / ".git").exists():
+            kernel.refuse_to_lose_work("make clean removes it")
+        for path in [*config.BUILD.glob("*"), *config.OUT.glob("*")]:
+            if path not in (config.CACHE, config.BUILD / ".lock"):
+                kernel.remove(path)
+    return 0
+
+
+def command_pin() -> int:
+    """Record what the suites offer now as the versions to use."""
+    with exclusive():
+        env.prepare(network=True)
+        found: dict[str, object] = {}
+        for package in (fetch.KERNEL, fetch.QMP):
+            offer = fetch.newest(package)
+            fetch.download(package, offer)
+            found[package.name] = {"suite": package.suite, "version": offer.version,
+                                   "sha256": offer.sha256}
+            progress.say(f"pinned: {package.name} {offer.version}")
+        found.update(rootfs.pins())
+        fetch.write_pins(found)
+    return 0
+
+
+def main() -> int:
+    """Parse the command line and run; a known problem is one message."""
+    parser = argparse.ArgumentParser(prog="python3 -m lab", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("test", help="all automated tests")
+    commands.add_parser("demo", help="a live migration between two hosts")
+    shell = commands.add_parser("shell", help="a prompt in an emulated host")
+    shell.add_argument("--host", default="a", help="profile (default: a)")
+    ready = commands.add_parser("prepare", help="set-up only")
+    ready.add_argument("flavours", nargs="*", choices=[*config.FLAVOURS, []],
+                       help="kernels to build")
+    commands.add_parser("source", help="build/linux only: pristine source and patches")
+    commands.add_parser("clean", help="remove what was built, and results")
+    commands.add_parser("pin", help="record the newest versions in lab/pins.json")
+    options = parser.parse_args()
+    try:
+        match options.command:
+            case "test":
+                return command_test()
+            case "demo":
+                return command_demo()
+            case "shell":
+                return command_shell(options.host)
+            case "prepare":
+                return command_prepare(options.flavours)
+            case "source":
+                return command_source()
+            case "clean":
+                return command_clean()
+            case _:
+                return command_pin()
+    except PROBLEMS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

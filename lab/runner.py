@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`make test`: every automated test, in one flat list.
+
+    ok 1 lab.fetch.newest_that_fits            lab/tests/test_*.py, on the build machine
+    ok 2 lab.series.difference                 patches/, build/linux and the top level agree
+    ok 3 a.vfio_ap_stream.golden               KUnit suites, in host a
+    ok 4 a.migration_state_test.cancel         kselftests, in host a
+    ok 5 pair.migrate.completes                lab/tests/test_pair_*.py, hosts a and b
+    ok 6 a.host.clean                          console and leak scan of every host that ran
+
+A Python test is a function test_*(); its arguments say what it wants:
+    a, b, ...   a host of that profile, booted at first use, shared by the tests of the run and
+                booted anew when it died or reported something
+    lab         a Lab of its own, for tests that boot and kill hosts themselves
+    tmp         an empty folder
+It fails by raising, and is skipped by raising Skip(reason).
+
+A skip that lab/expected-skips does not list with its reason is a failure. So is a planned test
+that did not report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import importlib.util
+import inspect
+import io
+import pathlib
+import shlex
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from lab import config, ktap, progress, series
+from lab.hosts import CommandTimeout, Host, HostError, Lab, LabError
+
+EXPECTED_SKIPS = config.REPO / "lab/expected-skips"
+# A kselftest's limit is written for hardware; the emulator with a debug kernel takes longer.
+SLOWDOWN = 10
+DEFAULT_TIMEOUT = 45.0
+LOG_LINES = 60
+
+
+class Skip(Exception):
+    """Raised by a test that cannot run here; the reason must stand in lab/expected-skips."""
+
+
+def could_match(pattern: str, prefix: str) -> bool:
+    """Whether some name that starts with prefix matches the pattern."""
+    for wanted, got in zip(pattern, prefix, strict=False):
+        if wanted in "*[":
+            return True
+        if wanted not in ("?", got):
+            return False
+    return len(pattern) >= len(prefix)
+
+
+def parse_skips(text: str) -> list[tuple[str, str]]:
+    """lab/expected-skips: "name-glob: reason-glob" per line, # comments."""
+    found = []
+    for line in text.splitlines():
+        line = line.strip()
+        if line and not line.startswith("#"):
+            name, _, reason = line.partition(":")
+            found.append((name.strip(), reason.strip()))
+    return found
+
+
+@dataclass
+class Report:
+    """Counts and prints results."""
+
+    pattern: str = "*"
+    skips: list[tuple[str, str]] = field(default_factory=list)
+    out: io.TextIOBase | None = None
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def print(self, text: str) -> None:
+        """A line of output, also in out/test.tap."""
+        print(text, flush=True)
+        if self.out:
+            self.out.write(text + "\n")
+            self.out.flush()
+
+    def wants(self, name: str) -> bool:
+        """Whether a test is to be run."""
+        return fnmatch.fnmatchcase(name, self.pattern)
+
+    def may_want(self, suite: str) -> bool:
+        """Whether a suite may have a test that is to be run."""
+        return could_match(self.pattern, f"{suite}.")
+
+    def add(self, name: str, outcome: ktap.Outcome) -> None:
+        """Print one result. name: complete, without blanks."""
+        name = "_".join(name.split())
+        number = self.passed + self.failed + self.skipped + 1
+        if outcome.status == "skip":
+            reason = outcome.reason or "no reason given"
+            if any(fnmatch.fnmatchcase(name, glob) and fnmatch.fnmatchcase(reason, why)
+                   for glob, why in self.skips):
+                self.skipped += 1
+                self.print(f"ok {number} {name} # SKIP {reason}")
+                return
+            outcome.log = [f"skipped, which lab/expected-skips does not list: {reason}"]
+        if outcome.status == "ok":
+            self.passed += 1
+            self.print(f"ok {number} {name}")
+            return
+        self.failed += 1
+        self.print(f"not ok {number} {name}")
+        for line in outcome.log[-LOG_LINES:]:
+            self.print(f"#   {line}")
+
+    def summary(self) -> int:
+        """Print the last line; the exit status."""
+        self.print(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped")
+        return int(self.failed > 0 or self.passed == 0)
+
+
+class Pool:
+    """Hosts that tests share: booted when first asked for, together, and kept."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._lab: Lab | None = None
+        self._hosts: dict[str, Host] = {}
+        self._problems: dict[str, list[str]] = {}
+        self._round = 0
+
+    def get(self, names: list[str]) -> list[Host]:
+        """These hosts, alive and without a report; others make room if they have to."""
+        for name, host in list(self._hosts.items()):
+            if not host.alive or host.reports:
+                self._drop(name)
+        missing = [name for name in names if name not in self._hosts]
+        others = [name for name in self._hosts if name not in names]
+        while others and len(names) + len(others) > 2:
+            self._drop(others.pop())
+        if missing:
+            if self._lab is None:
+                self._round += 1
+                self._lab = Lab("debug", f"test/{self._round}")
+            started = time.monotonic()
+            booted = self._lab.boot_all(missing)
+            progress.say(f"hosts {' '.join(missing)} booted in "
+                         f"{time.monotonic() - started:.0f} s")
+            self._hosts.update(zip(missing, booted, strict=True))
+        return [self._hosts[name] for name in names]
+
+    def _drop(self, name: str) -> None:
+        host = self._hosts.pop(name)
+        problems = self._problems.setdefault(name, [])
+        try:
+            host.shutdown()
+        except LabError as error:
+            problems += str(error).splitlines()
+            leaks = host.path("kmemleak.txt")
+            if leaks.exists():
+                problems += leaks.read_text(errors="replace").splitlines()[:40]
+        # Names of hosts are names of folders: keep the log of this one.
+        if host.log_path.parent.exists():
+            serial = sum(1 for _ in host.log_path.parent.parent.glob(f"{name}.*")) + 1
+            kept = host.log_path.parent.with_name(f"{name}.{serial}")
+            host.log_path.parent.rename(kept)
+            problems[:] = [line.replace(str(host.log_path.parent) + "/", f"{kept}/")
+                           for line in problems]
+
+    def close(self) -> None:
+        """Shut all down; one result per profile: nothing reported, nothing leaked."""
+        for name in list(self._hosts):
+            self._drop(name)
+        if self._lab:
+            self._lab.close(orderly=False)
+            self._lab = None
+        for name, problems in sorted(self._problems.items()):
+            self._report.add(f"{name}.host.clean",
+                             ktap.Outcome("clean", "not ok" if problems else "ok", log=problems))
+        self._problems.clear()
+
+
+# Python tests
+
+def functions_of(path: pathlib.Path) -> list[tuple[str, Callable[..., None]]]:
+    """The test functions of a file, in the order they stand there."""
+    spec = importlib.util.spec_from_file_location(f"lab.tests.{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return [(name.removeprefix("test_"), value) for name, value in vars(module).items()
+            if name.startswith("test_") and inspect.isfunction(value)
+            and value.__module__ == spec.name]
+
+
+def profiles() -> set[str]:
+    """The names that a test can take as arguments to get a host."""
+    return {path.stem for path in (config.REPO / "lab/profiles").glob("*.toml")}
+
+
+@contextlib.contextmanager
+def arguments(function: Callable[..., None], name: str, pool: Pool) -> Iterator[dict[str, object]]:
+    """What the test function asks for."""
+    names = list(inspect.signature(function).parameters)
+    hosts = [n for n in names if n in profiles()]
+    unknown = [n for n in names if n not in hosts and n not in ("lab", "tmp")]
+    if unknown:
+        raise LabError(f"{name}: no such test argument: {' '.join(unknown)}")
+    values: dict[str, object] = {}
+    with contextlib.ExitStack() as stack:
+        if "tmp" in names:
+            folder = config.OUT / "tmp" / name
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            values["tmp"] = folder
+        if hosts:
+            values.update(zip(hosts, pool.get(hosts), strict=True))
+        if "lab" in names:
+            lab = Lab("debug", f"test/{name}")
+            stack.push(lab.__exit__)
+            values["lab"] = lab
+        yield values
+
+
+def run_function(function: Callable[..., None], name: str, pool: Pool) -> ktap.Outcome:
+    """Call a test function; its exception and output make the outcome."""
+    printed = io.StringIO()
+    try:
+        with arguments(function, name, pool) as values:
+            with contextlib.redirect_stdout(printed):
+                function(**values)
+            for value in values.values():
+                if isinstance(value, Host):
+                    value.check()
+    except Skip as skip:
+        return ktap.Outcome(name, "skip", str(skip))
+    except LabError as error:
+        where = traceback.extract_tb(error.__traceback__)
+        mine = [f"{pathlib.Path(f.filename).name}:{f.lineno}: {f.line}" for f in where
+                if "/lab/tests/" in f.filename]
+        return ktap.Outcome(name, "not ok", log=[*printed.getvalue().splitlines(), *mine[-1:],
+                                                 *str(error).splitlines()])
+    except Exception:  # pylint: disable=broad-except
+        return ktap.Outcome(name, "not ok", log=[*printed.getvalue().splitlines(),
+                                                 *traceback.format_exc().splitlines()])
+    return ktap.Outcome(name, "ok")
+
+
+def run_python(report: Report, pool: Pool, pair: bool) -> None:
+    """lab/tests/test_pair_*.py, or the other ones."""
+    for path in sorted((config.REPO / "lab/tests").glob("test_*.py")):
+        stem = path.stem.removeprefix("test_")
+        if stem.startswith("pair_") != pair:
+            continue
+        suite = f"pair.{stem.removeprefix('pair_')}" if pair else f"lab.{stem}"
+        if not report.may_want(suite):
+            continue
+        try:
+            functions = functions_of(path)
+        except Exception:  # pylint: disable=broad-except
+            report.add(f"{suite}.import", ktap.Outcome(
+                "import", "not ok", log=traceback.format_exc().splitlines()))
+            continue
+        for name, function in functions:
+            full = f"{suite}.{name}"
+            if report.wants(full):
+                report.add(full, run_function(function, full, pool))
+
+
+def run_difference(report: Report) -> None:
+    """patches/, build/linux and the top level agree."""
+    name = "lab.series.difference"
+    if report.wants(name):
+        differences = series.difference()
+        report.add(name, ktap.Outcome(name, "not ok" if differences else "ok", log=differences))
+
+
+# Tests in a host
+
+def add_suite(report: Report, suite: str, outcomes: list[ktap.Outcome]) -> None:
+    """Results of one suite or program."""
+    for outcome in outcomes:
+        # kselftest_harness.h calls tests without a fixture "global.x"; KUnit repeats the suite.
+        name = outcome.name.removeprefix("global.").removeprefix(f"{suite.split('.')[-1]}.")
+        if report.wants(f"{suite}.{name}"):
+            report.add(f"{suite}.{name}", outcome)
+
+
+def kunit_modules(flavour: str = "debug") -> list[str]:
+    """The KUnit modules that were built, kunit.ko itself aside."""
+    return sorted({path.stem for path in (config.share(flavour) / "lib/modules").rglob("*.ko")
+                   if path.stem.endswith("_kunit") or path.stem.endswith("_test")})
+
+
+def run_kunit(report: Report, pool: Pool, profile: str) -> None:
+    """Load each KUnit module in the host and read its suites from debugfs."""
+    for module in kunit_modules():
+        guess = module.removesuffix("_test").removesuffix("_kunit")
+        if not report.may_want(f"{profile}.{guess}"):
+            continue
+        try:
+            host, = pool.get([profile])
+            root = "/sys/kernel/debug/kunit"
+            text = host.run(f"modprobe kunit; ls {root} >/tmp/before; modprobe {module}\n"
+                            f"for suite in $(ls {root}); do\n"
+                            "grep -qx $suite /tmp/before || "
+                            f"{{ echo \"== $suite\"; cat {root}/$suite/results; }}\ndone",
+                            timeout=600).out
+        except LabError as error:
+            report.add(f"{profile}.{guess}.load",
+                       ktap.Outcome("load", "not ok", log=str(error).splitlines()))
+            continue
+        suites = [part.partition("\n") for part in text.split("== ")[1:]]
+        if not suites:
+            report.add(f"{profile}.{guess}.plan", ktap.Outcome(
+                "plan", "not ok", log=["the module registered no suite", *text.splitlines()]))
+        for name, _, results in suites:
+            add_suite(report, f"{profile}.{name.strip()}", ktap.parse(results))
+
+
+def run_kselftests(report: Report, pool: Pool, profile: str) -> None:
+    """Run every program of kselftest-list.txt in the host."""
+    root = config.share("debug") / "selftests"
+    listing = root / "kselftest-list.txt"
+    if not listing.exists():
+        return
+    for folder, program in ktap.kselftest_programs(listing.read_text()):
+        suite = f"{profile}.{pathlib.Path(program).stem}"
+        if report.may_want(suite):
+            limit = SLOWDOWN * ktap.kselftest_timeout(root / folder, DEFAULT_TIMEOUT)
+            add_suite(report, suite, run_program(pool, profile, folder, program, limit))
+
+
+def run_program(pool: Pool, profile: str, folder: str, program: str,
+                limit: float) -> list[ktap.Outcome]:
+    """One kselftest program: its tests, and how it ended if that was not well."""
+    text, end = "", []
+    try:
+        host, = pool.get([profile])
+        process = host.start(f"cd /lab/selftests/{shlex.quote(folder)}\n"
+                             f"exec ./{shlex.quote(program)}")
+        try:
+            result = process.wait(limit, check=False)
+            text = result.out
+            if result.rc not in (0, 1, 4):
+                end = [f"exit status {result.rc}"]
+        except (CommandTimeout, HostError) as error:
+            text, end = process.output(), str(error).splitlines()[:1]
+    except LabError as error:
+        return [ktap.Outcome("start", "not ok", log=str(error).splitlines())]
+    outcomes = ktap.parse(text)
+    bad = [o for o in outcomes if o.status == "not ok"]
+    if not end and not bad and result.rc == 1:
+        end = ["exit status 1, though no test failed"]
+    if end:
+        outcomes.append(ktap.Outcome("end", "not ok", log=[*end, *text.splitlines()[-30:]]))
+    return outcomes
+
+
+def main(pattern: str = "*", repeat: int = 1) -> int:
+    """Run everything that matches; the exit status."""
+    skips = parse_skips(EXPECTED_SKIPS.read_text()) if EXPECTED_SKIPS.exists() else []
+    shutil.rmtree(config.LOGS / "test", ignore_errors=True)
+    config.OUT.mkdir(parents=True, exist_ok=True)
+    with (config.OUT / "test.tap").open("w", encoding="utf-8") as out:
+        report = Report(pattern, skips, out)
+        for _ in range(repeat):
+            pool = Pool(report)
+            try:
+                with progress.stage("tests on the build machine"):
+                    run_difference(report)
+                    run_python(report, pool, pair=False)
+                with progress.stage("tests in one host"):
+                    run_kunit(report, pool, "a")
+                    run_kselftests(report, pool, "a")
+                with progress.stage("tests of two hosts"):
+                    run_python(report, pool, pair=True)
+            finally:
+                with progress.stage("leak scans and shutdown"):
+                    pool.close()
+        progress.print_stages()
+        return report.summary()
