@@ -17,7 +17,9 @@
  */
 
 #include <linux/anon_inodes.h>
+#include <linux/bitmap.h>
 #include <linux/cleanup.h>
+#include <linux/compiler.h>
 #include <linux/device.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -729,13 +731,20 @@ static int vfio_ap_migration_get_state(struct vfio_device *vdev,
 }
 
 /*
- * An upper bound that no change of the configuration can make wrong. Userspace
- * polls this while the guest runs, and takes it for the size of its buffer.
+ * Userspace polls this while the guest runs, to decide when to stop it, and
+ * takes it for the size of its buffer. Both want the true size, but none that
+ * is still true afterwards: so no lock.
  */
 static int vfio_ap_migration_get_data_size(struct vfio_device *vdev,
 					   unsigned long *stop_copy_length)
 {
-	*stop_copy_length = VFIO_AP_STREAM_BUF_BYTES;
+	struct ap_matrix_mdev *matrix_mdev =
+		container_of(vdev, struct ap_matrix_mdev, vdev);
+	unsigned int adapters;
+
+	adapters = data_race(bitmap_weight(matrix_mdev->shadow_apcb.apm,
+					   AP_DEVICES));
+	*stop_copy_length = VFIO_AP_STREAM_BYTES(adapters);
 	return 0;
 }
 
