@@ -55,8 +55,8 @@ class Layout:
 
 
 def say(text: str) -> None:
-    """Tell the user what happened."""
-    print(text, flush=True)
+    """Tell the user what happened; stdout is kept for the results of tests."""
+    print(text, file=sys.stderr, flush=True)
 
 
 # ---- groups -----------------------------------------------------------------------------------

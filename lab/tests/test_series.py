@@ -61,8 +61,12 @@ class Bench:
     """A repository and a kernel tree in a temporary directory."""
 
     def __init__(self, top: pathlib.Path) -> None:
+        self.top = top
         self.layout = series.Layout(top / "repo", top / "build" / "linux", top / "out")
         self.root, self.linux = self.layout.root, self.layout.tree
+
+    def fill(self) -> None:
+        """Make the repository, empty, and the tree's pristine commit."""
         for where in (self.root, self.linux):
             where.mkdir(parents=True)
             self.git("init", "-q", "-b", "main", ".", where=where)
@@ -122,19 +126,19 @@ class Bench:
     def save(self, group: str = "", force: bool = False) -> str:
         """make save; return what it prints."""
         out = io.StringIO()
-        with contextlib.redirect_stdout(out):
+        with contextlib.redirect_stderr(out):
             series.save(self.layout, group, force)
         return out.getvalue()
 
     def take(self, **args: str) -> None:
         """make take."""
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()):
             series.take(self.layout, **args)
 
     def apply(self) -> str:
         """What make test does first; return what it prints."""
         out = io.StringIO()
-        with contextlib.redirect_stdout(out):
+        with contextlib.redirect_stderr(out):
             series.apply_patches(self.linux, self.layout)
         return out.getvalue()
 
@@ -165,6 +169,7 @@ def bench() -> Iterator[Bench]:
     """A repository and tree with three patches, saved."""
     with tempfile.TemporaryDirectory() as top:
         made = Bench(pathlib.Path(top))
+        made.fill()
         made.three_patches()
         yield made
 
@@ -480,7 +485,7 @@ def test_difference_finds_each_planted_one() -> None:
 
 
 def test_series_mails_give_the_same_tree() -> None:
-    with bench() as b, contextlib.redirect_stdout(io.StringIO()):
+    with bench() as b, contextlib.redirect_stderr(io.StringIO()):
         where = outgoing.write(b.layout, "Ann Author <ann@example.com>", "LLM sparse")
         names = sorted(p.name for p in where.iterdir())
         assert names == ["0000-cover-letter.patch", "0001-s390-vfio-ap-fix-a-line.patch",
@@ -500,7 +505,7 @@ def test_series_mails_give_the_same_tree() -> None:
 
 
 def test_series_without_from_is_stopped() -> None:
-    with bench() as b, contextlib.redirect_stdout(io.StringIO()):
+    with bench() as b, contextlib.redirect_stderr(io.StringIO()):
         where = outgoing.write(b.layout)
         assert "Subject: [PATCH 0/3] *** SUBJECT HERE ***" in (
             where / "0000-cover-letter.patch").read_text()
@@ -511,7 +516,7 @@ def test_series_without_from_is_stopped() -> None:
 
 
 def test_trailers_join_those_that_stand() -> None:
-    with bench() as b, contextlib.redirect_stdout(io.StringIO()):
+    with bench() as b, contextlib.redirect_stderr(io.StringIO()):
         b.git("commit", "-q", "--amend", "-m", "selftests: test it\n\nFor proof.\n\n"
               "Fixes: 0123456789ab (\"x\")")
         b.save()

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make check-fast: the gates on the series that need no kernel build.
+
+Prints `ok N check.NAME` or `not ok N check.NAME` with the findings below, and a last line
+`N passed, N failed, N skipped`. A checkpatch finding that has to stay is listed, with its
+reason, in lab/check-exceptions: TYPE, glob of patch names, reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lab import patches, series
+from lab.kgit import KernelTree, SeriesError
+from lab.mirror import wanted
+
+# What make series fills in, and what MAINTAINERS' patterns answer.
+CHECKPATCH_IGNORED = "MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,FILE_PATH_CHANGES"
+EXCEPTIONS = pathlib.Path(__file__).with_name("check-exceptions")
+
+LICENSES = ("GPL-2.0", "GPL-2.0-only", "GPL-2.0+", "GPL-2.0-or-later")
+UAPI_LICENSES = tuple(f"{name} WITH Linux-syscall-note" for name in LICENSES)
+NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold no comments
+    "*.txt", "*/config", "*.config", "*/.kunitconfig", "*/settings", ".gitignore", "*.bin",
+    "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "README.md", "MAINTAINERS", "patches/*",
+    "lab/check-exceptions", "lab/expected-skips", "*/py.typed")
+# Names in the kernel that codespell takes for misspelt words.
+WORDS = "aci,nd,te,ser,filp,extraversion"
+TIMEOUT = 300       # seconds for one run of a tool
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A check: its name and a function that gives the findings, none when all is well."""
+
+    name: str
+    run: Callable[[], list[str]]
+
+
+def tool(cmd: Sequence[str | pathlib.Path], cwd: pathlib.Path) -> list[str]:
+    """Run a tool; what it prints if it fails, else nothing."""
+    try:
+        done = subprocess.run([str(part) for part in cmd], cwd=cwd, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+                              errors="replace", timeout=TIMEOUT, check=False)
+    except FileNotFoundError:
+        return [f"{cmd[0]} is not installed"]
+    except subprocess.TimeoutExpired:
+        return [f"{cmd[0]}: not done after {TIMEOUT} s"]
+    if done.returncode == 0:
+        return []
+    return done.stdout.strip().splitlines() or [f"{cmd[0]}: exit status {done.returncode}"]
+
+
+class Checker:
+    """The gates on one repository and its kernel tree."""
+
+    def __init__(self, layout: series.Layout) -> None:
+        self.layout = layout
+        self.tree = KernelTree(layout.tree)
+        self.head = self.tree.head()
+        self.patches = patches.load(layout.patches)
+        self.new = {name: blob for name, blob in wanted(self.tree, self.head).items()
+                    if name not in ("MAINTAINERS", "Kconfig")}
+
+    def gates(self) -> Iterator[Gate]:
+        """All gates of check-fast. One that builds kernel objects would be yielded here too."""
+        yield Gate("am", self.am)
+        yield Gate("difference", lambda: series.difference(self.layout))
+        for patch in self.patches:
+            yield Gate(f"checkpatch.{patch.name.removesuffix('.patch')}", self.checkpatch(patch))
+        yield Gate("kernel-doc", self.kernel_doc)
+        yield Gate("spdx", self.spdx)
+        yield Gate("codespell", self.codespell)
+        yield Gate("mypy", lambda: tool([sys.executable, "-m", "mypy", "lab"], self.layout.root))
+        yield Gate("flake8", lambda: tool([sys.executable, "-m", "flake8", "lab"],
+                                          self.layout.root))
+        yield Gate("shellcheck", self.shellcheck)
+
+    def am(self) -> list[str]:
+        """git am of patches/ on pristine source gives the tree that is built."""
+        if not self.patches:
+            return ["patches/ is empty"]
+        made = patches.git_am(self.tree, self.patches)
+        if self.tree.tree_of(made) != self.tree.tree_of(self.head):
+            names = self.tree.paths("diff", "-z", "--name-only", made, self.head)
+            return [f"{name}: not as in {self.layout.tree}" for name in names]
+        return []
+
+    def checkpatch(self, patch: patches.Patch) -> Callable[[], list[str]]:
+        """The gate that runs checkpatch on a patch."""
+        def run() -> list[str]:
+            ignored = [CHECKPATCH_IGNORED] + [kind for kind, glob in exceptions()
+                                              if fnmatch.fnmatchcase(patch.name, glob)]
+            return tool(["perl", "scripts/checkpatch.pl", "--strict", "--show-types", "--terse",
+                         "--no-summary", f"--ignore={','.join(ignored)}",
+                         self.layout.patches / patch.name], self.layout.tree)
+        return run
+
+    def kernel_doc(self) -> list[str]:
+        """The kernel-doc comments of new C files."""
+        files = [name for name in self.new if name.endswith((".c", ".h"))]
+        if not files:
+            return []
+        return tool([sys.executable, self.layout.tree / "scripts/kernel-doc", "-none", "-Wall",
+                     "-Werror", *files], self.layout.tree)
+
+    def spdx(self) -> list[str]:
+        """Each file of ours names its licence, in the form that its kind wants."""
+        texts = {name: blob.data for name, blob in self.new.items() if blob.mode != "120000"}
+        for name in own_files(self.layout.root):
+            texts.setdefault(name, (self.layout.root / name).read_bytes())
+        found = []
+        for name, data in sorted(texts.items()):
+            if data and not any(fnmatch.fnmatchcase(name, glob) for glob in NO_SPDX):
+                found += spdx_findings(name, data)
+        return found
+
+    def codespell(self) -> list[str]:
+        """Spelling of the patches' added lines and messages, and of the lab."""
+        found = []
+        for patch in self.patches:
+            text = "\n".join(line for line in patch.data.decode(errors="replace").splitlines()
+                             if not line.startswith(("-", " ", "@@", "index ")))
+            found += [f"{patch.name}: {line}" for line in spell(text)]
+        for name in own_files(self.layout.root):
+            if not name.startswith("patches/"):
+                text = (self.layout.root / name).read_text(errors="replace")
+                found += [f"{name}:{line}" for line in spell(text)]
+        return found
+
+    def shellcheck(self) -> list[str]:
+        """Shell scripts of ours."""
+        scripts = [name for name in [*own_files(self.layout.root), *self.new]
+                   if is_shell(name, self.layout.root / name)]
+        return tool(["shellcheck", *sorted(set(scripts))], self.layout.root) if scripts else []
+
+
+def own_files(root: pathlib.Path) -> list[str]:
+    """The files of the repository but for what mirrors the kernel tree."""
+    mirrored = ("drivers/", "include/", "Documentation/", "tools/", "arch/")
+    repo = KernelTree(root)
+    names = repo.paths("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return [n for n in names if not n.startswith(mirrored) and (root / n).is_file()]
+
+
+def is_shell(name: str, path: pathlib.Path) -> bool:
+    """True for a shell script, by name or first line."""
+    if name.endswith(".sh"):
+        return True
+    with open(path, "rb") as file:
+        return bool(re.match(rb"#!\s*/\S*(?:sh|env (?:ba)?sh)\b", file.readline(80)))
+
+
+def spdx_findings(name: str, data: bytes) -> list[str]:
+    """What is wrong with the licence line of a file."""
+    head = data[:400].decode(errors="replace").splitlines()[:3]
+    lines = [line for line in head if "SPDX-License-Identifier:" in line]
+    if not lines:
+        return [f"{name}: no SPDX-License-Identifier in its first lines"]
+    text = lines[0]
+    given = text.split("SPDX-License-Identifier:", 1)[1].replace("*/", "").strip(" ()\n")
+    found = []
+    if given not in (UAPI_LICENSES if "include/uapi/" in name else LICENSES):
+        found.append(f"{name}: licence {given}")
+    style = {".c": "// ", ".h": "/* ", ".rst": ".. "}.get(os.path.splitext(name)[1], "")
+    if not text.startswith(style):
+        found.append(f"{name}: the licence line starts with {style!r} in such a file")
+    return found
+
+
+def spell(text: str) -> list[str]:
+    """codespell's findings in a text."""
+    done = subprocess.run(["codespell", "--ignore-words-list", WORDS, "-"], input=text,
+                          capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    lines = done.stdout.strip().splitlines()
+    return [f"{where.split(':')[0]}: {what.strip()}"
+            for where, what in zip(lines[0::2], lines[1::2], strict=False)]
+
+
+def exceptions() -> list[tuple[str, str]]:
+    """(checkpatch type, patch glob) of lab/check-exceptions."""
+    if not EXCEPTIONS.exists():
+        return []
+    found = []
+    for number, line in enumerate(EXCEPTIONS.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip() and not line.startswith("#"):
+            fields = line.split(None, 2)
+            if len(fields) != 3:
+                raise SeriesError(f"{EXCEPTIONS}:{number}: wanted TYPE GLOB REASON")
+            found.append((fields[0], fields[1]))
+    return found
+
+
+def run_gate(gate: Gate) -> list[str]:
+    """A gate's findings; an error is one, too."""
+    try:
+        return gate.run()
+    except (SeriesError, OSError, subprocess.SubprocessError) as err:
+        return str(err).splitlines()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the gates; the exit status is 0 when all passed."""
+    parser = argparse.ArgumentParser(prog="lab.check", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("glob", nargs="?", default="*", help="only gates whose name fits")
+    args = parser.parse_args(argv)
+    try:
+        gates = [gate for gate in Checker(series.Layout.default()).gates()
+                 if fnmatch.fnmatchcase(f"check.{gate.name}", args.glob)]
+    except SeriesError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    failed = 0
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for number, (gate, found) in enumerate(zip(gates, pool.map(run_gate, gates)), 1):
+            print(f"{'not ok' if found else 'ok'} {number} check.{gate.name}", flush=True)
+            for line in found:
+                print(f"# {line}")
+            failed += bool(found)
+    print(f"{len(gates) - failed} passed, {failed} failed, 0 skipped")
+    return 1 if failed or not gates else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
