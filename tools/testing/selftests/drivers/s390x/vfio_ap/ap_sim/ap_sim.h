@@ -287,6 +287,7 @@ bool ap_sim_queue_refuses(struct ap_sim_queue *q, enum ap_sim_count insn,
 struct ap_queue_status ap_sim_queue_reset(struct ap_sim_queue *q);
 struct ap_queue_status ap_sim_queue_aqic(struct ap_sim_queue *q,
 					 union ap_qirq_ctrl ctrl, u64 nib);
+void ap_sim_queue_set_latency(struct ap_sim_queue *q, u32 usec);
 void ap_sim_queue_submit(struct ap_sim_queue *q, u64 psmid);
 struct ap_sim_reply *ap_sim_queue_oldest(struct ap_sim_queue *q);
 void ap_sim_queue_remove_oldest(struct ap_sim_queue *q);

@@ -159,7 +159,7 @@ static int ap_sim_cmd_latency(int argc, char **argv)
 			for (j = 0; j < AP_SIM_MAX_DOMAINS; j++) {
 				q = ap_sim_queue_find(i, j);
 				if (q)
-					q->latency_us = usec;
+					ap_sim_queue_set_latency(q, usec);
 			}
 		return 0;
 	}
@@ -172,7 +172,7 @@ static int ap_sim_cmd_latency(int argc, char **argv)
 	q = ap_sim_queue_find(apid, domain);
 	if (!q)
 		return -ENOENT;
-	q->latency_us = usec;
+	ap_sim_queue_set_latency(q, usec);
 
 	return 0;
 }

@@ -36,7 +36,7 @@ static const char * const ap_sim_names[AP_SIM_NR_COUNTS] = {
 	[AP_SIM_DQAP]		= "dqap",
 	[AP_SIM_QCI]		= "qci",
 	[AP_SIM_PLO]		= "plo",
-	[AP_SIM_REPLIES]	= "replies",
+	[AP_SIM_REPLIES]	= "answered",
 	[AP_SIM_DISCARDED]	= "discarded",
 	[AP_SIM_HOST_IRQS]	= "host_irqs",
 	[AP_SIM_GUEST_IRQS]	= "guest_irqs",
@@ -97,13 +97,15 @@ static int ap_sim_parse_type(char *str, struct ap_sim_spec *spec)
 {
 	size_t len = strlen(str);
 	char mode;
+	int rc;
 
 	if (len < 2)
 		return -EINVAL;
 	mode = str[len - 1];
 	str[len - 1] = '\0';
-	if (kstrtou8(str, 10, &spec->at))
-		return -EINVAL;
+	rc = kstrtou8(str, 10, &spec->at);
+	if (rc)
+		return rc;
 
 	/* As cards of these modes present themselves. */
 	switch (mode) {
@@ -161,10 +163,11 @@ int ap_sim_parse_card(char *str, struct ap_sim_spec *spec)
 	*spec = (struct ap_sim_spec) { .nd = 84, .ml = 3, .qd = 7 };
 
 	word = strsep(&str, ":");
-	if (!str || kstrtou8(word, 16, &spec->apid))
+	if (!str)
 		return -EINVAL;
-
-	rc = ap_sim_parse_type(strsep(&str, ":"), spec);
+	rc = kstrtou8(word, 16, &spec->apid);
+	if (!rc)
+		rc = ap_sim_parse_type(strsep(&str, ":"), spec);
 	while (!rc && str)
 		rc = ap_sim_parse_key(strsep(&str, ":"), spec);
 

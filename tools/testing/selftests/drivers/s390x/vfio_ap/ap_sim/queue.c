@@ -277,6 +277,30 @@ struct ap_queue_status ap_sim_queue_aqic(struct ap_sim_queue *q,
 }
 
 /**
+ * ap_sim_queue_set_latency() - change the latency of a queue
+ * @q: the queue
+ * @usec: time from a request to its reply, in microseconds
+ *
+ * A request in the queue is not answered later than if it had come now. So a
+ * test can hold requests for as long as it wants.
+ *
+ * Context: under ap_sim_lock.
+ */
+void ap_sim_queue_set_latency(struct ap_sim_queue *q, u32 usec)
+{
+	ktime_t due = ktime_add_us(ktime_get(), usec);
+	struct ap_sim_reply *reply;
+	unsigned int i;
+
+	q->latency_us = usec;
+	for (i = q->ready; i < q->count; i++) {
+		reply = ap_sim_slot(q, i);
+		reply->due = min(reply->due, due);
+	}
+	ap_sim_queue_arm(q);
+}
+
+/**
  * ap_sim_queue_submit() - the request in &ap_sim_queue.part is complete
  * @q: the queue, which has a free slot
  * @psmid: message identifier of the request

@@ -136,6 +136,8 @@ static_assert(sizeof(struct ap_sim_type6_hdr) == 0x58);
 static_assert(sizeof(struct ap_sim_type86_hdr) == 48);
 static_assert(sizeof(struct ap_sim_type6_hdr) + sizeof(struct CPRBX) <=
 	      AP_SIM_REQ_HEAD);
+static_assert(sizeof(struct ap_sim_type6_hdr) + sizeof(struct ep11_cprb) + 8 <=
+	      AP_SIM_REQ_HEAD);
 static_assert(sizeof(struct ap_sim_cca_reply) <= AP_SIM_REPLY_HEAD);
 static_assert(sizeof(struct ap_sim_ep11_reply) <= AP_SIM_REPLY_HEAD);
 
@@ -228,11 +230,19 @@ static void ap_sim_reply_cca(const struct ap_sim_type6_hdr *req,
 static void ap_sim_reply_ep11(const struct ap_sim_type6_hdr *req, u8 domain,
 			      struct ap_sim_reply *reply)
 {
+	const struct ep11_cprb *cprb = (const void *)(req + 1);
 	struct ap_sim_ep11_reply *rep = (void *)reply->head;
+	const u8 *payload = (const u8 *)(cprb + 1);
 	u8 *pos = rep->payload;
+	u32 function = 0;
+
+	/* a sequence that begins with the function */
+	if (cprb->payload_len >= 8 && payload[0] == 0x30 &&
+	    payload[2] == 0x04 && payload[3] == 4)
+		function = get_unaligned_be32(payload + 4);
 
 	memset(rep, 0, sizeof(*rep));
-	memcpy(&rep->cprb, req + 1, sizeof(rep->cprb));
+	rep->cprb = *cprb;
 	rep->cprb.cprb_ver_id = 4;
 	rep->cprb.ret_code = 0;
 	rep->cprb.payload_len = sizeof(rep->payload);
@@ -241,7 +251,7 @@ static void ap_sim_reply_ep11(const struct ap_sim_type6_hdr *req, u8 domain,
 	*pos++ = sizeof(rep->payload) - 2;
 	*pos++ = 0x04;
 	*pos++ = 4;
-	put_unaligned_be32(0, pos);
+	put_unaligned_be32(function, pos);
 	pos += 4;
 	*pos++ = 0x04;
 	*pos++ = 4;
