@@ -208,12 +208,16 @@ class KernelTree:
 
         Debian's .gitignore hides everything; the pattern !/*/ shows new files nevertheless.
         """
-        self.run("update-index", "-q", "--refresh", check=False)
-        found = [line.replace("\t", " ") for line in
-                 self.lines("diff-index", "--name-status", "--no-renames", "HEAD")]
+        found = [line.strip() for line in
+                 self.lines("--no-optional-locks", "status", "--porcelain", "--no-renames",
+                            "--untracked-files=no")]
         return found + [f"? {path}" for path in
                         self.paths("ls-files", "-z", "--others", "--exclude=!/*/",
                                    "--exclude-per-directory=.gitignore")]
+
+    def branch(self) -> str:
+        """The branch that is checked out ("HEAD": none) as a full name."""
+        return self.run("symbolic-ref", "-q", "HEAD", check=False).stdout.decode().strip() or "HEAD"
 
     def busy(self) -> str:
         """The git operation (rebase, am) that stands half done in the tree, or ""."""
@@ -248,7 +252,7 @@ class KernelTree:
 
     def move_to(self, commit: str) -> None:
         """Put the branch "series" at commit; only files that differ are written."""
-        if self.out("rev-parse", "--symbolic-full-name", "HEAD") != BRANCH:
+        if self.branch() != BRANCH:
             self.run("update-ref", BRANCH, "HEAD")
             self.run("symbolic-ref", "HEAD", BRANCH)
         self.run("update-index", "-q", "--refresh", check=False)

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab import config, entries
-from lab.kgit import PRISTINE, Blob, Commit, KernelTree, SeriesError
+from lab.kgit import BRANCH, PRISTINE, Blob, Commit, KernelTree, SeriesError
 from lab.mirror import present, remove_file, text_of, wanted, write_file
 from lab.patches import (GROUPS, Patch, digest, format_patches, git_am, listing_of, load,
                          load_lenient, rewrite, write_patches)
@@ -208,6 +208,9 @@ def require_ready(tree: KernelTree, layout: Layout, force: bool) -> None:
     """Raise unless the tree is clean and patches/ is as it was when the tree was made."""
     if tree.busy():
         raise SeriesError(f"{tree.path}: finish the {tree.busy()} first")
+    if tree.commit(BRANCH) and tree.branch() != BRANCH:
+        raise SeriesError(f"{tree.path}: {tree.branch()} is checked out, and the series is the "
+                          f"branch {BRANCH.removeprefix('refs/heads/')}")
     dirty = tree.dirty()
     if dirty:
         raise SeriesError(f"{tree.path}: commit or remove first (? is a file that "
@@ -334,9 +337,11 @@ def take(layout: Layout | None = None, step: str = "", subject: str = "", group:
     """Bring edits of top-level files into their patches, then save.
 
     step: a patch's number, a part of its subject, or a glob of files (the last patch that
-    touches one); "new" makes a new patch with subject, group and message (its text); "" picks
-    for each file the last patch that touches it. files: take only what this glob matches.
+    touches one); "new", or a subject alone, makes a new patch with subject, group and message
+    (its text); "" picks for each file the last patch that touches it. files: take only what
+    this glob matches.
     """
+    step = step or ("new" if subject else "")
     layout = layout or Layout.default()
     kernel = KernelTree(layout.tree)
     with kernel.locked():

@@ -301,6 +301,14 @@ def test_save_refuses_a_dirty_tree() -> None:
         refused(b.save, "drivers/s390/forgotten.c")
 
 
+def test_save_refuses_another_branch() -> None:
+    with bench() as b:
+        b.git("checkout", "-q", "group/core")
+        refused(b.save, "group/core", "series")
+        b.git("checkout", "-q", "series")
+        b.agree()
+
+
 def test_save_keeps_groups_and_their_order() -> None:
     with bench() as b:
         b.edit(OPS, "line 20\n", "line twenty\n")
@@ -391,7 +399,7 @@ def test_take_new_patch() -> None:
         b.put("Documentation/a.rst", "text\n", b.root)
         b.put("Documentation/b.rst", "text\n", b.root)
         refused(lambda: b.take(step="new"), "SUBJECT")
-        b.take(step="new", subject="docs: say it", group="core", message="So that it is said.\n",
+        b.take(subject="docs: say it", group="core", message="So that it is said.\n",
                files="*/a.rst")
         assert b.subjects("group/fixes", "group/core") == ["s390/vfio-ap: add the stream",
                                                            "docs: say it"]
