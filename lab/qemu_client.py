@@ -39,6 +39,10 @@ MDEV_TYPE = "/sys/class/mdev_bus/matrix/mdev_supported_types/vfio_ap-passthrough
 # The longest that a step of QEMU has to take in a debug kernel on a busy machine.
 STEP = 120.0
 
+# Milliseconds that the guest may be stopped. QEMU goes on sending memory until it expects to meet
+# this, by the bandwidth that it measured: in an emulated host that is some KiB/s.
+DOWNTIME = 1_000_000
+
 # States in which a migration stays.
 FINAL = ("completed", "failed", "cancelled")
 
@@ -92,8 +96,9 @@ class Monitor:
             self._do(asyncio.wait_for(self._client.connect(address), timeout), timeout + 5)
         except (QMPError, OSError, asyncio.TimeoutError) as error:
             raise QemuError(f"{name}: no connection to the monitor: {error!r}") from error
-        for task in (self._collect(), self._watch()):
-            asyncio.run_coroutine_threadsafe(task, _Loop.get())
+        # Kept, because the loop itself holds tasks by weak references only.
+        self._tasks = [asyncio.run_coroutine_threadsafe(task, _Loop.get())
+                       for task in (self._collect(), self._watch())]
 
     def _do(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, _Loop.get()).result(timeout)
@@ -143,11 +148,12 @@ class Monitor:
 
     def close(self) -> None:
         """Drop the connection."""
-        if not self.closed:
-            try:
-                self._do(self._client.disconnect(), 10)
-            except (QMPError, OSError, EOFError, TimeoutError):
-                pass        # it was broken already
+        for task in self._tasks:
+            task.cancel()
+        try:
+            self._do(self._client.disconnect(), 10)
+        except (QMPError, OSError, EOFError, TimeoutError):
+            pass            # it was broken already
 
 
 def transferred(info: dict[str, Any]) -> int:
@@ -263,6 +269,7 @@ class Vm:
             self.monitor = Monitor(self.name, host.forward(self._port))
             self.call("migrate-set-capabilities",
                       capabilities=[{"capability": "events", "state": True}])
+            self.call("migrate-set-parameters", downtime_limit=DOWNTIME)
             if mdev is not None:
                 self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path)
         except LabError as error:
@@ -419,9 +426,9 @@ class Timeline:
         now = time.monotonic() if at is None else at
         self.steps.append(Step(now - self._start, host, what, sent))
 
-    def add_events(self, vm: Vm) -> None:
-        """Note the migration events of a VM."""
-        for event in vm.events():
+    def add_events(self, vm: Vm, since: int = 0) -> None:
+        """Note the migration events of a VM, from number since on."""
+        for event in vm.events(since=since):
             if event.name == "MIGRATION":
                 self.add(vm.host.name, f"migration {event.data['status']}", event.sent, event.time)
             elif event.name == "VFIO_MIGRATION":
