@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from lab.hosts import Host, LabError
 
 CONTROL = "/sys/kernel/debug/ap_sim/control"
@@ -25,6 +28,17 @@ def replace(host: Host, spec: str) -> None:
                        "done").out.split()
     if set(drivers) != {"vfio_ap"}:
         raise LabError(f"host {host.name}: the queues of card {apid} are bound to {drivers}")
+
+
+@contextmanager
+def replaced(host: Host, spec: str) -> Iterator[None]:
+    """replace(), and the card of the host's profile again afterwards."""
+    replace(host, spec)
+    try:
+        yield
+    finally:
+        if host.alive:
+            replace(host, of_profile(host, spec.partition(":")[0]))
 
 
 def of_profile(host: Host, apid: str) -> str:

@@ -22,25 +22,27 @@ from contextlib import contextmanager
 
 from lab import cards, config
 from lab.hosts import Host, Lab, LabError
-from lab.qemu_client import GuestAp, KernelLog, Mdev, Outcome, Timeline, Vm, migrate
+from lab.qemu_client import (GuestAp, Guests, KernelLog, Outcome, Timeline, Vm, migrate,
+                             names_errno)
 
 GUEST = GuestAp(adapters="05,06", domains="04,06")
 # The card that differs in the second run, and what it is then.
 APID = "05"
 PLANTED_TYPE = 13
-# What a destination's kernel says of a difference, whatever it is.
-DIFFERENCE = re.compile(r"(adapter|(control )?domain) [0-9a-f]+ \w+: source \S+ here \S+$")
+# Of the guests, in MiB.
+MEMORY = 64
 
 
 class Demo:
     """The hosts, what has been checked so far, and the folder for logs."""
 
-    def __init__(self, a: Host, b: Host, folder: pathlib.Path) -> None:
+    def __init__(self, a: Host, b: Host, guests: Guests, folder: pathlib.Path) -> None:
         self.a = a
         self.b = b
         self.folder = folder
         self.failures: list[str] = []
-        self.mdevs = (Mdev.create(a, GUEST), Mdev.create(b, GUEST))
+        self.guests = guests
+        self.mdevs = (guests.mdev(a, GUEST), guests.mdev(b, GUEST))
 
     def expect(self, what: str, holds: bool, seen: object) -> None:
         """One line on something that must hold."""
@@ -53,7 +55,7 @@ class Demo:
         """errno and message must name the planted card and field, and nothing else."""
         source_type = int(re.findall(r":(\d+)", card)[0])
         line = f"adapter {APID} at: source {source_type} here {PLANTED_TYPE}"
-        said = [m.group(0) for m in map(DIFFERENCE.search, log.lines()) if m]
+        said = log.differences()
         self.expect(f"b's kernel: \"{line}\"", said == [line], said)
         text = f"{outcome.target_error} {outcome.source_error}"
         self.expect(f"QEMU: EXDEV ({os.strerror(errno.EXDEV)})",
@@ -63,7 +65,7 @@ class Demo:
         """One migration with its timeline; kept: the source must keep the guest."""
         print(f"\n{title}", flush=True)
         log = KernelLog(self.b)
-        target = Vm(self.b, self.mdevs[1], incoming=True)
+        target = self.guests.vm(self.mdevs[1], incoming=True, memory=MEMORY)
         timeline = Timeline()
         first = len(source.events())
         outcome = migrate(source, target, "return-path")
@@ -86,11 +88,6 @@ class Demo:
         return target, outcome, log
 
 
-def names_errno(text: str, number: int) -> bool:
-    """Whether an error text of QEMU names an errno, as text or as number."""
-    return os.strerror(number) in text or re.search(rf"(?<!\d)-?{number}(?!\d)", text) is not None
-
-
 @contextmanager
 def timed(what: str) -> Iterator[None]:
     """Announce a step that takes a while, and how long it took."""
@@ -106,7 +103,7 @@ def demonstrate(demo: Demo) -> None:
     card = cards.of_profile(demo.b, APID)
     planted = re.sub(r":\d+", f":{PLANTED_TYPE}", card)
 
-    source = Vm(demo.a, a_mdev)
+    source = demo.guests.vm(a_mdev, memory=MEMORY)
     queues = a_mdev.guest_matrix()
     demo.expect(f"the guest on a has the queues {' '.join(GUEST.matrix())}",
                 queues == GUEST.matrix(), queues)
@@ -118,7 +115,7 @@ def demonstrate(demo: Demo) -> None:
 
     with timed(f"Host b: card {card} replaced by {planted}"):
         cards.replace(demo.b, planted)
-    source = Vm(demo.a, a_mdev)
+    source = demo.guests.vm(a_mdev, memory=MEMORY)
     target, outcome, log = demo.run(f"Run 2: card {APID} of b is of type {PLANTED_TYPE}", source,
                                     kept=True)
     demo.expect_difference(log, outcome, card)
@@ -135,8 +132,6 @@ def demonstrate(demo: Demo) -> None:
     target, _, _ = demo.run("Run 3: the same guest again, equal cards", source)
     target.quit()
     source.quit()
-    for mdev in demo.mdevs:
-        mdev.remove()
 
 
 def main(argv: list[str]) -> int:
@@ -155,9 +150,10 @@ def main(argv: list[str]) -> int:
         with Lab(options.flavour, "demo") as lab:
             with timed("Booting hosts a and b"):
                 a, b = lab.boot_all(["a", "b"])
-            demo = Demo(a, b, folder)
-            failures = demo.failures
-            demonstrate(demo)
+            with Guests() as guests:
+                demo = Demo(a, b, guests, folder)
+                failures = demo.failures
+                demonstrate(demo)
     except LabError as error:
         print(f"  NOT OK  {error}", flush=True)
         failures.append(str(error))

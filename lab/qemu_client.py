@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 import shlex
 import sys
@@ -23,6 +24,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, TypeVar
 
 from lab import config
@@ -36,9 +38,13 @@ T = TypeVar("T")
 
 LIBRARY = "/lab/bin/vfio-ap-enable.so"
 MDEV_TYPE = "/sys/class/mdev_bus/matrix/mdev_supported_types/vfio_ap-passthrough"
+# What a destination's kernel says of a difference, whatever it is.
+DIFFERENCE = re.compile(r"(adapter|(control )?domain) [0-9a-f]+ \w+: source \S+ here \S+$")
 # The longest that a step of QEMU has to take in a debug kernel on a busy machine.
-STEP = 120.0
+STEP = 180.0
 
+# MiB. What is sent is little (the guest has not written any of it), but QEMU looks at each page.
+MEMORY = 16
 # Milliseconds that the guest may be stopped. QEMU goes on sending memory until it expects to meet
 # this, by the bandwidth that it measured: in an emulated host that is some KiB/s.
 DOWNTIME = 1_000_000
@@ -156,6 +162,11 @@ class Monitor:
             pass            # it was broken already
 
 
+def names_errno(text: str, number: int) -> bool:
+    """Whether an error text of QEMU names an errno, as text or as number."""
+    return os.strerror(number) in text or re.search(rf"(?<!\d)-?{number}(?!\d)", text) is not None
+
+
 def transferred(info: dict[str, Any]) -> int:
     """Bytes sent as query-migrate tells: everything that went over the wire."""
     return int(info.get("ram", {}).get("transferred", 0))
@@ -211,7 +222,7 @@ class Mdev:
         return self.read("matrix").split()
 
     def guest_matrix(self) -> list[str]:
-        """The queues that the guest has; none while no guest uses the device."""
+        """The queues that the guest has, or will have."""
         return self.read("guest_matrix").split()
 
     def state(self) -> str:
@@ -240,24 +251,27 @@ class KernelLog:
             raise LabError(f"host {self._host.name}: the kernel log ran over")
         return [line for line in rest.splitlines() if "lab: " not in line]
 
-    def find(self, pattern: str) -> list[str]:
-        """Those that a regular expression matches."""
-        return [line for line in self.lines() if re.search(pattern, line)]
+    def differences(self) -> list[str]:
+        """What vfio_ap says of differences to a migration's source ("adapter 05 at: ...")."""
+        return [m.group(0) for m in map(DIFFERENCE.search, self.lines()) if m]
 
 
 class Vm:
     """A QEMU with KVM in an emulated host, with a vfio-ap device if it gets an mdev."""
 
     def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
-                 memory: int = 64) -> None:
+                 memory: int = MEMORY, program: str = "qemu-system-s390x",
+                 strict: bool = True) -> None:
+        """memory: MiB. program: QEMU's path in the host. strict: end if the library does not
+        know that QEMU."""
         self.host = host
         self.mdev = mdev
         number = next(_numbers)
         self.name = f"{host.name}.qemu{number}"
         self._port = 4400 + number % 1000
         self._migration_port = 5400 + number % 1000
-        argv = ["env", "VFIO_AP_ENABLE_STRICT=1", f"LD_PRELOAD={LIBRARY}",
-                "qemu-system-s390x", "-nodefaults", "-no-user-config", "-display", "none",
+        argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}", f"LD_PRELOAD={LIBRARY}",
+                program, "-nodefaults", "-no-user-config", "-display", "none",
                 "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", "host", "-S",
                 "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
         if incoming:
@@ -267,8 +281,7 @@ class Vm:
             # QEMU listens by now, and the library has found it to be a build that it knows.
             self.process.wait_output("^vfio-ap-enable: ", STEP)
             self.monitor = Monitor(self.name, host.forward(self._port))
-            self.call("migrate-set-capabilities",
-                      capabilities=[{"capability": "events", "state": True}])
+            self.set_capabilities("events")
             self.call("migrate-set-parameters", downtime_limit=DOWNTIME)
             if mdev is not None:
                 self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path)
@@ -290,10 +303,10 @@ class Vm:
         assert isinstance(info, dict)
         return info
 
-    def set_capabilities(self, *names: str) -> None:
-        """Switch migration capabilities on."""
+    def set_capabilities(self, *names: str, on: bool = True) -> None:
+        """Switch migration capabilities."""
         self.call("migrate-set-capabilities",
-                  capabilities=[{"capability": name, "state": True} for name in names])
+                  capabilities=[{"capability": name, "state": on} for name in names])
 
     def listen(self) -> str:
         """Wait for a guest to come in; returns the URI to migrate to."""
@@ -358,6 +371,42 @@ class Vm:
             self.monitor.close()
 
 
+class Guests:
+    """Makes mdevs and VMs; takes them away at the end, whatever has happened to them."""
+
+    def __init__(self) -> None:
+        self._vms: list[Vm] = []
+        self._mdevs: list[Mdev] = []
+
+    def mdev(self, host: Host, ap: GuestAp) -> Mdev:
+        """Mdev.create()."""
+        mdev = Mdev.create(host, ap)
+        self._mdevs.append(mdev)
+        return mdev
+
+    def vm(self, mdev: Mdev, incoming: bool = False, **options: Any) -> Vm:
+        """A Vm with that device, in its host."""
+        vm = Vm(mdev.host, mdev, incoming, **options)
+        self._vms.append(vm)
+        return vm
+
+    def remove(self, mdev: Mdev) -> None:
+        """Remove a device before the end; nobody may use it."""
+        mdev.remove()
+        self._mdevs.remove(mdev)
+
+    def __enter__(self) -> Guests:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for vm in self._vms:
+            vm.kill()
+        for mdev in self._mdevs:
+            if mdev.host.alive:
+                mdev.remove()
+
+
 @dataclass
 class Outcome:
     """How a migration ended on both sides.
@@ -387,21 +436,37 @@ class Outcome:
         return int(self.info.get("vfio", {}).get("transferred", 0))
 
 
+class Migration:
+    """A migration under way, over the network between the hosts."""
+
+    def __init__(self, source: Vm, target: Vm, *capabilities: str) -> None:
+        """Start it, with these capabilities on both sides."""
+        self.source = source
+        self.target = target
+        self._first = {vm: len(vm.events()) for vm in (source, target)}
+        for vm in (source, target):
+            if capabilities:
+                vm.set_capabilities(*capabilities)
+        uri = target.listen()
+        self.started = time.monotonic()
+        source.call("migrate", uri=uri)
+
+    def wait(self, vm: Vm, *states: str, timeout: float = STEP) -> str:
+        """Wait until one side enters one of the states."""
+        return vm.wait_migration(*states, since=self._first[vm], timeout=timeout)
+
+    def outcome(self, timeout: float = STEP) -> Outcome:
+        """Wait for the end on both sides."""
+        states = [self.wait(vm, *FINAL, timeout=timeout) for vm in (self.source, self.target)]
+        ended = time.monotonic()
+        infos = [vm.migration() for vm in (self.source, self.target)]
+        return Outcome(states[0], states[1], str(infos[0].get("error-desc", "")),
+                       str(infos[1].get("error-desc", "")), infos[0], self.started, ended)
+
+
 def migrate(source: Vm, target: Vm, *capabilities: str, timeout: float = STEP) -> Outcome:
-    """Migrate over the network between the hosts and wait for the end on both sides."""
-    first = [len(vm.events()) for vm in (source, target)]
-    for vm in (source, target):
-        if capabilities:
-            vm.set_capabilities(*capabilities)
-    uri = target.listen()
-    started = time.monotonic()
-    source.call("migrate", uri=uri)
-    states = [vm.wait_migration(*FINAL, since=since, timeout=timeout)
-              for vm, since in zip((source, target), first)]
-    ended = time.monotonic()
-    infos = [source.migration(), target.migration()]
-    return Outcome(states[0], states[1], str(infos[0].get("error-desc", "")),
-                   str(infos[1].get("error-desc", "")), infos[0], started, ended)
+    """Start a migration and wait for its end."""
+    return Migration(source, target, *capabilities).outcome(timeout)
 
 
 @dataclass(frozen=True)
