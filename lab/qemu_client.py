@@ -14,6 +14,7 @@ guests are not started: nothing in the lab can execute their instructions.
 from __future__ import annotations
 
 import asyncio
+import collections
 import itertools
 import os
 import re
@@ -32,7 +33,7 @@ from lab.hosts import Host, LabError
 
 sys.path.append(str(config.BUILD / "python"))
 
-from qemu.qmp import EventListener, QMPClient, QMPError, Runstate  # noqa: E402
+from qemu.qmp import EventListener, Message, QMPClient, QMPError, Runstate  # noqa: E402
 
 T = TypeVar("T")
 
@@ -96,7 +97,9 @@ class Monitor:
         self.changed = threading.Condition()
         self.closed = False
         self._client = QMPClient(name)
-        self._listener = EventListener()
+        # When each event came, however late it is taken.
+        self._times: collections.deque[float] = collections.deque()
+        self._listener = EventListener(event_filter=self._stamp)
         self._client.register_listener(self._listener)
         try:
             self._do(asyncio.wait_for(self._client.connect(address), timeout), timeout + 5)
@@ -109,10 +112,14 @@ class Monitor:
     def _do(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, _Loop.get()).result(timeout)
 
+    def _stamp(self, _: Message) -> bool:
+        self._times.append(time.monotonic())
+        return True
+
     async def _collect(self) -> None:
         while True:
             message = await self._listener.get()
-            now = time.monotonic()
+            now = self._times.popleft()
             sent = None
             data = message.get("data")
             if message["event"] == "MIGRATION":
