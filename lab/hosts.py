@@ -50,7 +50,7 @@ REPORT = re.compile(
     r")")
 
 SILENCE = {"fast": 120.0, "debug": 300.0}
-BOOT_LIMIT = {"fast": 180.0, "debug": 360.0}
+BOOT_LIMIT = {"fast": 300.0, "debug": 900.0}
 # After a report, its text is let through to the log before the wait is broken off.
 REPORT_GRACE = 3.0
 

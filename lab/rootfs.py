@@ -48,7 +48,7 @@ HOSTS = Root(
     ('--aptopt=Acquire::Check-Valid-Until "false"',))
 
 # Changes what the folder holds: part of the stamp.
-RECIPE = 1
+RECIPE = 2
 
 
 def emulator() -> list[str]:
@@ -119,7 +119,7 @@ def unpack(root: Root) -> bool:
     archives = config.CACHE / root.name
     archives.mkdir(parents=True, exist_ok=True)
     scratch = root.folder.with_name(root.folder.name + ".new")
-    _remove(scratch)
+    remove(scratch)
     settings = config.BUILD / "apt/machine.conf"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text("\n".join(env.apt_settings()) + "\n")
@@ -144,7 +144,7 @@ def unpack(root: Root) -> bool:
                {"SOURCE_DATE_EPOCH": "1", "TMPDIR": "/tmp"})
     except CommandFailed as error:
         _keep_archives(scratch, archives)
-        _remove(scratch)
+        remove(scratch)
         raise fetch.FetchError(f"{root.name} cannot be made: {error}") from None
     used = scratch / "var/cache/apt/archives"
     packages = describe_archives(used)
@@ -158,12 +158,12 @@ def unpack(root: Root) -> bool:
             say(f"warning: {root.name}: {len(changes)} packages are not the pinned ones: "
                 f"{', '.join(changes[:3])}{' ...' if len(changes) > 3 else ''} "
                 "(`make pin` records them)")
-    _remove(scratch / "var/cache/apt")
-    _remove(scratch / "var/lib/apt")
+    remove(scratch / "var/cache/apt")
+    remove(scratch / "var/lib/apt")
     if root is HOSTS:
         complete(scratch)
     _stamp(root).unlink(missing_ok=True)
-    _remove(root.folder)
+    remove(root.folder)
     scratch.rename(root.folder)
     _stamp(root).write_text(json.dumps({"recipe": stamp_of(root), "packages": packages}, indent=1))
     return True
@@ -175,7 +175,8 @@ def _keep_archives(scratch: pathlib.Path, archives: pathlib.Path) -> None:
             shutil.copy2(path, archives)
 
 
-def _remove(path: pathlib.Path) -> None:
+def remove(path: pathlib.Path) -> None:
+    """Remove a file, link or folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -187,14 +188,32 @@ def complete(root: pathlib.Path) -> None:
     for name in ("bin", "sbin", "lib"):
         if not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
-    if not (root / "usr/bin/sh").exists():
-        (root / "usr/bin/sh").symlink_to("bash")
+    busybox = root / "usr/bin/busybox"
+    for name in applets(busybox.read_bytes()):
+        if not any((root / folder / name).is_symlink() or (root / folder / name).exists()
+                   for folder in ("usr/bin", "usr/sbin")):
+            (root / "usr/bin" / name).symlink_to("busybox")
+    remove(root / "lib/modules")
+    (root / "lib/modules").symlink_to("/lab/modules")
     for name in ("dev", "proc", "sys", "run", "mnt", "tmp", "lab", "root"):
         (root / name).mkdir(exist_ok=True)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
     (root / "etc/group").write_text("root:x:0:\nkvm:x:104:\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n10.99.0.1 host1\n10.99.0.2 host2\n")
     (root / "root/.profile").write_text("PS1='\\h:\\w\\$ '\nexport PS1\n")
+
+
+def applets(binary: bytes) -> list[str]:
+    """The commands that a busybox has, from the list in it (it cannot be run here)."""
+    start = binary.find(b"\0[\0[[\0")
+    names = []
+    for word in binary[start + 1:start + 16384].split(b"\0"):
+        if not word:
+            break
+        names.append(word.decode("ascii", "replace"))
+    if not {"sh", "mount", "awk", "setsid", "init"} <= set(names):
+        raise fetch.FetchError("busybox for s390x: its list of commands is not where it was")
+    return names
 
 
 def image() -> None:
