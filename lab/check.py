@@ -34,7 +34,7 @@ NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold n
     "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "README.md", "MAINTAINERS", "patches/*",
     "lab/check-exceptions", "lab/expected-skips", "*/py.typed")
 # Names in the kernel that codespell takes for misspelt words.
-WORDS = "aci,nd,te,ser,filp,extraversion"
+WORDS = "aci,extraversion,filp,nd,parm,ser,sie,te"
 TIMEOUT = 300       # seconds for one run of a tool
 
 
@@ -48,10 +48,13 @@ class Gate:
 
 def tool(cmd: Sequence[str | pathlib.Path], cwd: pathlib.Path) -> list[str]:
     """Run a tool; what it prints if it fails, else nothing."""
+    # Scripts of the kernel call "env python3"; it shall be the one that has Debian's modules.
+    env = {**os.environ, "LC_ALL": "C.UTF-8",
+           "PATH": f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', '/bin')}"}
     try:
         done = subprocess.run([str(part) for part in cmd], cwd=cwd, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-                              errors="replace", timeout=TIMEOUT, check=False)
+                              errors="replace", timeout=TIMEOUT, check=False, env=env)
     except FileNotFoundError:
         return [f"{cmd[0]} is not installed"]
     except subprocess.TimeoutExpired:
