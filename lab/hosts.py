@@ -248,6 +248,7 @@ class Host:
     shared    folder on the build machine that the host sees, writable, as /lab/results
     log_path  its console log
     reports   (time.monotonic(), console line) of each kernel report seen
+    silence_limit  seconds of silence on the console that mean a dead host
     In the host: /lab/modules, /lab/selftests, /lab/bin (enabling library etc.), read-only.
     """
 
@@ -262,6 +263,7 @@ class Host:
         self.log_path = folder / "console.log"
         self.reports: list[tuple[float, str]] = []
         self.boot_seconds = 0.0
+        self.silence_limit = SILENCE[flavour]
         self._folder = folder
         self._sockets = sockets
         self._interactive = interactive
@@ -442,11 +444,6 @@ class Host:
             self._process.kill()
             raise HostSilent(self.name, self._exit, self.log_path)
 
-    @property
-    def silence_limit(self) -> float:
-        """Seconds of silence on the console that mean a dead host."""
-        return SILENCE[self.flavour]
-
     def wait_for(self, predicate: Callable[[], bool], timeout: float, since: float = 0.0) -> bool:
         """Wait until predicate() or the timeout: whether it holds. Raises HostDied, HostSilent,
         and HostReport for a report later than since (time.monotonic()), until it holds."""
@@ -475,6 +472,11 @@ class Host:
     def alive(self) -> bool:
         """Whether the emulator runs."""
         return self._exit is None
+
+    @property
+    def emulator_pid(self) -> int:
+        """The emulator's process on the build machine."""
+        return self._process.pid
 
     # Commands
 

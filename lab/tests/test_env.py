@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A machine that cannot do it is told so in one line, before anything starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import platform
+import shutil
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lab import config, env
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    """owner.name is value for a while."""
+    kept = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+def message(check: Callable[[], None]) -> str:
+    """What the check complains about, in one line."""
+    try:
+        check()
+    except env.EnvError as error:
+        assert "\n" not in str(error)
+        return str(error)
+    raise AssertionError("nothing wrong was found")
+
+
+def test_this_machine() -> None:
+    """What runs the tests passes the checks, packages included."""
+    env.check_machine()
+    assert env.missing_packages() == []
+    assert env.mirror().endswith("/")
+
+
+def test_wrong_machine() -> None:
+    """Another system, another architecture, another user."""
+    with replaced(env, "_os_release", lambda: {"ID": "debian", "VERSION_ID": "13",
+                                               "PRETTY_NAME": "Debian 13"}):
+        assert "Debian 13" in message(env.check_machine)
+    with replaced(platform, "machine", lambda: "riscv64"):
+        assert "riscv64" in message(env.check_machine)
+    with replaced(os, "geteuid", lambda: 1000):
+        assert "root" in message(env.check_machine)
+
+
+def test_disk(tmp: pathlib.Path) -> None:
+    """What is needed and what is there are both named; less is needed once kernels are built."""
+    with replaced(shutil, "disk_usage", lambda path: Usage(0, 0, 5 * 2**30)):
+        with replaced(config, "BUILD", tmp):
+            text = message(env.check_disk)
+            assert f"{env.DISK_FRESH} GB" in text and "5.0 GB" in text, text
+            for flavour in config.FLAVOURS:
+                path = config.bzimage(flavour)
+                path.parent.mkdir(parents=True)
+                path.touch()
+            env.check_disk()
+
+
+def test_no_network() -> None:
+    """A mirror that does not answer."""
+    with replaced(env, "mirror", lambda: "http://localhost:9/debian/"):
+        assert "http://localhost:9/debian/" in message(env.check_network)

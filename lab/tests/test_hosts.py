@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A host that dies, goes silent or has something to report ends a wait with a readable error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+from lab.hosts import (CommandError, CommandTimeout, Host, HostDied, HostError, HostReport,
+                       HostSilent, Lab, LabError, Profile)
+
+PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"
+
+
+def expect(kind: type[HostError], host: Host, command: str, limit: float = 120.0) -> HostError:
+    """The command's wait must end with this error, well before the command's own limit."""
+    started = time.monotonic()
+    try:
+        host.run(command, timeout=10 * limit)
+    except kind as error:
+        assert time.monotonic() - started < limit, "too late"
+        assert f"host {host.name}: " in str(error) and str(host.log_path) in str(error), error
+        assert host.log_path.stat().st_size > 1000, "no console log was kept"
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def test_commands(bare: Host) -> None:
+    """Status, output, limits, signals, files, the forwarded port."""
+    assert bare.run("echo out; echo err >&2").out == "out\nerr\n"
+    assert bare.run("exit 3", check=False).rc == 3
+    try:
+        bare.run("echo text; exit 4")
+        raise AssertionError("no CommandError")
+    except CommandError as error:
+        assert (error.rc, error.out) == (4, "text\n")
+    slow, fast = bare.start("echo begun; sleep 1000; echo end"), bare.start("echo fast")
+    assert fast.wait().out == "fast\n", "commands run at the same time"
+    assert slow.wait_output("^beg") == "begun"
+    try:
+        slow.wait(1)
+        raise AssertionError("no CommandTimeout")
+    except CommandTimeout as error:
+        assert error.out == "begun\n"
+    assert slow.wait(60, check=False).rc == 128 + signal.SIGKILL
+    assert "sleep 1000" not in bare.run("ps ax").out, "killed without what it had started"
+    bare.run("echo here >/lab/results/file")
+    assert bare.path("file").read_text() == "here\n"
+    server = bare.start("echo served | socat - TCP-LISTEN:4000,reuseaddr")
+    address = bare.forward(4000)
+    assert bare.forward(4000) == address
+    with socket.create_connection(address, timeout=60) as stream:
+        assert stream.makefile().readline() == "served\n"
+    server.wait()
+
+
+def test_killed(lab: Lab) -> None:
+    """Somebody kills the emulator while a command runs."""
+    host = lab.boot("bare")
+    running = host.start("echo begun; sleep 1000")
+    running.wait_output("begun")
+    os.kill(host.emulator_pid, signal.SIGKILL)
+    error = expect(HostDied, host, "true", 30)
+    assert "killed by signal 9" in error.reason, error
+    try:
+        running.wait(1000)
+        raise AssertionError("no HostDied")
+    except HostDied:
+        assert running.output() == "begun\n"
+    try:
+        host.check()
+        raise AssertionError("a dead host passes its check")
+    except HostDied:
+        host.kill()
+
+
+def test_panic(lab: Lab) -> None:
+    """The kernel panics."""
+    host = lab.boot("bare")
+    error = expect(HostDied, host, PLANT.format("PANIC"))
+    assert "panic" in error.reason.lower() and "dumptest" in error.reason, error
+    host.reports.clear()
+    host.kill()
+
+
+def test_reports(lab: Lab) -> None:
+    """A leak, a WARN, and a console that falls silent, in one host."""
+    host = lab.boot("bare")
+    host.run("modprobe kmemleak-test")
+    assert "unreferenced object" in host.leaks()
+    error = expect(HostReport, host, PLANT.format("WARNING") + "; sleep 1000")
+    assert "WARNING: " in error.reason, error
+    try:
+        host.check()
+        raise AssertionError("a host with a report passes its check")
+    except HostReport:
+        host.reports.clear()
+    host.silence_limit = 45.0
+    os.kill(host.emulator_pid, signal.SIGSTOP)
+    error = expect(HostSilent, host, "true")
+    assert "silent" in error.reason
+    host.kill()
+
+
+def test_start_up_failure(lab: Lab) -> None:
+    """A host that cannot load its modules says so."""
+    try:
+        lab.boot("a", cards="zz:nonsense")
+        raise AssertionError("booted with impossible cards")
+    except HostDied as error:
+        assert "ap_sim does not load" in error.reason, error
+
+
+def test_profiles() -> None:
+    """Unknown names and wrong types are refused before anything starts."""
+    base = Profile.load("a")
+    assert base.sim_params().startswith(f"cards={base.cards} domains={base.domains} ")
+    for keys in ({"card": "05:14c"}, {"memory": "2048"}, {"name": "x"}):
+        try:
+            base.changed(keys, "here")
+            raise AssertionError(f"{keys} was taken")
+        except LabError as error:
+            assert "here: " in str(error)
+    try:
+        Profile.load("nowhere")
+        raise AssertionError("an unknown profile was loaded")
+    except LabError as error:
+        assert "bare" in str(error), "does not say which there are"

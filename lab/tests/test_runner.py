@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The test runner: what counts as passed, failed, skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pathlib
+
+from lab import ktap, runner
+from lab.ktap import Outcome
+from lab.runner import Report
+
+TAP = "TAP version 13\n1..2\n# RUN global.one ...\nok 1 global.one\n"
+
+
+def printed(report: Report, *outcomes: tuple[str, Outcome]) -> list[str]:
+    """The lines that results and summary make."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        for name, outcome in outcomes:
+            report.add(name, outcome)
+        report.summary()
+    return out.getvalue().splitlines()
+
+
+def test_flat_list() -> None:
+    """Numbers, names without blanks, reasons, the last line."""
+    report = Report(skips=[("a.s.skip*", "no *")])
+    lines = printed(report, ("a.s.one", Outcome("one", "ok")),
+                    ("a.s.two words", Outcome("two", "not ok", log=["why"])),
+                    ("a.s.skip1", Outcome("skip1", "skip", "no card")))
+    assert lines == ["ok 1 a.s.one", "not ok 2 a.s.two_words", "#   why",
+                     "ok 3 a.s.skip1 # SKIP no card", "1 passed, 1 failed, 1 skipped"]
+
+
+def test_unlisted_skip_fails() -> None:
+    """A skip has to be expected, with its reason."""
+    report = Report(skips=runner.parse_skips("# comment\n\na.s.*: no card\n"))
+    lines = printed(report, ("a.s.x", Outcome("x", "skip", "no time")),
+                    ("b.s.x", Outcome("x", "skip", "no card")))
+    assert lines[0] == "not ok 1 a.s.x" and lines[2] == "not ok 2 b.s.x"
+    assert lines[-1] == "0 passed, 2 failed, 0 skipped" and report.summary() == 1
+
+
+def test_nothing_run_fails() -> None:
+    """A pattern that matches no test is a mistake, not a success."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert Report().summary() == 1
+
+
+def test_kselftest_output() -> None:
+    """Tests, skips and failures as kselftest_harness.h prints them."""
+    found = ktap.parse("TAP version 13\n1..3\n# Starting 3 tests from 1 test cases.\n"
+                       "#  RUN           global.one ...\n#            OK  global.one\n"
+                       "ok 1 global.one\n# x.c:1:two:Expected 1 (1) == 2 (2)\n"
+                       "not ok 2 global.two\nok 3 global.three # SKIP no card\n"
+                       "# FAILED: 2 / 3 tests passed.\n")
+    assert [(o.name, o.status, o.reason) for o in found] == [
+        ("global.one", "ok", ""), ("global.two", "not ok", ""),
+        ("global.three", "skip", "no card")], found
+    assert any("Expected 1" in line for line in found[1].log)
+
+
+def test_kunit_output() -> None:
+    """A suite as KUnit writes it to debugfs."""
+    found = ktap.parse("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: suite\n"
+                       "    # module: suite_kunit\n    1..2\n    ok 1 first\n"
+                       "    # second: EXPECTATION FAILED at x.c:1\n    not ok 2 second\n"
+                       "# suite: pass:1 fail:1 skip:0 total:2\nnot ok 1 suite\n")
+    assert [(o.name, o.status) for o in found] == [
+        ("suite.first", "ok"), ("suite.second", "not ok")], found
+
+
+def test_plan_not_fulfilled() -> None:
+    """A planned test that does not report is a failure; so is no output at all."""
+    for text, good in ((TAP, 1), ("", 0), ("TAP version 13\n1..1\n", 0)):
+        found = ktap.parse(text)
+        assert found[-1].name == "plan" and found[-1].status == "not ok", (text, found)
+        assert sum(o.status == "ok" for o in found) == good, (text, found)
+
+
+def test_whole_program_skipped() -> None:
+    """1..0 # SKIP."""
+    found = ktap.parse("TAP version 13\n1..0 # SKIP no vfio_ap\n")
+    assert found == [Outcome("all", "skip", "no vfio_ap")]
+
+
+def test_patterns() -> None:
+    """T= decides by the whole name; suites that cannot match are not run."""
+    report = Report("a.migration_*.reset*")
+    assert report.wants("a.migration_state.reset_twice")
+    assert not report.wants("a.migration_state.open")
+    assert report.may_want("a.migration_state")
+    assert not report.may_want("a.ap_sim") and not report.may_want("pair.migrate")
+    assert Report("*reset*").may_want("pair.migrate")
+    assert Report("lab.env.disk").may_want("lab.env")
+    assert not Report("lab.env").may_want("lab.env")
+
+
+def test_kselftest_list(tmp: pathlib.Path) -> None:
+    """Programs and limits of an installed collection."""
+    assert ktap.kselftest_programs("drivers/s390x/vfio_ap:one\n\ndrivers/s390x/vfio_ap:two.sh\n"
+                                   ) == [("drivers/s390x/vfio_ap", "one"),
+                                         ("drivers/s390x/vfio_ap", "two.sh")]
+    assert ktap.kselftest_timeout(tmp, 45) == 45
+    (tmp / "settings").write_text("timeout=120\n")
+    assert ktap.kselftest_timeout(tmp, 45) == 120
+
+
+def test_failing_functions(tmp: pathlib.Path) -> None:
+    """Exceptions, skips and unknown arguments of Python tests."""
+    path = tmp / "test_sample.py"
+    path.write_text("from lab.runner import Skip\n"
+                    "def helper(): pass\n"
+                    "def test_good(tmp): assert tmp.is_dir() and not list(tmp.iterdir())\n"
+                    "def test_bad():\n    print('context')\n    assert False, 'because'\n"
+                    "def test_skip(): raise Skip('no card')\n"
+                    "def test_odd(nothing): pass\n")
+    pool = runner.Pool(Report())
+    got = {name: runner.run_function(function, f"sample.{name}", pool)
+           for name, function in runner.functions_of(path)}
+    assert list(got) == ["good", "bad", "skip", "odd"]
+    assert got["good"].status == "ok"
+    assert got["bad"].status == "not ok" and "context" in got["bad"].log
+    assert any("because" in line for line in got["bad"].log)
+    assert (got["skip"].status, got["skip"].reason) == ("skip", "no card")
+    assert got["odd"].status == "not ok" and "nothing" in got["odd"].log[-1]
