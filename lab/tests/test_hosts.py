@@ -9,7 +9,7 @@ import socket
 import time
 
 from lab.hosts import (CommandError, CommandTimeout, Host, HostDied, HostError, HostReport,
-                       HostSilent, Lab, LabError, Profile)
+                       HostSilent, Lab, LabError, Profile, leak_records)
 
 PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"
 
@@ -111,6 +111,14 @@ def test_start_up_failure(lab: Lab) -> None:
         raise AssertionError("booted with impossible cards")
     except HostDied as error:
         assert "ap_sim does not load" in error.reason, error
+
+
+def test_leak_records() -> None:
+    """Records of kmemleak; what was allocated before the first process does not count."""
+    early = 'unreferenced object 0x00439660 (size 8):\n  comm "swapper/0", pid 0, jiffies 1\n'
+    ours = 'unreferenced object 0x1234 (size 64):\n  comm "sh", pid 70, jiffies 9\n    f+0x1/0x2\n'
+    assert leak_records(early) == [] and leak_records("") == []
+    assert leak_records(early + ours + early) == [ours.strip()]
 
 
 def test_profiles() -> None:
