@@ -240,10 +240,10 @@ static void remember_card(struct env *env, unsigned int i, struct card *card)
 
 	card->apid = env->decoded.rows[i].apid;
 	snprintf(card->spec, sizeof(card->spec), "%02x:%u%c:fac=0x%x:qd=%u:ml=%u:nd=%u",
-		 card->apid, (__u32)hwinfo_get(info, HWINFO_AT),
-		 info & HWINFO_CCA ? 'c' : info & HWINFO_EP11 ? 'p' : 'a',
-		 (__u32)(info >> 32), (__u32)hwinfo_get(info, HWINFO_QD),
-		 (__u32)hwinfo_get(info, HWINFO_ML), (__u32)hwinfo_get(info, HWINFO_ND));
+		 card->apid, (__u32)hwinfo_get(info, STREAM_HW_AT),
+		 info & STREAM_HW_CCA ? 'c' : info & STREAM_HW_EP11 ? 'p' : 'a',
+		 (__u32)(info >> 32), (__u32)hwinfo_get(info, STREAM_HW_QD),
+		 (__u32)hwinfo_get(info, STREAM_HW_ML), (__u32)hwinfo_get(info, STREAM_HW_ND));
 }
 
 static int remove_card(const struct card *card)
@@ -358,7 +358,7 @@ TEST_F_TIMEOUT(config, a_card_of_another_type_is_a_difference, ENV_TIMEOUT)
 
 	remember_card(env, 0, &card);
 	info = &env->decoded.rows[0].info;
-	*info = hwinfo_put(*info, HWINFO_AT, hwinfo_get(*info, HWINFO_AT) - 1);
+	*info = hwinfo_put(*info, STREAM_HW_AT, hwinfo_get(*info, STREAM_HW_AT) - 1);
 	remember_card(env, 0, &other);
 	memset(&env->stream, 0, sizeof(env->stream));
 

@@ -70,10 +70,10 @@ TEST_F_TIMEOUT(file, stream_holds_configuration_and_hardware, ENV_TIMEOUT)
 		apid = s->rows[i].apid;
 		EXPECT_EQ(env->pool.adapters[i], apid);
 		EXPECT_EQ(ap_card_attr(apid, "raw_hwtype"),
-			  (long)hwinfo_get(s->rows[i].info, HWINFO_AT));
+			  (long)hwinfo_get(s->rows[i].info, STREAM_HW_AT));
 		/* The field is one less than the depth */
 		EXPECT_EQ(ap_card_attr(apid, "depth"),
-			  (long)hwinfo_get(s->rows[i].info, HWINFO_QD) + 1);
+			  (long)hwinfo_get(s->rows[i].info, STREAM_HW_QD) + 1);
 	}
 }
 

@@ -18,7 +18,7 @@ FIXTURE(malformed) {
 	int device;
 };
 
-/**
+/*
  * @forge: make the stream out of a good one
  * @err: what write() gives
  * @at: function that gives the number of bytes with which the error has to
@@ -312,7 +312,7 @@ MALFORMED(hwinfo_bits_outside_of_the_format, -EINVAL, in_hwinfo)
 /* A source masks the SE bind state off: a device cannot have sent this */
 MALFORMED(hwinfo_with_bind_state, -EINVAL, in_hwinfo)
 {
-	s->rows[0].info |= HWINFO_BS;
+	s->rows[0].info |= STREAM_HW_BS;
 	stream_encode(b, s);
 }
 
@@ -520,55 +520,55 @@ static __u64 get_last(const struct stream *s, __u64 field)
 
 MALFORMED(older_type_there, -EXDEV, in_hwinfo)
 {
-	put_last(b, s, HWINFO_AT, get_last(s, HWINFO_AT) - 1);
+	put_last(b, s, STREAM_HW_AT, get_last(s, STREAM_HW_AT) - 1);
 }
 
 MALFORMED(newer_type_there, -EXDEV, in_hwinfo)
 {
-	put_last(b, s, HWINFO_AT, get_last(s, HWINFO_AT) + 1);
+	put_last(b, s, STREAM_HW_AT, get_last(s, STREAM_HW_AT) + 1);
 }
 
 MALFORMED(other_class, -EXDEV, in_hwinfo)
 {
-	put_last(b, s, HWINFO_CLASS, get_last(s, HWINFO_CLASS) ^ 1);
+	put_last(b, s, STREAM_HW_CLASS, get_last(s, STREAM_HW_CLASS) ^ 1);
 }
 
 MALFORMED(other_facility, -EXDEV, in_hwinfo)
 {
-	put_last(b, s, HWINFO_APSC, !get_last(s, HWINFO_APSC));
+	put_last(b, s, STREAM_HW_APSC, !get_last(s, STREAM_HW_APSC));
 }
 
 MALFORMED(other_mode, -EXDEV, in_hwinfo)
 {
-	__u64 mode = s->rows[s->nr_rows - 1].info & HWINFO_MODE;
+	__u64 mode = s->rows[s->nr_rows - 1].info & STREAM_HW_MODE;
 
 	s->rows[s->nr_rows - 1].info ^= mode;
-	s->rows[s->nr_rows - 1].info |= mode == HWINFO_CCA ? HWINFO_EP11 : HWINFO_CCA;
+	s->rows[s->nr_rows - 1].info |= mode == STREAM_HW_CCA ? STREAM_HW_EP11 : STREAM_HW_CCA;
 	stream_encode(b, s);
 }
 
 MALFORMED(more_domains_there, -EXDEV, in_hwinfo)
 {
-	put_last(b, s, HWINFO_ND, get_last(s, HWINFO_ND) + 1);
+	put_last(b, s, STREAM_HW_ND, get_last(s, STREAM_HW_ND) + 1);
 }
 
 MALFORMED(deeper_queues_there, -EXDEV, in_hwinfo)
 {
-	put_last(b, s, HWINFO_QD, get_last(s, HWINFO_QD) + 1);
+	put_last(b, s, STREAM_HW_QD, get_last(s, STREAM_HW_QD) + 1);
 }
 
 /* Up to 3 the AP bus takes the field for 12 KiB, from 4 on for pages */
 MALFORMED(longer_messages_there, -EXDEV, in_hwinfo)
 {
-	__u64 ml = get_last(s, HWINFO_ML);
+	__u64 ml = get_last(s, STREAM_HW_ML);
 
-	put_last(b, s, HWINFO_ML, ml > 3 ? ml + 1 : 4);
+	put_last(b, s, STREAM_HW_ML, ml > 3 ? ml + 1 : 4);
 }
 
 MALFORMED(first_adapter_is_compared_too, -EXDEV, in_hwinfo)
 {
-	s->rows[0].info = hwinfo_put(s->rows[0].info, HWINFO_AT,
-				     hwinfo_get(s->rows[0].info, HWINFO_AT) - 1);
+	s->rows[0].info = hwinfo_put(s->rows[0].info, STREAM_HW_AT,
+				     hwinfo_get(s->rows[0].info, STREAM_HW_AT) - 1);
 	stream_encode(b, s);
 }
 
@@ -614,7 +614,7 @@ FIXTURE(different) {
 	struct env env;
 };
 
-/**
+/*
  * @forge: make the stream out of a good one; false if this host's cards do not
  *	   allow the difference
  */
@@ -671,17 +671,17 @@ static bool less_there(struct stream_buf *b, struct stream *s, __u64 field)
 
 DIFFERENT(fewer_domains_there)
 {
-	return less_there(b, s, HWINFO_ND);
+	return less_there(b, s, STREAM_HW_ND);
 }
 
 DIFFERENT(flatter_queues_there)
 {
-	return less_there(b, s, HWINFO_QD);
+	return less_there(b, s, STREAM_HW_QD);
 }
 
 DIFFERENT(shorter_messages_there)
 {
-	return less_there(b, s, HWINFO_ML);
+	return less_there(b, s, STREAM_HW_ML);
 }
 
 /* The AP bus takes 0 to 3 for the same 12 KiB */
@@ -690,7 +690,7 @@ DIFFERENT(message_length_3_there)
 	unsigned int i;
 
 	for (i = 0; i < s->nr_rows; i++)
-		s->rows[i].info = hwinfo_put(s->rows[i].info, HWINFO_ML, 3);
+		s->rows[i].info = hwinfo_put(s->rows[i].info, STREAM_HW_ML, 3);
 	stream_encode(b, s);
 	return true;
 }

@@ -176,10 +176,10 @@ static int do_show(const char *name)
 		info = s.rows[i].info;
 		printf("adapter %02x: facilities 0x%08x at %u nd %u ml %u qd %u\n",
 		       s.rows[i].apid, (__u32)(info >> 32),
-		       (__u32)hwinfo_get(info, HWINFO_AT),
-		       (__u32)hwinfo_get(info, HWINFO_ND),
-		       (__u32)hwinfo_get(info, HWINFO_ML),
-		       (__u32)hwinfo_get(info, HWINFO_QD));
+		       (__u32)hwinfo_get(info, STREAM_HW_AT),
+		       (__u32)hwinfo_get(info, STREAM_HW_ND),
+		       (__u32)hwinfo_get(info, STREAM_HW_ML),
+		       (__u32)hwinfo_get(info, STREAM_HW_QD));
 	}
 out:
 	client_data_free(&data);

@@ -165,7 +165,7 @@ static const char *decode_hwinfo(struct stream *s, const __u8 *p, __u32 len)
 			return "HWINFO is not sorted, or not unique";
 		if (stream_get16(p + 2) || stream_get32(p + 4))
 			return "reserved field of HWINFO";
-		if (row->info & ~HWINFO_MASK)
+		if (row->info & ~STREAM_HW_MASK)
 			return "bits in HWINFO that do not belong to the format";
 	}
 	return NULL;

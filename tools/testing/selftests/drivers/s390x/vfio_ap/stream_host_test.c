@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The driver's own stream code on the machine that builds it, of whatever byte
+ * order: the golden streams that KUnit uses too, the tests' decoder as a second
+ * opinion, and damaged streams under the compiler's sanitizers.
+ *
+ * "make host_test" builds and runs it.
+ */
+#include "vfio_ap_stream.c"
+#include "tests/vfio_ap_stream_golden.h"
+
+#include <time.h>
+
+#include "lib/stream.h"
+#include "kselftest_harness.h"
+
+#define GOLDEN(name, n, plain_format) {					\
+	.what = #name,							\
+	.data = vfio_ap_golden_##name,					\
+	.len = sizeof(vfio_ap_golden_##name),				\
+	.adapters = n,							\
+	.plain = plain_format,						\
+}
+
+/**
+ * struct golden - a stream that every later version has to understand
+ * @what: for messages
+ * @data: the bytes
+ * @len: how many
+ * @adapters: rows of HWINFO at its end
+ * @plain: the encoder gives the same bytes
+ */
+static const struct golden {
+	const char *what;
+	const u8 *data;
+	size_t len;
+	unsigned int adapters;
+	bool plain;
+} goldens[] = {
+	GOLDEN(none, 0, true),
+	GOLDEN(one, 1, true),
+	GOLDEN(three, 3, true),
+	GOLDEN(newer, 1, false),
+	GOLDEN(again, 3, false),
+};
+
+static struct vfio_ap_stream_decoder dec;
+
+static void ignore(void *ctx, const struct vfio_ap_stream_diff *diff)
+{
+	char line[VFIO_AP_STREAM_DIFF_CHARS];
+
+	(void)ctx;
+	if (vfio_ap_stream_diff_format(diff, line, sizeof(line)) >= (int)sizeof(line))
+		abort();
+}
+
+/* As write() does it, with the comparison against @here unless it is NULL */
+static int load(const u8 *data, size_t len, const struct vfio_ap_stream_image *here)
+{
+	enum vfio_ap_stream_event event;
+	ssize_t used;
+	int ret;
+
+	while (len) {
+		used = vfio_ap_stream_decode(&dec, data, len, &event);
+		if (used < 0) {
+			/* An error is final */
+			if (vfio_ap_stream_decode(&dec, data, len, &event) != used)
+				abort();
+			return used;
+		}
+		if (!used || (size_t)used > len)
+			abort();
+		ret = 0;
+		if (here && event == VFIO_AP_STREAM_GOT_CONFIG)
+			ret = vfio_ap_stream_compare_config(&dec.image, here, ignore, NULL);
+		if (here && event == VFIO_AP_STREAM_GOT_HWINFO)
+			ret = vfio_ap_stream_compare_hwinfo(&dec.image, here, ignore, NULL);
+		if (ret)
+			return ret;
+		data += used;
+		len -= used;
+	}
+	return 0;
+}
+
+static int load_in_pieces(const u8 *data, size_t len, size_t piece)
+{
+	int ret = 0;
+	size_t n;
+
+	vfio_ap_stream_decode_init(&dec);
+	for (; len && !ret; data += n, len -= n) {
+		n = len < piece ? len : piece;
+		ret = load(data, n, NULL);
+	}
+	return ret;
+}
+
+TEST(golden_streams_are_understood_in_any_pieces)
+{
+	size_t i, piece;
+
+	for (i = 0; i < ARRAY_SIZE(goldens); i++) {
+		for (piece = 1; piece <= goldens[i].len; piece++) {
+			ASSERT_EQ(0, load_in_pieces(goldens[i].data, goldens[i].len, piece)) {
+				TH_LOG("%s in pieces of %zu", goldens[i].what, piece);
+			}
+			ASSERT_EQ(0, vfio_ap_stream_decode_finish(&dec));
+			EXPECT_EQ(goldens[i].adapters, dec.image.nr);
+		}
+	}
+}
+
+TEST(golden_streams_are_what_the_encoder_gives)
+{
+	static u8 buf[VFIO_AP_STREAM_BUF_BYTES];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(goldens); i++) {
+		if (!goldens[i].plain)
+			continue;
+		ASSERT_EQ(0, load_in_pieces(goldens[i].data, goldens[i].len, 64));
+		ASSERT_EQ(goldens[i].len, vfio_ap_stream_encode(&dec.image, buf, sizeof(buf)));
+		EXPECT_EQ(0, memcmp(goldens[i].data, buf, goldens[i].len));
+	}
+}
+
+/* Two decoders, written apart from each other, see the same */
+TEST(golden_streams_mean_the_same_to_the_tests)
+{
+	struct stream_buf b = {};
+	struct stream s;
+	unsigned int k;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(goldens); i++) {
+		if (!goldens[i].plain)
+			continue;
+		ASSERT_EQ(0, load_in_pieces(goldens[i].data, goldens[i].len, 64));
+		ASSERT_EQ(NULL, stream_decode(&s, goldens[i].data, goldens[i].len));
+		EXPECT_EQ(0, memcmp(&s.masks, &dec.image.config, sizeof(s.masks)));
+		ASSERT_EQ(dec.image.nr, s.nr_rows);
+		for (k = 0; k < s.nr_rows; k++) {
+			EXPECT_EQ(dec.image.adapter[k].apid, s.rows[k].apid);
+			EXPECT_EQ(dec.image.adapter[k].info, s.rows[k].info);
+		}
+		stream_encode(&b, &s);
+		ASSERT_EQ(goldens[i].len, b.len);
+		EXPECT_EQ(0, memcmp(goldens[i].data, b.data, b.len));
+		stream_free(&b);
+	}
+}
+
+TEST(golden_streams_cut_anywhere_are_incomplete)
+{
+	size_t i, cut;
+
+	for (i = 0; i < ARRAY_SIZE(goldens); i++) {
+		for (cut = 0; cut < goldens[i].len; cut++) {
+			ASSERT_EQ(0, load_in_pieces(goldens[i].data, cut, 64));
+			ASSERT_EQ(-ENODATA, vfio_ap_stream_decode_finish(&dec));
+		}
+	}
+}
+
+TEST(one_flipped_bit_is_always_found)
+{
+	u8 buf[1024];
+	size_t i, bit;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(goldens); i++) {
+		ASSERT_LE(goldens[i].len, sizeof(buf));
+		for (bit = 0; bit < goldens[i].len * 8; bit++) {
+			memcpy(buf, goldens[i].data, goldens[i].len);
+			buf[bit / 8] ^= 1 << bit % 8;
+			ret = load_in_pieces(buf, goldens[i].len, 1 + bit % 50);
+			if (!ret)
+				ret = vfio_ap_stream_decode_finish(&dec);
+			EXPECT_LT(ret, 0) {
+				TH_LOG("%s, bit %zu", goldens[i].what, bit);
+			}
+		}
+	}
+}
+
+/*
+ * Two writers whose bytes get mixed, with some bits wrong: anything but an
+ * error of the documented ones, or the right stream, is a fault.
+ */
+TEST(mixed_and_damaged_streams_do_no_harm)
+{
+	static const int errors[] = {
+		-EINVAL, -EBADMSG, -ENODATA, -EMSGSIZE, -EOPNOTSUPP, -ENXIO, -EXDEV,
+	};
+	const struct golden *g = &goldens[2];
+	struct vfio_ap_stream_image here;
+	unsigned int seed = time(NULL), round, w;
+	size_t at[2], n, i;
+	u8 piece[64];
+	int ret;
+
+	TH_LOG("seed %u", seed);
+	ASSERT_EQ(0, load_in_pieces(g->data, g->len, 64));
+	here = dec.image;
+	for (round = 0; round < 200000; round++) {
+		vfio_ap_stream_decode_init(&dec);
+		at[0] = 0;
+		at[1] = 0;
+		ret = 0;
+		while (!ret && (at[0] < g->len || at[1] < g->len)) {
+			w = rand_r(&seed) % (round % 3 ? 64 : 2) == 1;
+			if (at[w] == g->len)
+				w = !w;
+			n = 1 + rand_r(&seed) % (w ? 20 : sizeof(piece));
+			if (n > g->len - at[w])
+				n = g->len - at[w];
+			memcpy(piece, g->data + at[w], n);
+			at[w] += n;
+			if (rand_r(&seed) % 16 == 0)
+				piece[rand_r(&seed) % n] ^= 1 << rand_r(&seed) % 8;
+			ret = load(piece, n, &here);
+		}
+		/* Both are never taken; what one lacks, a skipped record may hold */
+		if (!ret)
+			ret = vfio_ap_stream_decode_finish(&dec);
+		for (i = 0; i < ARRAY_SIZE(errors) && ret != errors[i]; i++)
+			;
+		ASSERT_LT(i, ARRAY_SIZE(errors)) {
+			TH_LOG("round %u: %d", round, ret);
+		}
+	}
+}
+
+TEST_HARNESS_MAIN
