@@ -170,8 +170,8 @@ class Monitor:
 
 
 def names_errno(text: str, number: int) -> bool:
-    """Whether an error text of QEMU names an errno, as text or as number."""
-    return os.strerror(number) in text or re.search(rf"(?<!\d)-?{number}(?!\d)", text) is not None
+    """Whether an error text of QEMU names an errno, as text or as negative number."""
+    return os.strerror(number) in text or re.search(rf"(?<!\w)-{number}(?!\d)", text) is not None
 
 
 def transferred(info: dict[str, Any]) -> int:
@@ -215,9 +215,15 @@ class Mdev:
         for attribute, values in (("assign_adapter", ap.adapters), ("assign_domain", ap.domains),
                                   ("assign_control_domain", cdomains)):
             lines += [f"echo 0x{number:x} >{attribute}" for number in numbers(values)]
-        host.run("set -e\n" + "\n".join(lines))
-        if mdev.matrix() != ap.matrix():
-            raise LabError(f"host {host.name}: the mdev has {mdev.matrix()}, not {ap.matrix()}")
+        try:
+            host.run("set -e\n" + "\n".join(lines))
+            if mdev.matrix() != ap.matrix():
+                raise LabError(f"host {host.name}: the mdev has {mdev.matrix()}, "
+                               f"not {ap.matrix()}")
+        except LabError:
+            if host.alive:
+                host.run(f"[ ! -e {mdev.path} ] || echo 1 >{mdev.path}/remove", check=False)
+            raise
         return mdev
 
     def read(self, attribute: str) -> str:

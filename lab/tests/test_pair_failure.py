@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Migrations that are broken off: by the user, by the end of QEMU, by the end of a host."""
+"""Migrations that are broken off: by the user, by the end of one QEMU."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ def start(source: Vm, target: Vm) -> Migration:
     migration = Migration(source, target, "return-path", "pause-before-switchover")
     migration.wait(source, MIDWAY)
     return migration
+
+
+def go_on(source: Vm) -> None:
+    """Let a migration that waits midway go on."""
+    try:
+        source.call("migrate-continue", state=MIDWAY)
+    except QemuError:
+        pass    # it has noticed and does not wait any more
 
 
 def test_cancel(a: Host, b: Host) -> None:
@@ -53,8 +61,7 @@ def test_target_ends(a: Host, b: Host) -> None:
         migration = start(source, target)
         target.kill()
         assert there.state() == "RUNNING", "a closed device keeps no state"
-        if source.migration()["status"] == MIDWAY:
-            source.call("migrate-continue", state=MIDWAY)
+        go_on(source)
         assert migration.wait(source, "failed", "completed") == "failed", source.migration()
         assert source.migration()["error-desc"], source.migration()
         check_intact(source)
@@ -77,25 +84,3 @@ def test_source_ends(a: Host, b: Host) -> None:
         target.quit()
         outcome = migrate(guests.vm(here), guests.vm(there, incoming=True), "return-path")
         assert outcome.completed, outcome
-
-
-def test_target_host_dies(a: Host, b: Host) -> None:
-    """The destination's power is cut: a readable failure, and the guest stays at the source."""
-    with Guests() as guests:
-        # Give a silent peer up after seconds, not after a quarter of an hour.
-        a.run("echo 3 >/proc/sys/net/ipv4/tcp_retries2")
-        source = guests.vm(guests.mdev(a, AP))
-        target = guests.vm(guests.mdev(b, AP), incoming=True)
-        migration = start(source, target)
-        b.kill()
-        try:
-            migration.wait(target, "completed")
-        except QemuError as error:
-            assert target.name in str(error) and "ended" in str(error), error
-        else:
-            raise AssertionError("a dead host completed a migration")
-        source.call("migrate-continue", state=MIDWAY)
-        assert migration.wait(source, "failed", "completed", timeout=300) == "failed"
-        assert source.migration()["error-desc"], source.migration()
-        check_intact(source)
-        a.run("echo 15 >/proc/sys/net/ipv4/tcp_retries2")
