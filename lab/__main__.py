@@ -36,11 +36,11 @@ def exclusive() -> Iterator[None]:
         yield
 
 
-def fetched(source: str | None) -> bool:
+def fetched(source: str | None, machine: bool) -> bool:
     """Whether nothing has to be downloaded."""
     pins = fetch.read_pins()
-    return (all(rootfs.ready(root) for root in (rootfs.EMULATOR, rootfs.HOSTS))
-            and (config.BUILD / "python").exists()
+    return ((not machine or (config.BUILD / "python").exists()
+             and all(rootfs.ready(root) for root in (rootfs.EMULATOR, rootfs.HOSTS)))
             and (source is not None or (config.BUILD / "linux.from").exists()
                  or fetch.cached(fetch.KERNEL, pins.get(fetch.KERNEL.name)) is not None))
 
@@ -52,7 +52,7 @@ def prepare(flavours: list[str], machine: bool = True) -> None:
         env.check_machine()
     with exclusive():
         with progress.stage("checks and packages"):
-            env.prepare(network=machine and not fetched(source))
+            env.prepare(network=not fetched(source, machine))
         if machine:
             with progress.stage("downloads and root file systems"):
                 fetch.python_modules()

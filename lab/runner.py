@@ -307,7 +307,8 @@ def run_kunit(report: Report, pool: Pool, profile: str) -> None:
         try:
             host, = pool.get([profile])
             root = "/sys/kernel/debug/kunit"
-            text = host.run(f"modprobe kunit enable=1 autorun=1; ls {root} >/tmp/before; modprobe {module}\n"
+            text = host.run(f"modprobe kunit enable=1 autorun=1; ls {root} >/tmp/before\n"
+                            f"modprobe {module}\n"
                             f"for suite in $(ls {root}); do\n"
                             "grep -qx $suite /tmp/before || "
                             f"{{ echo \"== $suite\"; cat {root}/$suite/results; }}\ndone",
