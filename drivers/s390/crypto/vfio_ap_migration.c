@@ -133,8 +133,10 @@ static ssize_t vfio_ap_migration_file_left(struct vfio_ap_migration_file *migf)
 
 	guard(spinlock)(&migf->lock);
 	ret = vfio_ap_migration_file_status_locked(migf);
+	if (ret)
+		return ret;
 
-	return ret ? ret : migf->size - migf->pos;
+	return migf->size - migf->pos;
 }
 
 /* What was copied counts only if the session was still good afterwards. */
@@ -742,6 +744,7 @@ static int vfio_ap_migration_get_data_size(struct vfio_device *vdev,
 		container_of(vdev, struct ap_matrix_mdev, vdev);
 	unsigned int adapters;
 
+	/* Each word is read once; a stale one makes an estimate that is stale. */
 	adapters = data_race(bitmap_weight(matrix_mdev->shadow_apcb.apm,
 					   AP_DEVICES));
 	*stop_copy_length = VFIO_AP_STREAM_BYTES(adapters);

@@ -460,7 +460,10 @@ static ssize_t vfio_ap_stream_advance(struct vfio_ap_stream_decoder *dec,
 		return used;
 
 	ret = vfio_ap_stream_load_unit(dec, event);
-	return ret ? ret : used;
+	if (ret)
+		return ret;
+
+	return used;
 }
 
 /**
