@@ -3,10 +3,11 @@
 
     ok 1 lab.fetch.newest_that_fits            lab/tests/test_*.py, on the build machine
     ok 2 lab.series.difference                 patches/, build/linux and the top level agree
-    ok 3 a.vfio_ap_stream.golden               KUnit suites, in host a
-    ok 4 a.migration_state_test.cancel         kselftests, in host a
-    ok 5 pair.migrate.completes                lab/tests/test_pair_*.py, hosts a and b
-    ok 6 a.host.clean                          console and leak scan of every host that ran
+    ok 3 lab.stream_host_test.goldens          the driver's stream code, built for this machine
+    ok 4 a.vfio_ap_stream.golden               KUnit suites, in host a
+    ok 5 a.migration_state_test.cancel         kselftests, in host a
+    ok 6 pair.migrate.completes                lab/tests/test_pair_*.py, hosts a and b
+    ok 7 a.host.clean                          console and leak scan of every host that ran
 
 A Python test is a function test_*(); its arguments say what it wants:
     a, b, ...   a host of that profile, booted at first use, shared by the tests of the run and
@@ -29,6 +30,7 @@ import io
 import pathlib
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -281,6 +283,25 @@ def run_difference(report: Report) -> None:
         report.add(name, ktap.Outcome(name, "not ok" if differences else "ok", log=differences))
 
 
+def run_native(report: Report) -> None:
+    """The driver's stream code, built for and run on this machine."""
+    suite = "lab.stream_host_test"
+    source = config.LINUX / "tools/testing/selftests" / config.SELFTEST
+    if not report.may_want(suite) or not (source / "stream_host_test.c").exists():
+        return
+    output = config.BUILD / "host_test"
+    done = subprocess.run(["make", "-C", str(source), f"ARCH={config.ARCH}",
+                           f"OUTPUT={output}", "host_test"], capture_output=True, text=True,
+                          errors="replace", check=False)
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("make")]
+    outcomes = ktap.parse("\n".join(lines))
+    if done.returncode and all(o.status != "not ok" for o in outcomes):
+        outcomes.append(ktap.Outcome("end", "not ok", log=done.stderr.splitlines()))
+    elif done.returncode:
+        outcomes[-1].log += done.stderr.splitlines()[-20:]
+    add_suite(report, suite, outcomes)
+
+
 # Tests in a host
 
 def add_suite(report: Report, suite: str, outcomes: list[ktap.Outcome]) -> None:
@@ -376,6 +397,7 @@ def main(pattern: str = "*", repeat: int = 1) -> int:
             try:
                 with progress.stage("tests on the build machine"):
                     run_difference(report)
+                    run_native(report)
                     run_python(report, pool, pair=False)
                 with progress.stage("tests in one host"):
                     run_kunit(report, pool, "a")
