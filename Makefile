@@ -12,7 +12,8 @@ help:
 	@echo 'On Debian 12 (amd64), as root; the first run fetches and builds for some minutes.'
 	@echo
 	@echo '  make demo          migrate a guest with AP queues between two emulated hosts'
-	@echo '  make test          all automated tests; T=glob selects (T="pair.*"), REPEAT=n repeats'
+	@echo '  make test          all automated tests; T=glob selects (T="pair.*"), REPEAT=n repeats,'
+	@echo '                     FLAVOUR=fast takes the fast kernel for a quick look'
 	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
 	@echo '                     HOST=a|b|c (lab/profiles), FLAVOUR=fast|debug'
 	@echo '  make check-fast    gates on the patches and on our scripts'

@@ -72,12 +72,21 @@ def number(name: str, default: int) -> int:
     return int(text)
 
 
+def wanted_flavour(default: str) -> str:
+    """FLAVOUR= or the default."""
+    flavour = os.environ.get("FLAVOUR") or default
+    if flavour not in config.FLAVOURS:
+        raise env.EnvError(f"FLAVOUR={flavour}: there are {' and '.join(config.FLAVOURS)}")
+    return flavour
+
+
 def command_test() -> int:
     """All automated tests."""
     repeat = number("REPEAT", 1)
-    prepare(["debug"])
+    flavour = wanted_flavour("debug")
+    prepare([flavour])
     runner = importlib.import_module("lab.runner")
-    return int(runner.main(os.environ.get("T") or "*", repeat))
+    return int(runner.main(os.environ.get("T") or "*", repeat, flavour))
 
 
 def command_demo() -> int:
@@ -89,9 +98,7 @@ def command_demo() -> int:
 
 def command_shell(host: str) -> int:
     """A prompt in a host."""
-    flavour = os.environ.get("FLAVOUR") or "fast"
-    if flavour not in config.FLAVOURS:
-        raise env.EnvError(f"FLAVOUR={flavour}: there are {' and '.join(config.FLAVOURS)}")
+    flavour = wanted_flavour("fast")
     prepare([flavour])
     lab = Lab(flavour, "shell")
     try:

@@ -470,11 +470,10 @@ class Host:
     def check(self) -> None:
         """Raise HostDied, HostSilent or HostReport if there is reason to."""
         with self._cond:
-            if self._exit is not None and self._expected_end:
-                if self.reports:
-                    raise HostReport(self.name, self.reports[0][1], self.log_path)
-                return
-        self.wait_for(lambda: True, 0)
+            if not (self._exit is not None and self._expected_end):
+                self._raise_if_unusable(0.0)
+            if self.reports:
+                raise HostReport(self.name, self.reports[0][1], self.log_path)
 
     @property
     def alive(self) -> bool:

@@ -28,6 +28,7 @@ import importlib.util
 import inspect
 import io
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -128,7 +129,8 @@ class Report:
 class Pool:
     """Hosts that tests share: booted when first asked for, together, and kept."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, flavour: str = "debug") -> None:
+        self.flavour = flavour
         self._report = report
         self._lab: Lab | None = None
         self._hosts: dict[str, Host] = {}
@@ -147,7 +149,7 @@ class Pool:
         if missing:
             if self._lab is None:
                 self._round += 1
-                self._lab = Lab("debug", f"test/{self._round}")
+                self._lab = Lab(self.flavour, f"test/{self._round}")
             started = time.monotonic()
             booted = self._lab.boot_all(missing)
             progress.say(f"hosts {' '.join(missing)} booted in "
@@ -224,7 +226,7 @@ def arguments(function: Callable[..., None], name: str, pool: Pool) -> Iterator[
         if hosts:
             values.update(zip(hosts, pool.get(hosts), strict=True))
         if "lab" in names:
-            lab = Lab("debug", f"test/{name}")
+            lab = Lab(pool.flavour, f"test/{name}")
             stack.push(lab.__exit__)
             values["lab"] = lab
         yield values
@@ -313,15 +315,21 @@ def add_suite(report: Report, suite: str, outcomes: list[ktap.Outcome]) -> None:
             report.add(f"{suite}.{name}", outcome)
 
 
-def kunit_modules(flavour: str = "debug") -> list[str]:
+def kunit_modules(flavour: str) -> list[str]:
     """The KUnit modules that were built, kunit.ko itself aside."""
     return sorted({path.stem for path in (config.share(flavour) / "lib/modules").rglob("*.ko")
                    if path.stem.endswith("_kunit") or path.stem.endswith("_test")})
 
 
+def split_suites(text: str) -> list[tuple[str, str]]:
+    """(suite, results) of each "suite: NAME" line and what follows it."""
+    parts = re.split(r"^suite: (\S+)$\n?", text, flags=re.M)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
 def run_kunit(report: Report, pool: Pool, profile: str) -> None:
     """Load each KUnit module in the host and read its suites from debugfs."""
-    for module in kunit_modules():
+    for module in kunit_modules(pool.flavour):
         guess = module.removesuffix("_test").removesuffix("_kunit")
         if not report.may_want(f"{profile}.{guess}"):
             continue
@@ -332,23 +340,23 @@ def run_kunit(report: Report, pool: Pool, profile: str) -> None:
                             f"modprobe {module}\n"
                             f"for suite in $(ls {root}); do\n"
                             "grep -qx $suite /tmp/before || "
-                            f"{{ echo \"== $suite\"; cat {root}/$suite/results; }}\ndone",
+                            f"{{ echo \"suite: $suite\"; cat {root}/$suite/results; }}\ndone",
                             timeout=600).out
         except LabError as error:
             report.add(f"{profile}.{guess}.load",
                        ktap.Outcome("load", "not ok", log=str(error).splitlines()))
             continue
-        suites = [part.partition("\n") for part in text.split("== ")[1:]]
+        suites = split_suites(text)
         if not suites:
             report.add(f"{profile}.{guess}.plan", ktap.Outcome(
                 "plan", "not ok", log=["the module registered no suite", *text.splitlines()]))
-        for name, _, results in suites:
-            add_suite(report, f"{profile}.{name.strip()}", ktap.parse(results))
+        for name, results in suites:
+            add_suite(report, f"{profile}.{name}", ktap.parse(results))
 
 
 def run_kselftests(report: Report, pool: Pool, profile: str) -> None:
     """Run every program of kselftest-list.txt in the host."""
-    root = config.share("debug") / "selftests"
+    root = config.share(pool.flavour) / "selftests"
     listing = root / "kselftest-list.txt"
     if not listing.exists():
         return
@@ -385,7 +393,7 @@ def run_program(pool: Pool, profile: str, folder: str, program: str,
     return outcomes
 
 
-def main(pattern: str = "*", repeat: int = 1) -> int:
+def main(pattern: str = "*", repeat: int = 1, flavour: str = "debug") -> int:
     """Run everything that matches; the exit status."""
     skips = parse_skips(EXPECTED_SKIPS.read_text()) if EXPECTED_SKIPS.exists() else []
     shutil.rmtree(config.LOGS / "test", ignore_errors=True)
@@ -393,7 +401,7 @@ def main(pattern: str = "*", repeat: int = 1) -> int:
     with (config.OUT / "test.tap").open("w", encoding="utf-8") as out:
         report = Report(pattern, skips, out)
         for _ in range(repeat):
-            pool = Pool(report)
+            pool = Pool(report, flavour)
             try:
                 with progress.stage("tests on the build machine"):
                     run_difference(report)

@@ -72,6 +72,21 @@ def test_kunit_output() -> None:
         ("suite.first", "ok"), ("suite.second", "not ok")], found
 
 
+def test_kunit_suites() -> None:
+    """Several suites in one text, whatever their messages hold."""
+    text = "loaded\nsuite: one\nKTAP version 1\n  Expected a == b, suite: no\nsuite: two\nlast\n"
+    assert runner.split_suites(text) == [
+        ("one", "KTAP version 1\n  Expected a == b, suite: no\n"), ("two", "last\n")]
+    assert runner.split_suites("nothing\n") == []
+
+
+def test_suite_that_did_not_run() -> None:
+    """KUnit's file for a suite none of whose cases ran says "ok"; it is a failure."""
+    found = ktap.parse("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: suite\n"
+                       "    1..3\nok 1 suite\n")
+    assert found[-1].name == "plan" and not any(o.status == "ok" for o in found), found
+
+
 def test_plan_not_fulfilled() -> None:
     """A planned test that does not report is a failure; so is no output at all."""
     for text, good in ((TAP, 1), ("", 0), ("TAP version 13\n1..1\n", 0)):
