@@ -303,6 +303,7 @@ class Host:
             "LAB_APMASK": _mask(profile.vfio_adapters),
             "LAB_AQMASK": _mask(profile.vfio_domains),
             "LAB_INTERACTIVE": str(int(self._interactive)),
+            "LAB_TERMINAL": "rows {0.lines} cols {0.columns}".format(shutil.get_terminal_size()),
         }
         (self.shared / ".lab/config").write_text(
             "".join(f"{key}='{value}'\n" for key, value in settings.items()))

@@ -55,7 +55,8 @@ def test_commands(bare: Host) -> None:
     assert "sleep 1000" not in bare.run("ps ax").out, "killed without what it had started"
     bare.run("echo here >/lab/results/file")
     assert bare.path("file").read_text() == "here\n"
-    server = bare.start("echo served | socat - TCP-LISTEN:4000,reuseaddr")
+    server = bare.start("echo served | socat -d -d -u - TCP-LISTEN:4000,reuseaddr")
+    server.wait_output("listening on")
     address = bare.forward(4000)
     assert bare.forward(4000) == address
     with socket.create_connection(address, timeout=60) as stream:
