@@ -30,13 +30,15 @@
  * @adapters: rows of HWINFO at its end
  * @plain: the encoder gives the same bytes
  */
-static const struct golden {
+struct golden {
 	const char *what;
 	const u8 *data;
 	size_t len;
 	unsigned int adapters;
 	bool plain;
-} goldens[] = {
+};
+
+static const struct golden goldens[] = {
 	GOLDEN(none, 0, true),
 	GOLDEN(one, 1, true),
 	GOLDEN(three, 3, true),
