@@ -41,9 +41,9 @@ PACKAGES = (
     "xz-utils",
 )
 
-# GiB: what an empty build/ grows to (both kernels), and what is wanted when the kernels are there.
-DISK_FRESH = 12
-DISK_AGAIN = 3
+# GiB: an empty build/ grows to 5 (both kernels), with 2 in between; and when kernels are there.
+DISK_FRESH = 8
+DISK_AGAIN = 2
 
 MIRROR_TIMEOUT = 20
 

@@ -46,7 +46,7 @@ class CommandFailed(Exception):
 
 def logged(what: str, argv: Sequence[str], log: pathlib.Path,
            env: Mapping[str, str] | None = None, cwd: pathlib.Path | None = None,
-           measure: Callable[[int, str], str] | None = None, nice: int = 0) -> None:
+           measure: Callable[[int, str], str] | None = None) -> None:
     """Run a command with its output in a log; a progress line now and then; raise on failure.
 
     measure: (lines so far, last line) -> what a progress line says.
@@ -58,8 +58,7 @@ def logged(what: str, argv: Sequence[str], log: pathlib.Path,
     with log.open("w", encoding="utf-8", errors="replace") as stream, subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             cwd=cwd, env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}, text=True,
-            errors="replace", preexec_fn=(lambda: os.nice(nice) and None) if nice else None
-            ) as child:
+            errors="replace") as child:
         lock = threading.Lock()
         done = threading.Event()
 

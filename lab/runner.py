@@ -23,6 +23,7 @@ that did not report.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import fnmatch
 import importlib.util
 import inspect
@@ -393,12 +394,24 @@ def run_program(pool: Pool, profile: str, folder: str, program: str,
     return outcomes
 
 
+@contextlib.contextmanager
+def results_file() -> Iterator[io.TextIOWrapper]:
+    """out/test.tap, which one run at a time writes; logs of the run before are removed."""
+    config.OUT.mkdir(parents=True, exist_ok=True)
+    with (config.OUT / ".test.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LabError(f"another test run writes to {config.OUT}") from None
+        shutil.rmtree(config.LOGS / "test", ignore_errors=True)
+        with (config.OUT / "test.tap").open("w", encoding="utf-8") as out:
+            yield out
+
+
 def main(pattern: str = "*", repeat: int = 1, flavour: str = "debug") -> int:
     """Run everything that matches; the exit status."""
     skips = parse_skips(EXPECTED_SKIPS.read_text()) if EXPECTED_SKIPS.exists() else []
-    shutil.rmtree(config.LOGS / "test", ignore_errors=True)
-    config.OUT.mkdir(parents=True, exist_ok=True)
-    with (config.OUT / "test.tap").open("w", encoding="utf-8") as out:
+    with results_file() as out:
         report = Report(pattern, skips, out)
         for _ in range(repeat):
             pool = Pool(report, flavour)
