@@ -5,8 +5,10 @@
  * The tests add a card and a domain of their own, which nobody else on the
  * host uses, and remove them at the end.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -26,11 +28,9 @@
 
 #define SIM_DIR		"/sys/kernel/debug/ap_sim/"
 #define AP_DIR		"/sys/bus/ap/"
+#define KUNIT_DIR	"/sys/kernel/debug/kunit/"
+#define PARAM_DIR	"/sys/module/ap_sim/parameters/"
 #define RNG_CURRENT	"/sys/class/misc/hw_random/rng_current"
-#ifndef __packed
-#define __packed	__attribute__((__packed__))
-#endif
-
 #define TEXT_SIZE	(256 * 1024)
 
 /* The card and the domain of the tests, and a card for other purposes */
@@ -161,6 +161,7 @@ static void remove_all(void)
 {
 	ap_sim_control("card del %02x", CARD);
 	ap_sim_control("card del %02x", OTHER);
+	ap_sim_control("card del fe");
 	ap_sim_control("domain del %02x", DOM);
 	rescan_until(!bus_has(QUEUE) && !bus_has("cardfa") && !bus_has("cardf9"));
 }
@@ -168,6 +169,8 @@ static void remove_all(void)
 FIXTURE(ap_sim) {
 	int fd;			/* zcrypt device node */
 	char rng[64];		/* hwrng in use before */
+	char reset_polls[16];	/* of the simulator, before */
+	char segment[16];
 };
 
 FIXTURE_SETUP(ap_sim)
@@ -187,6 +190,10 @@ FIXTURE_SETUP(ap_sim)
 	ASSERT_GE(self->fd, 0);
 	if (ap_file_read(RNG_CURRENT, self->rng, sizeof(self->rng)) < 0)
 		self->rng[0] = '\0';
+	ASSERT_LT(0, ap_file_read(PARAM_DIR "reset_polls", self->reset_polls,
+				  sizeof(self->reset_polls)));
+	ASSERT_LT(0, ap_file_read(PARAM_DIR "segment", self->segment,
+				  sizeof(self->segment)));
 	ASSERT_EQ(0, ap_sim_control("domain add %02x", DOM));
 }
 
@@ -195,7 +202,9 @@ FIXTURE_TEARDOWN(ap_sim)
 	if (self->fd < 0)
 		return;
 	close(self->fd);
-	ap_sim_control("rc * tapq 0");
+	ap_sim_control("rc * rapq 0");
+	ap_sim_control("reset_polls %s", self->reset_polls);
+	ap_sim_control("segment %s", self->segment);
 	remove_all();
 	if (self->rng[0])
 		ap_file_write(RNG_CURRENT, self->rng);
@@ -234,13 +243,15 @@ struct cca_request {
 	char rule[8];
 	__u16 verb_len;
 	__u16 key_len;
-} __packed;
+};
+
+static_assert(sizeof(struct cca_request) == 236, "no padding");
 
 struct cca_reply {
 	struct CPRBX cprb;
 	char function_code[2];
 	__u8 parm[254];
-} __packed;
+};
 
 /* Send a CCA request to the queue of the tests; 0 or a negative errno */
 static int cca_send(int fd, const char *function, struct cca_reply *reply,
@@ -520,10 +531,15 @@ TEST_F(ap_sim, response_code_on_demand)
 	ASSERT_EQ(0, ap_sim_control("rc " QUEUE " tapq 0"));
 	ASSERT_TRUE(rescan_until(bus_has(QUEUE)));
 
-	/* All queues, a number of times. */
-	ASSERT_EQ(0, ap_sim_control("rc * rapq 3 1"));
-	ASSERT_EQ(0, ap_sim_control("rc * rapq 0"));
+	/* Any queue: a reset fails, the AP bus repeats it at its next scan. */
 	ASSERT_TRUE(wait_until(queue_is_up(true)));
+	ASSERT_EQ(0, ap_file_write(SIM_DIR "counters", "0"));
+	ASSERT_EQ(0, ap_sim_control("rc * rapq 5"));
+	ASSERT_EQ(0, ap_file_write(AP_DIR "devices/" QUEUE "/reset", "1"));
+	EXPECT_EQ(-ENODEV, cca_random(self->fd));
+	ASSERT_EQ(0, ap_sim_control("rc * rapq 0"));
+	EXPECT_LE(1, queue_value("rapq"));
+	ASSERT_TRUE(rescan_until(queue_is_up(true)));
 	EXPECT_EQ(0, cca_random(self->fd));
 }
 
@@ -556,7 +572,6 @@ TEST_F(ap_sim, reset_takes_its_time)
 	EXPECT_LT(polls, tapq);
 	EXPECT_EQ(1, queue_value("rapq"));
 	EXPECT_EQ(0, queue_value("reset"));
-	EXPECT_EQ(0, ap_sim_control("reset_polls 2"));
 	EXPECT_EQ(0, cca_random(self->fd));
 }
 
@@ -628,7 +643,7 @@ TEST_F(ap_sim, ep11_reply)
 	struct {
 		struct ep11_cprb cprb;
 		__u8 payload[14];
-	} __packed req = {
+	} req = {
 		.cprb = {
 			.cprb_len = sizeof(req.cprb),
 			.cprb_ver_id = 4,
@@ -641,7 +656,7 @@ TEST_F(ap_sim, ep11_reply)
 	struct {
 		struct ep11_cprb cprb;
 		__u8 payload[236];
-	} __packed rep = { 0 };
+	} rep = { 0 };
 	static const __u8 expected[] = {
 		0x30, 18, 0x04, 4, 0, 1, 0, 38, 0x04, 4, 0, 0, 0, DOM,
 		0x04, 4, 0, 0, 0, EP11_NOT_SUPPORTED
@@ -673,7 +688,6 @@ TEST_F(ap_sim, partial_completion)
 	add_card(_metadata, CCA_CARD);
 	ASSERT_EQ(0, ap_sim_control("segment 64"));
 	EXPECT_EQ(0, cca_random(self->fd));
-	EXPECT_EQ(0, ap_sim_control("segment 0x100000"));
 	/* 324 bytes to the card, 532 back */
 	EXPECT_LE(6, queue_value("nqap"));
 	EXPECT_LE(9, queue_value("dqap"));
@@ -792,11 +806,90 @@ TEST_F(ap_sim, hwrng)
 	EXPECT_LT(0, ap_sim_counter("host_irqs"));
 }
 
+/* Load a module that was built with the tests; 0 or a negative errno */
+static int load_module(const char *name, const char *params)
+{
+	char path[PATH_MAX];
+	ssize_t len;
+	int fd, ret;
+
+	len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	if (len < 0)
+		return -errno;
+	path[len] = '\0';
+	len = strrchr(path, '/') + 1 - path;
+	snprintf(path + len, sizeof(path) - len, "ap_sim/%s.ko", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		snprintf(path + len, sizeof(path) - len, "%s.ko", name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	if (fd < 0)
+		return -errno;
+	ret = syscall(__NR_finit_module, fd, params, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/*
+ * The instructions one by one (ap_sim/ap_sim_kunit.c), on a card which the AP
+ * bus has no time to find.
+ */
+TEST_F_TIMEOUT(ap_sim, instructions, 120)
+{
+	/* The test of GISA alerts takes the place of KVM. */
+	bool kvm = !access("/sys/module/kvm", F_OK);
+	int pass, fail, skip, ret;
+	char config_time[16];
+	char text[4096];
+	const char *line;
+
+	if (access(KUNIT_DIR, F_OK) &&
+	    (system("modprobe kunit") || access(KUNIT_DIR, F_OK)))
+		SKIP(return, "no KUnit: kunit.ko is not there or has no debugfs");
+
+	ASSERT_LT(0, ap_file_read(AP_DIR "config_time", config_time,
+				  sizeof(config_time)));
+	ASSERT_EQ(0, ap_file_write(AP_DIR "config_time", "120"));
+	ASSERT_EQ(0, ap_bus_rescan());
+	ASSERT_EQ(0, ap_sim_control("card add fe:14c:qd=1"));
+	ret = load_module("ap_sim_kunit", kvm ? "gib=0" : "gib=1");
+	EXPECT_EQ(0, ret);
+	text[0] = '\0';
+	if (!ret) {
+		/* Not run yet if the kernel does not run tests at load. */
+		ap_file_read(KUNIT_DIR "ap_sim/results", text, sizeof(text));
+		if (!strstr(text, "# ap_sim: pass:") &&
+		    !ap_file_write(KUNIT_DIR "ap_sim/run", "1"))
+			ap_file_read(KUNIT_DIR "ap_sim/results", text,
+				     sizeof(text));
+		EXPECT_EQ(0, syscall(__NR_delete_module, "ap_sim_kunit",
+				     O_NONBLOCK));
+	}
+	EXPECT_EQ(0, ap_sim_control("card del fe"));
+	EXPECT_EQ(0, ap_file_write(AP_DIR "config_time", config_time));
+
+	line = strstr(text, "# ap_sim: pass:");
+	ASSERT_NE(NULL, line);
+	ret = sscanf(line, "# ap_sim: pass:%d fail:%d skip:%d", &pass, &fail, &skip);
+	ASSERT_EQ(3, ret);
+	EXPECT_LE(11, pass);
+	EXPECT_EQ(0, fail) {
+		TH_LOG("%s", text);
+	}
+	EXPECT_EQ(kvm ? 1 : 0, skip);
+}
+
 /* Modules that execute AP instructions keep the simulator. */
 TEST_F(ap_sim, unload_refused)
 {
 	EXPECT_EQ(-1, syscall(__NR_delete_module, "ap_sim", O_NONBLOCK));
 	EXPECT_EQ(EWOULDBLOCK, errno);
+}
+
+static void exit_with_signal(int signr)
+{
+	_exit(signr);
 }
 
 /* User space may not execute AP instructions, simulated or not. */
@@ -809,13 +902,15 @@ TEST_F(ap_sim, user_space_gets_sigill)
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {
+		/* The kernel would log a signal that nobody handles. */
+		signal(SIGILL, exit_with_signal);
 		asm volatile("lghi 0,0; .insn rre,0xb2af0000,0,0"
 			     : : : "cc", "memory", "0", "1", "2");
 		_exit(0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_TRUE(WIFSIGNALED(status));
-	EXPECT_EQ(SIGILL, WTERMSIG(status));
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(SIGILL, WEXITSTATUS(status));
 	EXPECT_EQ(0, ap_sim_counter("exceptions"));
 }
 
