@@ -197,7 +197,14 @@ long ap_sim_counter(const char *insn)
 
 int ap_bus_rescan(void)
 {
-	return ap_file_write(BUS_DIR "/scans", "1\n");
+	int ret;
+
+	/*
+	 * If a scan is under way this waits for its end, but it may have begun
+	 * before the change that the caller wants to be seen.
+	 */
+	ret = ap_file_write(BUS_DIR "/scans", "1\n");
+	return ret ?: ap_file_write(BUS_DIR "/scans", "1\n");
 }
 
 long ap_card_attr(unsigned int apid, const char *attr)
