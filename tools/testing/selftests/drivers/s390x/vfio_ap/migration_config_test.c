@@ -4,6 +4,9 @@
  * the administrator, who is refused, and by the host, who is not.
  */
 #include <errno.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
 
 #include "client/client.h"
 #include "lib/env.h"
@@ -374,6 +377,78 @@ TEST_F_TIMEOUT(config, a_card_of_another_type_is_a_difference, ENV_TIMEOUT)
 }
 
 /* A queue that can not be reset is no reason to stay where one is */
+static int set_request_event(int device, int event)
+{
+	struct {
+		struct vfio_irq_set set;
+		__s32 fd;
+	} arg = {
+		.set = {
+			.argsz = sizeof(arg),
+			.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+			.index = VFIO_AP_REQ_IRQ_INDEX,
+			.count = 1,
+		},
+		.fd = event,
+	};
+
+	return ioctl(device, VFIO_DEVICE_SET_IRQS, &arg) ? -errno : 0;
+}
+
+/* Remove the mediated device; that ends when nobody has it open any more */
+static pid_t remove_in_child(const char *uuid)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	close_range(3, ~0U, 0);
+	_exit(ap_mdev_remove(uuid) ? 1 : 0);
+}
+
+/*
+ * Once the host wants the device back the guest has no queues, though the
+ * device's configuration still has: nothing can be told to a peer.
+ */
+TEST_F_TIMEOUT(config, a_device_that_is_requested_back_does_not_migrate, ENV_TIMEOUT)
+{
+	struct env *env = &self->env;
+	char uuid[AP_UUID_SIZE];
+	int fd, event, status;
+	__u64 count;
+	pid_t pid;
+
+	memcpy(uuid, env->dev.uuid, sizeof(uuid));
+	event = eventfd(0, EFD_CLOEXEC);
+	ASSERT_LE(0, event);
+	ASSERT_EQ(0, set_request_event(self->device, event));
+	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
+	EXPECT_EQ(1, env_try_read(fd));
+
+	pid = remove_in_child(uuid);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ((ssize_t)sizeof(count), read(event, &count, sizeof(count)));
+
+	EXPECT_EQ(-ECANCELED, env_try_read(fd));
+	EXPECT_EQ(VFIO_DEVICE_STATE_STOP_COPY, vfio_mig_state(self->device));
+	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
+	EXPECT_EQ(-EBUSY, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+	EXPECT_EQ(-EBUSY, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RESUMING, NULL));
+	EXPECT_EQ(VFIO_DEVICE_STATE_STOP, vfio_mig_state(self->device));
+	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	/* Refused before the first arc: nothing has changed */
+	EXPECT_EQ(-EBUSY, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->device));
+
+	vfio_ap_close(&env->dev);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_FALSE(ap_mdev_exists(uuid));
+	EXPECT_EQ(-ENODEV, env_try_read(fd));
+	close(fd);
+	close(event);
+}
+
 TEST_F_TIMEOUT(config, reset_leads_to_running_with_a_dead_card, ENV_TIMEOUT)
 {
 	static const char * const faults[] = { "config %02x off", "checkstop %02x on" };
