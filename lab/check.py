@@ -9,17 +9,19 @@ reason, in lab/check-exceptions: TYPE, glob of patch names, reason.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import fnmatch
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lab import patches, series
+from lab import outgoing, patches, series
 from lab.kgit import KernelTree, SeriesError
 from lab.mirror import wanted
 
@@ -79,6 +81,7 @@ class Checker:
         """All gates of check-fast. One that builds kernel objects would be yielded here too."""
         yield Gate("am", self.am)
         yield Gate("difference", lambda: series.difference(self.layout))
+        yield Gate("mails", self.mails)
         for patch in self.patches:
             yield Gate(f"checkpatch.{patch.name.removesuffix('.patch')}", self.checkpatch(patch))
         yield Gate("kernel-doc", self.kernel_doc)
@@ -97,6 +100,17 @@ class Checker:
         if self.tree.tree_of(made) != self.tree.tree_of(self.head):
             names = self.tree.paths("diff", "-z", "--name-only", made, self.head)
             return [f"{name}: not as in {self.layout.tree}" for name in names]
+        return []
+
+    def mails(self) -> list[str]:
+        """What make series writes gives the tree that is tested."""
+        self.layout.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".check-", dir=self.layout.out) as out:
+            try:
+                outgoing.write(dataclasses.replace(self.layout, out=pathlib.Path(out)),
+                               "A Sender <sender@example.com>", "a tool", lambda text: None)
+            except SeriesError as error:
+                return str(error).splitlines()
         return []
 
     def checkpatch(self, patch: patches.Patch) -> Callable[[], list[str]]:

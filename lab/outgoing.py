@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from email.utils import parseaddr
 
 from lab import patches, series
@@ -43,7 +44,8 @@ def trailers(who: Identity, assisted_by: str) -> list[str]:
     return found
 
 
-def write(layout: series.Layout, sender: str = "", assisted_by: str = "") -> pathlib.Path:
+def write(layout: series.Layout, sender: str = "", assisted_by: str = "",
+          say: Callable[[str], None] = series.say) -> pathlib.Path:
     """Write out/series/ and prove that git am of it gives the tree; return the directory."""
     tree = KernelTree(layout.tree)
     who = identity(sender)
@@ -77,9 +79,9 @@ def write(layout: series.Layout, sender: str = "", assisted_by: str = "") -> pat
             prove(tree, where, tip, who)
             shutil.rmtree(target, ignore_errors=True)
             where.rename(target)
-    series.say(f"{target}: cover letter and {count} patches; git am gives the tested tree")
+    say(f"{target}: cover letter and {count} patches; git am gives the tested tree")
     if not sender:
-        series.say("made without FROM=\"Name <mail>\": git send-email will refuse to send it")
+        say("made without FROM=\"Name <mail>\": git send-email will refuse to send it")
     return target
 
 
