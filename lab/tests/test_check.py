@@ -62,7 +62,7 @@ def findings(b: Bench, glob: str = "*") -> dict[str, list[str]]:
 def test_good_series_passes() -> None:
     with checked() as b:
         found = findings(b)
-        assert len(found) == 11, list(found)
+        assert len(found) == 12, list(found)
         assert not any(found.values()), found
 
 
