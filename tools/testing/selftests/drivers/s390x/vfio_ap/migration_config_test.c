@@ -377,7 +377,7 @@ TEST_F_TIMEOUT(config, a_card_of_another_type_is_a_difference, ENV_TIMEOUT)
 }
 
 /* A queue that can not be reset is no reason to stay where one is */
-static int set_request_event(int device, int event)
+static int set_event(int device, __u32 index, int event)
 {
 	struct {
 		struct vfio_irq_set set;
@@ -386,13 +386,42 @@ static int set_request_event(int device, int event)
 		.set = {
 			.argsz = sizeof(arg),
 			.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-			.index = VFIO_AP_REQ_IRQ_INDEX,
+			.index = index,
 			.count = 1,
 		},
 		.fd = event,
 	};
 
 	return ioctl(device, VFIO_DEVICE_SET_IRQS, &arg) ? -errno : 0;
+}
+
+/* Attaching the device to a guest changes the configuration of that guest */
+TEST_F_TIMEOUT(config, a_new_user_signals_no_eventfd_of_the_last, ENV_TIMEOUT)
+{
+	struct env *env = &self->env;
+	char uuid[AP_UUID_SIZE];
+	int event, own;
+	__u64 count;
+
+	memcpy(uuid, env->dev.uuid, sizeof(uuid));
+	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	own = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ASSERT_LE(0, event);
+	ASSERT_LE(0, own);
+	ASSERT_EQ(0, set_event(self->device, VFIO_AP_CFG_CHG_IRQ_INDEX, event));
+
+	vfio_ap_close(&env->dev);
+	ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, variant->path));
+	EXPECT_EQ(-1, read(event, &count, sizeof(count)));
+	EXPECT_EQ(EAGAIN, errno);
+
+	ASSERT_EQ(0, set_event(env->dev.device, VFIO_AP_CFG_CHG_IRQ_INDEX, own));
+	ASSERT_EQ(0, ap_mdev_write(uuid, "unassign_control_domain", "%#x",
+				   env->pool.cdomains[0]));
+	EXPECT_EQ((ssize_t)sizeof(count), read(own, &count, sizeof(count)));
+	EXPECT_EQ(-1, read(event, &count, sizeof(count)));
+	close(own);
+	close(event);
 }
 
 /* Remove the mediated device; that ends when nobody has it open any more */
@@ -421,7 +450,7 @@ TEST_F_TIMEOUT(config, a_device_that_is_requested_back_does_not_migrate, ENV_TIM
 	memcpy(uuid, env->dev.uuid, sizeof(uuid));
 	event = eventfd(0, EFD_CLOEXEC);
 	ASSERT_LE(0, event);
-	ASSERT_EQ(0, set_request_event(self->device, event));
+	ASSERT_EQ(0, set_event(self->device, VFIO_AP_REQ_IRQ_INDEX, event));
 	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
 	EXPECT_EQ(1, env_try_read(fd));
 
