@@ -2,7 +2,7 @@
 """Golden migration streams, encoded a second time and independently of the driver.
 
 The C header that the KUnit tests and the little-endian user-space test share is
-written from here; `python3 -m lab golden` prints it. A difference between the two
+written from here; `python3 -m lab.golden` prints it. A difference between the two
 encoders is a difference in the reading of the format.
 """
 

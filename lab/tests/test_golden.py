@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The golden streams that the driver's tests share come from the encoder in lab/golden.py."""
+
+from __future__ import annotations
+
+from lab import config, golden
+
+
+def test_header_is_up_to_date() -> None:
+    """Nobody has edited one of the two alone."""
+    assert golden.c_header() == (config.REPO / golden.HEADER).read_text(encoding="ascii")
