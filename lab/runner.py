@@ -34,8 +34,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -84,6 +86,7 @@ class Report:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def print(self, text: str) -> None:
         """A line of output, also in out/test.tap."""
@@ -101,7 +104,11 @@ class Report:
         return could_match(self.pattern, f"{suite}.")
 
     def add(self, name: str, outcome: ktap.Outcome) -> None:
-        """Print one result. name: complete, without blanks."""
+        """Print one result. name: complete, without blanks. From any thread."""
+        with self.lock:
+            self._add(name, outcome)
+
+    def _add(self, name: str, outcome: ktap.Outcome) -> None:
         name = "_".join(name.split())
         number = self.passed + self.failed + self.skipped + 1
         if outcome.status == "skip":
@@ -130,9 +137,10 @@ class Report:
 class Pool:
     """Hosts that tests share: booted when first asked for, together, and kept."""
 
-    def __init__(self, report: Report, flavour: str = "debug") -> None:
+    def __init__(self, report: Report, flavour: str = "debug", name: str = "test") -> None:
         self.flavour = flavour
         self._report = report
+        self._name = name
         self._lab: Lab | None = None
         self._hosts: dict[str, Host] = {}
         self._problems: dict[str, list[str]] = {}
@@ -150,7 +158,7 @@ class Pool:
         if missing:
             if self._lab is None:
                 self._round += 1
-                self._lab = Lab(self.flavour, f"test/{self._round}")
+                self._lab = Lab(self.flavour, f"{self._name}/{self._round}")
             started = time.monotonic()
             booted = self._lab.boot_all(missing)
             progress.say(f"hosts {' '.join(missing)} booted in "
@@ -355,17 +363,34 @@ def run_kunit(report: Report, pool: Pool, profile: str) -> None:
             add_suite(report, f"{profile}.{name}", ktap.parse(results))
 
 
-def run_kselftests(report: Report, pool: Pool, profile: str) -> None:
-    """Run every program of kselftest-list.txt in the host."""
-    root = config.share(pool.flavour) / "selftests"
+def run_kselftests(report: Report, pools: list[Pool], profile: str) -> None:
+    """Run every program of kselftest-list.txt, in one host of each pool at a time.
+
+    A program keeps one core of the build machine busy, mostly, so two hosts take half the time.
+    """
+    root = config.share(pools[0].flavour) / "selftests"
     listing = root / "kselftest-list.txt"
     if not listing.exists():
         return
-    for folder, program in ktap.kselftest_programs(listing.read_text()):
-        suite = f"{profile}.{pathlib.Path(program).stem}"
-        if report.may_want(suite):
+    programs = deque((folder, program) for folder, program
+                     in ktap.kselftest_programs(listing.read_text())
+                     if report.may_want(f"{profile}.{pathlib.Path(program).stem}"))
+
+    def work(pool: Pool) -> None:
+        while True:
+            try:
+                folder, program = programs.popleft()
+            except IndexError:
+                return
             limit = SLOWDOWN * ktap.kselftest_timeout(root / folder, DEFAULT_TIMEOUT)
-            add_suite(report, suite, run_program(pool, profile, folder, program, limit))
+            add_suite(report, f"{profile}.{pathlib.Path(program).stem}",
+                      run_program(pool, profile, folder, program, limit))
+
+    workers = [threading.Thread(target=work, args=[pool]) for pool in pools[:len(programs)]]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
 
 
 def run_program(pool: Pool, profile: str, folder: str, program: str,
@@ -415,6 +440,7 @@ def main(pattern: str = "*", repeat: int = 1, flavour: str = "debug") -> int:
         report = Report(pattern, skips, out)
         for _ in range(repeat):
             pool = Pool(report, flavour)
+            second = Pool(report, flavour, "test/second")
             try:
                 with progress.stage("tests on the build machine"):
                     run_difference(report)
@@ -422,11 +448,13 @@ def main(pattern: str = "*", repeat: int = 1, flavour: str = "debug") -> int:
                     run_python(report, pool, pair=False)
                 with progress.stage("tests in one host"):
                     run_kunit(report, pool, "a")
-                    run_kselftests(report, pool, "a")
+                    run_kselftests(report, [pool, second], "a")
+                    second.close()
                 with progress.stage("tests of two hosts"):
                     run_python(report, pool, pair=True)
             finally:
                 with progress.stage("leak scans and shutdown"):
+                    second.close()
                     pool.close()
         progress.print_stages()
         return report.summary()

@@ -113,7 +113,75 @@ static u8 *vfio_ap_stream_put_hwinfo(u8 *p,
 }
 
 /**
- * vfio_ap_stream_encode - write a whole stream
+ * vfio_ap_stream_encode_header - write the header of a stream
+ * @buf: where to write; VFIO_AP_STREAM_HEADER_BYTES
+ */
+void vfio_ap_stream_encode_header(u8 *buf)
+{
+	struct vfio_ap_stream_header header = {
+		.magic = VFIO_AP_STREAM_MAGIC,
+		.major = cpu_to_be16(VFIO_AP_STREAM_MAJOR),
+		.minor = cpu_to_be16(VFIO_AP_STREAM_MINOR),
+		.len = cpu_to_be32(sizeof(header)),
+	};
+
+	vfio_ap_stream_put(buf, &header, sizeof(header));
+}
+
+/**
+ * vfio_ap_stream_encode_pair - write a CONFIG and a HWINFO record
+ * @image: a complete image
+ * @buf: where to write; VFIO_AP_STREAM_PAIR_BYTES(@image->nr)
+ */
+void vfio_ap_stream_encode_pair(const struct vfio_ap_stream_image *image, u8 *buf)
+{
+	unsigned int i;
+	u8 *p = buf;
+
+	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_CONFIG,
+				      sizeof(image->config));
+	p = vfio_ap_stream_put(p, &image->config, sizeof(image->config));
+
+	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_HWINFO, image->nr *
+				      sizeof(struct vfio_ap_stream_hwinfo));
+	for (i = 0; i < image->nr; i++)
+		p = vfio_ap_stream_put_hwinfo(p, &image->adapter[i]);
+}
+
+/**
+ * vfio_ap_stream_crc - continue the checksum of a stream
+ * @crc: the checksum so far, VFIO_AP_STREAM_CRC_INIT at first
+ * @data: the bytes that follow
+ * @len: number of bytes
+ *
+ * Return: the checksum with @data.
+ */
+u32 vfio_ap_stream_crc(u32 crc, const u8 *data, size_t len)
+{
+	return crc32_le(crc, data, len);
+}
+
+/**
+ * vfio_ap_stream_encode_end - write the END record
+ * @records: number of records before it
+ * @crc: what vfio_ap_stream_crc() gives for every byte before it
+ * @buf: where to write; VFIO_AP_STREAM_END_BYTES
+ */
+void vfio_ap_stream_encode_end(u32 records, u32 crc, u8 *buf)
+{
+	struct vfio_ap_stream_end end = {
+		.records = cpu_to_be32(records),
+	};
+	u8 *p = buf;
+
+	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_END, sizeof(end));
+	p = vfio_ap_stream_put(p, &end.records, sizeof(end.records));
+	end.crc = cpu_to_be32(~vfio_ap_stream_crc(crc, buf, p - buf));
+	vfio_ap_stream_put(p, &end.crc, sizeof(end.crc));
+}
+
+/**
+ * vfio_ap_stream_encode - write a whole stream with one pair
  * @image: a complete image
  * @buf: where to write
  * @size: bytes of @buf
@@ -124,38 +192,20 @@ static u8 *vfio_ap_stream_put_hwinfo(u8 *p,
 size_t vfio_ap_stream_encode(const struct vfio_ap_stream_image *image,
 			     u8 *buf, size_t size)
 {
-	struct vfio_ap_stream_header header = {
-		.magic = VFIO_AP_STREAM_MAGIC,
-		.major = cpu_to_be16(VFIO_AP_STREAM_MAJOR),
-		.minor = cpu_to_be16(VFIO_AP_STREAM_MINOR),
-		.len = cpu_to_be32(sizeof(header)),
-	};
-	struct vfio_ap_stream_end end = {
-		.records = cpu_to_be32(2),
-	};
-	unsigned int i;
-	u8 *p = buf;
+	size_t len = VFIO_AP_STREAM_BYTES(image->nr);
+	size_t before = len - VFIO_AP_STREAM_END_BYTES;
 
-	if (size < VFIO_AP_STREAM_BYTES(image->nr))
+	if (size < len)
 		return 0;
 
-	p = vfio_ap_stream_put(p, &header, sizeof(header));
+	vfio_ap_stream_encode_header(buf);
+	vfio_ap_stream_encode_pair(image, buf + VFIO_AP_STREAM_HEADER_BYTES);
+	vfio_ap_stream_encode_end(VFIO_AP_STREAM_PAIR_RECORDS,
+				  vfio_ap_stream_crc(VFIO_AP_STREAM_CRC_INIT,
+						     buf, before),
+				  buf + before);
 
-	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_CONFIG,
-				      sizeof(image->config));
-	p = vfio_ap_stream_put(p, &image->config, sizeof(image->config));
-
-	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_HWINFO, image->nr *
-				      sizeof(struct vfio_ap_stream_hwinfo));
-	for (i = 0; i < image->nr; i++)
-		p = vfio_ap_stream_put_hwinfo(p, &image->adapter[i]);
-
-	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_END, sizeof(end));
-	p = vfio_ap_stream_put(p, &end.records, sizeof(end.records));
-	end.crc = cpu_to_be32(~crc32_le(~0U, buf, p - buf));
-	p = vfio_ap_stream_put(p, &end.crc, sizeof(end.crc));
-
-	return p - buf;
+	return len;
 }
 
 /**
@@ -166,7 +216,7 @@ void vfio_ap_stream_decode_init(struct vfio_ap_stream_decoder *dec)
 {
 	memset(dec, 0, sizeof(*dec));
 	dec->state = VFIO_AP_LOAD_HEADER;
-	dec->crc = ~0U;
+	dec->crc = VFIO_AP_STREAM_CRC_INIT;
 }
 
 /* What a newer minor version may use is reserved as long as we know the version. */
@@ -364,7 +414,8 @@ static int vfio_ap_stream_load_end(struct vfio_ap_stream_decoder *dec,
 	u32 crc;
 
 	memcpy(&end, dec->unit, sizeof(end));
-	crc = ~crc32_le(dec->crc, dec->unit, offsetof(typeof(end), crc));
+	crc = ~vfio_ap_stream_crc(dec->crc, dec->unit,
+				  offsetof(typeof(end), crc));
 	if (be32_to_cpu(end.crc) != crc)
 		return -EBADMSG;
 	if (be32_to_cpu(end.records) != dec->records)
@@ -432,7 +483,7 @@ static u32 vfio_ap_stream_collect(struct vfio_ap_stream_decoder *dec,
 	if (dec->state != VFIO_AP_LOAD_SKIP)
 		memcpy(dec->unit + dec->fill, data, len);
 	if (dec->state != VFIO_AP_LOAD_END)
-		dec->crc = crc32_le(dec->crc, data, len);
+		dec->crc = vfio_ap_stream_crc(dec->crc, data, len);
 	dec->fill += len;
 	dec->total += len;
 

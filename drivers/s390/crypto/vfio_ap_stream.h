@@ -116,13 +116,27 @@ struct vfio_ap_stream_end {
 	__be32	crc;
 };
 
-/* Bytes of a stream with @n adapters, and of the longest one. */
-#define VFIO_AP_STREAM_BYTES(n)						\
-	(sizeof(struct vfio_ap_stream_header) +				\
-	 3 * sizeof(struct vfio_ap_stream_record) +			\
+/* Checksum of no bytes, see vfio_ap_stream_crc(). */
+#define VFIO_AP_STREAM_CRC_INIT		~0U
+
+/* CONFIG and HWINFO, which come as a pair. */
+#define VFIO_AP_STREAM_PAIR_RECORDS	2
+
+/* Bytes of the parts of a stream with @n adapters. */
+#define VFIO_AP_STREAM_HEADER_BYTES	sizeof(struct vfio_ap_stream_header)
+#define VFIO_AP_STREAM_PAIR_BYTES(n)					\
+	(VFIO_AP_STREAM_PAIR_RECORDS *					\
+	 sizeof(struct vfio_ap_stream_record) +				\
 	 sizeof(struct vfio_ap_stream_config) +				\
-	 (n) * sizeof(struct vfio_ap_stream_hwinfo) +			\
+	 (n) * sizeof(struct vfio_ap_stream_hwinfo))
+#define VFIO_AP_STREAM_END_BYTES					\
+	(sizeof(struct vfio_ap_stream_record) +				\
 	 sizeof(struct vfio_ap_stream_end))
+
+/* Bytes of a stream with one pair of @n adapters, and of the longest of these. */
+#define VFIO_AP_STREAM_BYTES(n)						\
+	(VFIO_AP_STREAM_HEADER_BYTES + VFIO_AP_STREAM_PAIR_BYTES(n) +	\
+	 VFIO_AP_STREAM_END_BYTES)
 #define VFIO_AP_STREAM_BUF_BYTES VFIO_AP_STREAM_BYTES(VFIO_AP_STREAM_MAX_ADAPTERS)
 
 /**
@@ -263,6 +277,10 @@ typedef void (*vfio_ap_stream_diff_fn)(void *ctx,
 
 bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id);
 
+void vfio_ap_stream_encode_header(u8 *buf);
+void vfio_ap_stream_encode_pair(const struct vfio_ap_stream_image *image, u8 *buf);
+u32 vfio_ap_stream_crc(u32 crc, const u8 *data, size_t len);
+void vfio_ap_stream_encode_end(u32 records, u32 crc, u8 *buf);
 size_t vfio_ap_stream_encode(const struct vfio_ap_stream_image *image,
 			     u8 *buf, size_t size);
 

@@ -371,6 +371,43 @@ static void encode_sizes(struct kunit *test)
 	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(60), 6 * 1024);
 }
 
+/* The parts that pre-copy sends one by one make the same stream. */
+static void encode_in_parts(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	size_t pair = VFIO_AP_STREAM_PAIR_BYTES(3);
+	struct vfio_ap_stream_image *image;
+	u8 *parts;
+	size_t len;
+	u32 crc;
+
+	parts = kunit_kzalloc(test, SZ_4K, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, parts);
+	KUNIT_ASSERT_EQ(test, 0, decode_chunks(t, vfio_ap_golden_three,
+					       sizeof(vfio_ap_golden_three), 1));
+	image = &t->dec.image;
+
+	vfio_ap_stream_encode_header(parts);
+	vfio_ap_stream_encode_pair(image, parts + HEADER_BYTES);
+	len = HEADER_BYTES + pair;
+	crc = vfio_ap_stream_crc(VFIO_AP_STREAM_CRC_INIT, parts, HEADER_BYTES);
+	crc = vfio_ap_stream_crc(crc, parts + HEADER_BYTES, pair);
+	vfio_ap_stream_encode_end(2, crc, parts + len);
+	KUNIT_EXPECT_EQ(test, len + VFIO_AP_STREAM_END_BYTES,
+			sizeof(vfio_ap_golden_three));
+	KUNIT_EXPECT_MEMEQ(test, parts, vfio_ap_golden_three,
+			   sizeof(vfio_ap_golden_three));
+
+	/* The pair once more in the place of the end, and the end behind it */
+	vfio_ap_stream_encode_pair(image, parts + len);
+	crc = vfio_ap_stream_crc(crc, parts + len, pair);
+	len += pair;
+	vfio_ap_stream_encode_end(4, crc, parts + len);
+	KUNIT_EXPECT_EQ(test, 0, decode_chunks(t, parts,
+					       len + VFIO_AP_STREAM_END_BYTES, 5));
+	KUNIT_EXPECT_EQ(test, t->dec.pairs, 2);
+}
+
 /**
  * struct header_case - a header and what the decoder says of it
  * @name:	shown in the test's name
@@ -473,6 +510,64 @@ static void record_order(struct kunit *test)
 	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "half a pair");
 }
 
+static void put_any(struct stream_test *t, char what)
+{
+	switch (what) {
+	case 'C':
+		put_config(t, 2);
+		break;
+	case 'H':
+		put_hwinfo(t, 2);
+		break;
+	case 'E':
+		put_end(t);
+		break;
+	default:
+		put_record(t, 0x1234, 0, 8);
+		put_zero(t, 8);
+	}
+}
+
+/* What the format says of a sequence: CONFIG and HWINFO in pairs, then END. */
+static int judge_sequence(const char *records)
+{
+	char last = 0;
+
+	for (; *records; records++) {
+		if (last == 'E')
+			return -EINVAL;
+		if (*records == 'U')
+			continue;
+		if (*records == 'C' ? last && last != 'H' :
+				      last != (*records == 'H' ? 'C' : 'H'))
+			return -EINVAL;
+		last = *records;
+	}
+
+	return last == 'E' ? 0 : -ENODATA;
+}
+
+/* Every sequence of up to five records; U is one that nobody knows. */
+static void record_sequences(struct kunit *test)
+{
+	static const char kinds[] = "CHEU";
+	struct stream_test *t = test->priv;
+	char records[6] = {};
+	unsigned int nr, i, len;
+
+	for (len = 0; len < sizeof(records); len++) {
+		for (nr = 0; nr < 1 << (2 * len); nr++) {
+			put_good_header(t);
+			for (i = 0; i < len; i++) {
+				records[i] = kinds[nr >> (2 * i) & 3];
+				put_any(t, records[i]);
+			}
+			KUNIT_EXPECT_EQ_MSG(test, judge_sequence(records),
+					    decode(t), "%s", records);
+		}
+	}
+}
+
 static void record_pairs(struct kunit *test)
 {
 	struct stream_test *t = test->priv;
@@ -556,6 +651,32 @@ static void record_lengths(struct kunit *test)
 	put_record(t, c->type, c->flags, c->len);
 	KUNIT_EXPECT_EQ(test, c->ret, decode(t));
 	KUNIT_EXPECT_EQ(test, c->ret, decode_chunks(t, t->buf, t->len, 1));
+}
+
+/* A newer minor version may use reserved bits, but makes no record longer. */
+static void record_rules_of_a_newer_minor(struct kunit *test)
+{
+	static const struct {
+		u16 type, flags;
+		u32 len;
+		int ret;
+	} cases[] = {
+		{ VFIO_AP_STREAM_CONFIG, 0xffff, CONFIG_BYTES, -ENODATA },
+		{ VFIO_AP_STREAM_CONFIG, 1, CONFIG_BYTES + 8, -EINVAL },
+		{ VFIO_AP_STREAM_HWINFO, 1, 0, -EINVAL },
+		{ VFIO_AP_STREAM_END, 1, END_BYTES, -EINVAL },
+		{ 0x1234, 0xfffe, 8, -ENODATA },
+		{ 0x1234, 0xffff, 8, -EOPNOTSUPP },
+		{ 0x1234, 0, 4, -EINVAL },
+	};
+	struct stream_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		put_header(t, 1, 1, HEADER_BYTES, 0);
+		put_record(t, cases[i].type, cases[i].flags, cases[i].len);
+		KUNIT_EXPECT_EQ_MSG(test, cases[i].ret, decode(t), "case %u", i);
+	}
 }
 
 static void optional_records_are_skipped(struct kunit *test)
@@ -821,6 +942,39 @@ static void compare_hwinfo(struct kunit *test)
 	KUNIT_EXPECT_STREQ(test, line, c->line);
 }
 
+/* Which bits of the information count, and whether more of them will do. */
+static void compare_each_bit(struct kunit *test)
+{
+	const u64 more = GENMASK_ULL(23, 16) | GENMASK_ULL(11, 8) | GENMASK_ULL(4, 0);
+	const u64 same = GENMASK_ULL(63, 48) | GENMASK_ULL(31, 24);
+	struct stream_test *t = test->priv;
+	unsigned int bit;
+
+	KUNIT_EXPECT_EQ(test, more | same, VFIO_AP_STREAM_HWINFO_MASK);
+	for (bit = 0; bit < 64; bit++) {
+		/* Messages of up to 3 units are as long as those of none. */
+		u64 with = bit == 8 || bit == 9 ? 7ULL << 8 : 0;
+		int up = same & BIT_ULL(bit) ? -EXDEV : 0;
+		int down = (same | more) & BIT_ULL(bit) ? -EXDEV : 0;
+		struct diff_log log = {};
+
+		with |= BIT_ULL(bit);
+		set_adapters(&t->image, with & ~BIT_ULL(bit));
+		set_adapters(&t->dec.image, with);
+		KUNIT_EXPECT_EQ_MSG(test, up,
+				    vfio_ap_stream_compare_hwinfo(&t->image,
+								  &t->dec.image,
+								  log_diff, &log),
+				    "bit %u set here", bit);
+		KUNIT_EXPECT_EQ_MSG(test, down,
+				    vfio_ap_stream_compare_hwinfo(&t->dec.image,
+								  &t->image,
+								  log_diff, &log),
+				    "bit %u set at the source", bit);
+		KUNIT_EXPECT_EQ(test, log.nr, !!up + !!down);
+	}
+}
+
 /* Every difference of every adapter is reported, not only the first. */
 static void compare_hwinfo_reports_all(struct kunit *test)
 {
@@ -918,11 +1072,14 @@ static struct kunit_case stream_cases[] = {
 			      { .speed = KUNIT_SPEED_SLOW }),
 	KUNIT_CASE_PARAM(golden_bytes_after_end, golden_gen_params),
 	KUNIT_CASE(encode_sizes),
+	KUNIT_CASE(encode_in_parts),
 	KUNIT_CASE_PARAM(header_rules, header_gen_params),
 	KUNIT_CASE(header_magic),
 	KUNIT_CASE(record_order),
+	KUNIT_CASE(record_sequences),
 	KUNIT_CASE(record_pairs),
 	KUNIT_CASE_PARAM(record_lengths, length_gen_params),
+	KUNIT_CASE(record_rules_of_a_newer_minor),
 	KUNIT_CASE(optional_records_are_skipped),
 	KUNIT_CASE(stream_too_long),
 	KUNIT_CASE_PARAM(hwinfo_rows, row_gen_params),
@@ -930,6 +1087,7 @@ static struct kunit_case stream_cases[] = {
 	KUNIT_CASE(errors_stick),
 	KUNIT_CASE(events_come_in_time),
 	KUNIT_CASE_PARAM(compare_hwinfo, compare_gen_params),
+	KUNIT_CASE(compare_each_bit),
 	KUNIT_CASE(compare_hwinfo_reports_all),
 	KUNIT_CASE(compare_hwinfo_needs_same_adapters),
 	KUNIT_CASE(compare_config),

@@ -314,6 +314,11 @@ void ap_sim_irq_exit(void);
 int ap_sim_kvm_init(void);
 void ap_sim_kvm_exit(void);
 
+/* sie.c */
+void ap_sim_sie_set(bool on);
+int ap_sim_sie_init(void);
+void ap_sim_sie_exit(void);
+
 /* debugfs.c */
 void ap_sim_debugfs_init(void);
 void ap_sim_debugfs_exit(void);

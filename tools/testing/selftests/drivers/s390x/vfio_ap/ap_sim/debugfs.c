@@ -204,6 +204,44 @@ static int ap_sim_cmd_number(int argc, char **argv)
 	return 0;
 }
 
+/* notify APQN: as for a reply, though there may be none */
+static int ap_sim_cmd_notify(int argc, char **argv)
+{
+	struct ap_sim_queue *q;
+	u8 apid, domain;
+	int rc;
+
+	if (argc != 2)
+		return -EINVAL;
+	rc = ap_sim_parse_apqn(argv[1], &apid, &domain);
+	if (rc)
+		return rc;
+
+	guard(raw_spinlock_irqsave)(&ap_sim_lock);
+
+	q = ap_sim_queue_find(apid, domain);
+	if (!q)
+		return -ENOENT;
+	ap_sim_irq_notify(q);
+
+	return 0;
+}
+
+/* sie on|off */
+static int ap_sim_cmd_sie(int argc, char **argv)
+{
+	int on;
+
+	if (argc != 2)
+		return -EINVAL;
+	on = ap_sim_parse_on_off(argv[1]);
+	if (on < 0)
+		return on;
+	ap_sim_sie_set(on);
+
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
@@ -215,6 +253,8 @@ static const struct {
 	{ "checkstop",		ap_sim_cmd_state },
 	{ "rc",			ap_sim_cmd_rc },
 	{ "latency",		ap_sim_cmd_latency },
+	{ "notify",		ap_sim_cmd_notify },
+	{ "sie",		ap_sim_cmd_sie },
 	{ "reset_polls",	ap_sim_cmd_number },
 	{ "aqic_polls",		ap_sim_cmd_number },
 	{ "segment",		ap_sim_cmd_number },

@@ -100,9 +100,13 @@ static int __init ap_sim_init(void)
 	if (rc)
 		goto err_topology;
 
-	rc = register_module_notifier(&ap_sim_module_nb);
+	rc = ap_sim_sie_init();
 	if (rc)
 		goto err_kvm;
+
+	rc = register_module_notifier(&ap_sim_module_nb);
+	if (rc)
+		goto err_sie;
 
 	rc = ap_sim_insn_init();
 	if (rc)
@@ -114,6 +118,8 @@ static int __init ap_sim_init(void)
 
 err_notifier:
 	unregister_module_notifier(&ap_sim_module_nb);
+err_sie:
+	ap_sim_sie_exit();
 err_kvm:
 	ap_sim_kvm_exit();
 err_topology:
@@ -127,6 +133,7 @@ static void __exit ap_sim_exit(void)
 	ap_sim_debugfs_exit();
 	ap_sim_insn_exit();
 	unregister_module_notifier(&ap_sim_module_nb);
+	ap_sim_sie_exit();
 	ap_sim_kvm_exit();
 	ap_sim_topology_clear();
 	ap_sim_irq_exit();

@@ -73,28 +73,14 @@ static void close_data(struct client *c)
 /* One eventfd for an interrupt index, as QEMU registers them at realize */
 static int set_irq(int device, __u32 index)
 {
-	const size_t argsz = sizeof(struct vfio_irq_set) + sizeof(__s32);
-	struct vfio_irq_set *set;
-	__s32 fd;
-	int ret;
+	int fd, ret;
 
 	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	set = calloc(1, argsz);
-	if (!set) {
-		close(fd);
-		return -ENOMEM;
-	}
-	set->argsz = argsz;
-	set->flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
-	set->index = index;
-	set->count = 1;
-	memcpy(set->data, &fd, sizeof(fd));
-	ret = ioctl(device, VFIO_DEVICE_SET_IRQS, set) ? -errno : 0;
+	ret = vfio_ap_set_event(device, index, fd);
 	/* The driver holds its own reference */
 	close(fd);
-	free(set);
 	return ret;
 }
 
@@ -131,6 +117,13 @@ int client_realize(struct client *c, const struct vfio_ap *dev)
 		return ret;
 	if (!(c->flags & VFIO_MIGRATION_STOP_COPY))
 		return -EOPNOTSUPP;
+	if (c->flags & VFIO_MIGRATION_PRE_COPY) {
+		/* Kernels that do not know this have nothing to tell, either */
+		ret = vfio_mig_opt_in(device);
+		tell(c, "MIG_PRECOPY_INFOv2", ret);
+		if (ret && ret != -ENOTTY)
+			return ret;
+	}
 	/* QEMU goes on without: this tells whether the device logs its DMA */
 	ret = vfio_feature(device,
 			   VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
@@ -196,19 +189,34 @@ static int track_dirty(struct client *c, __u32 action)
 	return ret;
 }
 
+static bool in_pre_copy(const struct client *c)
+{
+	return c->state == VFIO_DEVICE_STATE_PRE_COPY ||
+	       c->state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+/*
+ * The guest stops. All devices are quiet towards each other before the first
+ * of them stops. In a migration a device of which some was read goes on to the
+ * rest at once.
+ */
 static int stop(struct client *c)
 {
+	bool saving = in_pre_copy(c);
 	int ret;
 
 	if (c->flags & VFIO_MIGRATION_P2P) {
-		ret = set_state(c, VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_ERROR);
+		ret = set_state(c, saving ? VFIO_DEVICE_STATE_PRE_COPY_P2P :
+				VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_ERROR);
 		if (ret)
 			return ret;
 	}
-	return set_state(c, VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_ERROR);
+	return set_state(c, saving ? VFIO_DEVICE_STATE_STOP_COPY : VFIO_DEVICE_STATE_STOP,
+			 VFIO_DEVICE_STATE_ERROR);
 }
 
-static int read_all(struct client *c, struct client_data *data)
+/* One read(), of at most @data->chunk bytes; the count or a negative errno */
+static ssize_t read_chunk(struct client *c, struct client_data *data)
 {
 	void *buf = malloc(data->chunk);
 	ssize_t n;
@@ -216,66 +224,135 @@ static int read_all(struct client *c, struct client_data *data)
 
 	if (!buf)
 		return -ENOMEM;
-	do {
-		n = read(c->data_fd, buf, data->chunk);
-		data->nr_reads++;
-		tell(c, "read", n < 0 ? -errno : n);
-		ret = n < 0 ? -errno : n ? append(data, buf, n) : 0;
-	} while (n > 0 && !ret);
+	n = read(c->data_fd, buf, data->chunk);
+	if (n < 0)
+		n = -errno;
+	data->nr_reads++;
+	tell(c, "read", n);
+	if (n > 0) {
+		ret = append(data, buf, n);
+		if (ret)
+			n = ret;
+	}
 	free(buf);
+	return n;
+}
+
+static int get_data_size(struct client *c, __u64 *size)
+{
+	int ret = vfio_mig_data_size(c->device, size);
+
+	tell(c, "MIG_DATA_SIZE", ret ? ret : (long)*size);
 	return ret;
 }
 
-int client_save(struct client *c, struct client_data *data)
+static int get_precopy_info(struct client *c, struct client_data *data)
+{
+	struct vfio_precopy_info info;
+	int ret;
+
+	ret = vfio_precopy_info(c->data_fd, &info);
+	tell(c, "MIG_GET_PRECOPY_INFO",
+	     ret ? ret : (long)(info.initial_bytes + info.dirty_bytes));
+	if (!ret && info.flags & VFIO_PRECOPY_INFO_REINIT)
+		data->nr_reinit++;
+	return ret;
+}
+
+int client_save_setup(struct client *c, struct client_data *data)
 {
 	__u64 size;
-	int i, ret;
+	int ret;
 
 	memset(data, 0, sizeof(*data));
+	ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_START);
+	if (ret)
+		return ret;
+	c->dirty = true;
+	ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP);
+	if (ret)
+		return ret;
 
-	/* save_setup: the size decides on the buffer, while the VM runs */
-	ret = vfio_mig_data_size(c->device, &size);
-	tell(c, "MIG_DATA_SIZE", ret ? ret : (long)size);
+	/* The size decides on the buffer, while the VM runs */
+	ret = get_data_size(c, &size);
 	if (ret)
 		return ret;
 	if (!size)
 		return -ENOMEM;	/* g_try_malloc0(0) gives NULL */
 	data->chunk = size < CLIENT_MAX_BUFFER ? size : CLIENT_MAX_BUFFER;
 
-	ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_START);
-	if (!ret)
-		ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP);
+	/* A device that is stopped goes to STOP_COPY in the end */
+	if (!(c->flags & VFIO_MIGRATION_PRE_COPY) || c->state != VFIO_DEVICE_STATE_RUNNING)
+		return 0;
+	ret = set_state(c, VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_RUNNING);
+	return ret ?: get_precopy_info(c, data);
+}
+
+int client_save_iterate(struct client *c, struct client_data *data)
+{
+	ssize_t n;
+	__u64 size;
+	int ret;
+
+	ret = get_data_size(c, &size);
 	if (ret)
 		return ret;
-	c->dirty = true;
+	if (!in_pre_copy(c))
+		return 1;
+	ret = get_precopy_info(c, data);
+	if (ret)
+		return ret;
+	n = read_chunk(c, data);
+	if (n == -ENOMSG)
+		return 1;
+	return n < 0 ? (int)n : 0;
+}
 
-	/* iterate */
-	for (i = 0; i < NR_ESTIMATES; i++) {
-		ret = vfio_mig_data_size(c->device, &size);
+int client_save_complete(struct client *c, struct client_data *data)
+{
+	ssize_t n;
+	int ret;
+
+	data->precopied = data->len;
+	if (!c->paused) {
+		ret = stop(c);
+		if (!ret)
+			ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP);
 		if (ret)
 			return ret;
 	}
 
-	ret = stop(c);
-	if (!ret)
-		ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP);
-	if (ret) {
-		client_cancel(c);
-		return ret;
-	}
-
-	/* save_complete */
 	ret = set_state(c, VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_STOP);
-	if (!ret)
-		ret = read_all(c, data);
-	if (ret) {
-		client_cancel(c);
+	if (ret)
 		return ret;
-	}
+	do {
+		n = read_chunk(c, data);
+	} while (n > 0);
+	if (n < 0)
+		return n;
 
 	/* save_cleanup */
 	ret = set_state(c, VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_ERROR);
 	close_data(c);
+	return ret;
+}
+
+int client_save(struct client *c, struct client_data *data)
+{
+	int i, ret;
+
+	ret = client_save_setup(c, data);
+	for (i = 0; !ret && i < NR_ESTIMATES - 1; i++) {
+		ret = client_save_iterate(c, data);
+		if (ret > 0)
+			ret = 0;
+	}
+	while (!ret)
+		ret = client_save_iterate(c, data);
+	if (ret > 0)
+		ret = client_save_complete(c, data);
+	if (ret)
+		client_cancel(c);
 	return ret;
 }
 
@@ -323,6 +400,9 @@ int client_load(struct client *c, const struct client_data *data)
 		len = data->len - done;
 		if (len > data->chunk)
 			len = data->chunk;
+		/* A read() of the source did not go over this */
+		if (done < data->precopied && len > data->precopied - done)
+			len = data->precopied - done;
 		ret = write_chunk(c, &at, data->bytes + done, len);
 	}
 	if (ret)
@@ -344,8 +424,11 @@ int client_start(struct client *c)
 
 int client_quit(struct client *c)
 {
-	int ret = stop(c);
+	int ret = 0;
 
+	/* Only a VM that runs is stopped */
+	if (c->state == VFIO_DEVICE_STATE_RUNNING && !c->paused)
+		ret = stop(c);
 	close_data(c);
 	return ret;
 }

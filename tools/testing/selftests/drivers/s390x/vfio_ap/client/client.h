@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A VMM's side of a migration: the VFIO calls of QEMU 11.1, in QEMU's order
- * and with QEMU's sizes, for a device without VFIO_MIGRATION_PRE_COPY.
+ * and with QEMU's sizes, for devices with and without VFIO_MIGRATION_PRE_COPY
+ * and VFIO_MIGRATION_P2P. To be a VMM that knows less than the device offers,
+ * clear bits of &struct client.flags after client_realize().
  *
  * Functions return 0 or a negative errno. Where QEMU recovers from an error
  * they do what QEMU does, and then return the error.
@@ -30,14 +32,18 @@ struct vfio_ap;
  * struct client_data - state of a device between source and destination
  * @bytes: the state
  * @len: its length
+ * @precopied: bytes of it that were read before the device stopped
  * @chunk: the most that the source read at once
- * @nr_reads: read() calls that the source needed, with the one that got 0
+ * @nr_reads: read() calls that the source needed, with those that got nothing
+ * @nr_reinit: how often the device told of new initial data
  */
 struct client_data {
 	__u8 *bytes;
 	size_t len;
+	size_t precopied;
 	size_t chunk;
 	unsigned int nr_reads;
+	unsigned int nr_reinit;
 };
 
 /**
@@ -50,6 +56,7 @@ struct client_data {
  * @container: type1 container whose dirty pages are tracked, or -1
  * @mem_size: bytes of memory mapped in it, from address 0
  * @dirty: dirty pages are being tracked
+ * @paused: the guest was never started (-S): the device is not told of stops
  */
 struct client {
 	int device;
@@ -60,6 +67,7 @@ struct client {
 	int container;
 	size_t mem_size;
 	bool dirty;
+	bool paused;
 };
 
 /* Look at the device as QEMU does when it realizes it, with a reset */
@@ -67,6 +75,15 @@ int client_realize(struct client *c, const struct vfio_ap *dev);
 
 /* The whole source side up to the end of a migration: the device is in STOP */
 int client_save(struct client *c, struct client_data *data);
+/*
+ * The same in steps; after an error the caller has to cancel.
+ *
+ * client_save_iterate() is called again and again while the guest runs. It
+ * returns 1 when there is nothing left that could be read before the stop.
+ */
+int client_save_setup(struct client *c, struct client_data *data);
+int client_save_iterate(struct client *c, struct client_data *data);
+int client_save_complete(struct client *c, struct client_data *data);
 /* The source side of a migration that failed on the destination: runs again */
 int client_cancel(struct client *c);
 

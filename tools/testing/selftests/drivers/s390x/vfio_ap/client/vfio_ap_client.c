@@ -28,6 +28,7 @@ static void print_help(FILE *to)
 	      "  -c, --cdev          open through the character device and iommufd;\n"
 	      "                      default: through VFIO group and type1 container\n"
 	      "  -b, --buffer=BYTES  resume: what the source read at once; default 1 MiB\n"
+	      "  -s, --stop-copy     do without PRE_COPY and P2P, as older VMMs\n"
 	      "  -v, --verbose       tell each call on stderr\n"
 	      "  -h, --help\n"
 	      "\n"
@@ -110,8 +111,8 @@ static int do_save(struct client *c, const char *name)
 		if (ret)
 			fail(name, ret);
 		else
-			printf("%zu bytes in %u reads of at most %zu\n",
-			       data.len, data.nr_reads, data.chunk);
+			printf("%zu bytes in %u reads of at most %zu, %zu before the stop\n",
+			       data.len, data.nr_reads, data.chunk, data.precopied);
 	}
 	client_data_free(&data);
 	return !!ret;
@@ -169,6 +170,8 @@ static int do_show(const char *name)
 		ret = -EINVAL;
 		goto out;
 	}
+	if (s.nr_pairs > 1)
+		printf("configurations %u, of which the last is\n", s.nr_pairs);
 	show_mask("adapters", s.masks.apm);
 	show_mask("domains", s.masks.aqm);
 	show_mask("control domains", s.masks.adm);
@@ -191,6 +194,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "cdev", no_argument, NULL, 'c' },
 		{ "buffer", required_argument, NULL, 'b' },
+		{ "stop-copy", no_argument, NULL, 's' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{}
@@ -198,13 +202,13 @@ int main(int argc, char **argv)
 	enum vfio_ap_path path = VFIO_AP_GROUP;
 	size_t chunk = CLIENT_MAX_BUFFER;
 	const char *command, *name;
-	bool verbose = false;
+	bool verbose = false, stop_copy = false;
 	struct vfio_ap dev;
 	struct client c;
 	char *end;
 	int opt, ret;
 
-	while ((opt = getopt_long(argc, argv, "cb:vh", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "cb:svh", options, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
 			path = VFIO_AP_CDEV;
@@ -215,6 +219,9 @@ int main(int argc, char **argv)
 				print_help(stderr);
 				return 2;
 			}
+			break;
+		case 's':
+			stop_copy = true;
 			break;
 		case 'v':
 			verbose = true;
@@ -249,6 +256,8 @@ int main(int argc, char **argv)
 		vfio_ap_close(&dev);
 		return 1;
 	}
+	if (stop_copy)
+		c.flags &= VFIO_MIGRATION_STOP_COPY;
 	c.log = verbose ? stderr : NULL;
 	if (!strcmp(command, "info")) {
 		ret = do_info(dev.device);

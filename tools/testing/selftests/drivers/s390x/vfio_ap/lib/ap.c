@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "ap.h"
+#include "stream.h"
 
 #define SIM_DIR		"/sys/kernel/debug/ap_sim"
 #define BUS_DIR		"/sys/bus/ap"
@@ -20,6 +21,7 @@
 #define MATRIX_DIR	"/sys/devices/vfio_ap/matrix"
 #define CREATE_FILE	MATRIX_DIR "/mdev_supported_types/vfio_ap-passthrough/create"
 #define NR_UUIDS	4
+#define APQNS_VARIABLE	"VFIO_AP_APQNS"
 
 void ap_mask_set(__u8 *mask, unsigned int id)
 {
@@ -107,77 +109,164 @@ static int parse_hex_mask(const char *text, __u8 *mask)
 	return 0;
 }
 
-const char *ap_pool_get(struct ap_pool *pool)
+bool ap_sim_present(void)
 {
-	static char reason[PATH_MAX];
-	static bool bound[AP_IDS][AP_IDS];
-	unsigned int apid, apqi, first = AP_IDS;
-	__u8 mask[AP_MASK_BYTES];
+	return !access(SIM_DIR "/control", W_OK);
+}
+
+/* Queues that the tests may use */
+static bool usable[AP_IDS][AP_IDS];
+
+/* Start from what is bound to vfio_ap */
+static const char *find_queues(void)
+{
+	unsigned int apid, domain;
 	struct dirent *entry;
-	char text[128];
 	DIR *dir;
 
-	memset(pool, 0, sizeof(*pool));
-	memset(bound, 0, sizeof(bound));
-	if (geteuid())
-		return "not run as root";
-	if (access(SIM_DIR "/control", W_OK))
-		return "no AP simulator: " SIM_DIR "/control is not there (ap_sim.ko, debugfs)";
-	if (access(CREATE_FILE, W_OK))
-		return "vfio_ap is not loaded: " CREATE_FILE " is not there";
-
+	memset(usable, 0, sizeof(usable));
 	dir = opendir(DRIVER_DIR);
 	if (!dir)
 		return "vfio_ap is no driver of the AP bus: no " DRIVER_DIR;
-	while ((entry = readdir(dir))) {
-		if (sscanf(entry->d_name, "%2x.%4x", &apid, &apqi) != 2 ||
-		    apid >= AP_IDS || apqi >= AP_IDS)
-			continue;
-		bound[apid][apqi] = true;
-		if (apid < first)
-			first = apid;
-	}
+	while ((entry = readdir(dir)))
+		if (sscanf(entry->d_name, "%2x.%4x", &apid, &domain) == 2 &&
+		    apid < AP_IDS && domain < AP_IDS)
+			usable[apid][domain] = true;
 	closedir(dir);
-	if (first == AP_IDS)
-		return "no AP queue is bound to vfio_ap, see apmask and aqmask in " BUS_DIR;
-
-	for (apqi = 0; apqi < AP_IDS; apqi++)
-		if (bound[first][apqi])
-			pool->domains[pool->nr_domains++] = apqi;
-	for (apid = first; apid < AP_IDS; apid++)
-		if (!memcmp(bound[apid], bound[first], sizeof(bound[first])))
-			pool->adapters[pool->nr_adapters++] = apid;
-	if (pool->nr_adapters < 2 || pool->nr_domains < 2) {
-		snprintf(reason, sizeof(reason),
-			 "vfio_ap owns %u adapters x %u domains, the tests need 2 x 2",
-			 pool->nr_adapters, pool->nr_domains);
-		return reason;
-	}
-
-	if (ap_file_read(BUS_DIR "/ap_control_domain_mask", text, sizeof(text)) < 0 ||
-	    parse_hex_mask(text, mask))
-		return "no control domain mask in " BUS_DIR;
-	for (apqi = 0; apqi < AP_IDS; apqi++)
-		if (ap_mask_test(mask, apqi))
-			pool->cdomains[pool->nr_cdomains++] = apqi;
-	if (!pool->nr_cdomains)
-		return "the host has no control domain";
 	return NULL;
 }
 
-int ap_sim_control(const char *fmt, ...)
+/* Keep of it what the user has listed */
+static const char *choose_queues(const char *list)
 {
-	char line[256];
-	va_list ap;
+	static char reason[160];
+	static bool listed[AP_IDS][AP_IDS];
+	unsigned int apid, domain;
 	int len;
 
-	va_start(ap, fmt);
+	memset(listed, 0, sizeof(listed));
+	for (;; list += len + 1) {
+		len = 0;
+		if (sscanf(list, "%2x.%4x%n", &apid, &domain, &len) != 2 || len != 7 ||
+		    apid >= AP_IDS || domain >= AP_IDS || (list[len] && list[len] != ','))
+			return APQNS_VARIABLE " is no list as in 05.0004,05.0006,06.0004";
+		if (!usable[apid][domain]) {
+			snprintf(reason, sizeof(reason),
+				 APQNS_VARIABLE " names %02x.%04x, which is not bound to vfio_ap",
+				 apid, domain);
+			return reason;
+		}
+		listed[apid][domain] = true;
+		if (!list[len])
+			break;
+	}
+	memcpy(usable, listed, sizeof(usable));
+	return NULL;
+}
+
+static const char *allowed_queues(void)
+{
+	const char *list = getenv(APQNS_VARIABLE), *why;
+
+	if (!list && !ap_sim_present())
+		return "no AP simulator; to use real queues set " APQNS_VARIABLE
+		       "=05.0004,05.0006,06.0004,06.0006 or the like";
+	why = find_queues();
+	if (!why && list)
+		why = choose_queues(list);
+	return why;
+}
+
+/* The domains of the first adapter, and all adapters that have the same */
+static const char *pool_fill(struct ap_pool *pool)
+{
+	static char reason[160];
+	unsigned int apid, domain, first;
+
+	for (first = 0; first < AP_IDS; first++) {
+		if (memchr(usable[first], true, AP_IDS))
+			break;
+	}
+	if (first == AP_IDS)
+		return "no AP queue is bound to vfio_ap, see apmask and aqmask in " BUS_DIR;
+	for (domain = 0; domain < AP_IDS; domain++)
+		if (usable[first][domain])
+			pool->domains[pool->nr_domains++] = domain;
+	for (apid = first; apid < AP_IDS; apid++)
+		if (!memcmp(usable[apid], usable[first], sizeof(usable[first])))
+			pool->adapters[pool->nr_adapters++] = apid;
+	if (pool->nr_adapters >= 2 && pool->nr_domains >= 2)
+		return NULL;
+	snprintf(reason, sizeof(reason), "there are %u adapters x %u domains, the tests need 2 x 2",
+		 pool->nr_adapters, pool->nr_domains);
+	return reason;
+}
+
+/* On a real machine: of the control domains only those the user spoke of */
+static const char *pool_fill_cdomains(struct ap_pool *pool)
+{
+	__u8 mask[AP_MASK_BYTES];
+	unsigned int domain;
+	char text[128];
+
+	if (ap_bus_read("ap_control_domain_mask", text, sizeof(text)) < 0 ||
+	    parse_hex_mask(text, mask))
+		return "no control domain mask in " BUS_DIR;
+	for (domain = 0; domain < AP_IDS; domain++)
+		if (ap_mask_test(mask, domain) &&
+		    (ap_sim_present() || memchr(pool->domains, domain, pool->nr_domains)))
+			pool->cdomains[pool->nr_cdomains++] = domain;
+	return pool->nr_cdomains ? NULL : "the host has no control domain that could be used";
+}
+
+const char *ap_pool_get(struct ap_pool *pool)
+{
+	const char *why;
+
+	memset(pool, 0, sizeof(*pool));
+	if (geteuid())
+		return "not run as root";
+	why = allowed_queues();
+	if (why)
+		return why;
+	if (access(CREATE_FILE, W_OK))
+		return "vfio_ap is not loaded: " CREATE_FILE " is not there";
+	why = pool_fill(pool);
+	return why ?: pool_fill_cdomains(pool);
+}
+
+static int sim_write(const char *fmt, va_list ap)
+{
+	char line[256];
+	int len;
+
 	len = vsnprintf(line, sizeof(line) - 1, fmt, ap);
-	va_end(ap);
 	if (len < 0 || len >= (int)sizeof(line) - 1)
 		return -EOVERFLOW;
 	strcat(line, "\n");
 	return ap_file_write(SIM_DIR "/control", line);
+}
+
+int ap_sim_control(const char *fmt, ...)
+{
+	va_list ap;
+	int ret;
+
+	va_start(ap, fmt);
+	ret = sim_write(fmt, ap);
+	va_end(ap);
+	return ret;
+}
+
+int ap_sim_change(const char *fmt, ...)
+{
+	va_list ap;
+	int ret;
+
+	va_start(ap, fmt);
+	ret = sim_write(fmt, ap);
+	va_end(ap);
+	return ret ?: ap_bus_rescan();
 }
 
 long ap_sim_counter(const char *insn)
@@ -205,6 +294,64 @@ int ap_bus_rescan(void)
 	 */
 	ret = ap_file_write(BUS_DIR "/scans", "1\n");
 	return ret ?: ap_file_write(BUS_DIR "/scans", "1\n");
+}
+
+int ap_bus_read(const char *attr, char *buf, size_t size)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), BUS_DIR "/%s", attr);
+	return ap_file_read(path, buf, size);
+}
+
+int ap_bus_write(const char *attr, const char *fmt, ...)
+{
+	char path[PATH_MAX], text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	snprintf(path, sizeof(path), BUS_DIR "/%s", attr);
+	return ap_file_write(path, text);
+}
+
+int ap_queue_write(unsigned int apid, unsigned int domain, const char *attr, const char *text)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), BUS_DIR "/devices/%02x.%04x/%s", apid, domain, attr);
+	return ap_file_write(path, text);
+}
+
+int ap_queue_bind(unsigned int apid, unsigned int domain, const char *driver, bool bind)
+{
+	char path[PATH_MAX], text[16];
+
+	snprintf(path, sizeof(path), BUS_DIR "/drivers/%s/%s", driver, bind ? "bind" : "unbind");
+	snprintf(text, sizeof(text), "%02x.%04x", apid, domain);
+	return ap_file_write(path, text);
+}
+
+void ap_card_describe(struct ap_card *card, unsigned int apid, __u64 info)
+{
+	char mode = info & STREAM_HW_CCA ? 'c' : info & STREAM_HW_EP11 ? 'p' : 'a';
+
+	card->apid = apid;
+	snprintf(card->spec, sizeof(card->spec), "%02x:%u%c:fac=0x%x:qd=%u:ml=%u:nd=%u",
+		 apid, (__u32)hwinfo_get(info, STREAM_HW_AT), mode, (__u32)(info >> 32),
+		 (__u32)hwinfo_get(info, STREAM_HW_QD), (__u32)hwinfo_get(info, STREAM_HW_ML),
+		 (__u32)hwinfo_get(info, STREAM_HW_ND));
+}
+
+int ap_card_remove(const struct ap_card *card)
+{
+	return ap_sim_change("card del %02x", card->apid);
+}
+
+int ap_card_add(const struct ap_card *card)
+{
+	return ap_sim_change("card add %s", card->spec);
 }
 
 long ap_card_attr(unsigned int apid, const char *attr)
@@ -244,7 +391,12 @@ bool ap_mdev_exists(const char *uuid)
 
 int ap_mdev_create(const char *uuid)
 {
-	return ap_file_write(CREATE_FILE, uuid);
+	int ret;
+
+	ret = ap_file_write(CREATE_FILE, uuid);
+	if (ret || access(ap_mdev_path(uuid, "migratable"), F_OK))
+		return ret;
+	return ap_mdev_write(uuid, "migratable", "1");
 }
 
 int ap_mdev_remove(const char *uuid)

@@ -58,10 +58,21 @@ struct ap_pool {
 };
 
 /*
- * Fill @pool. Returns NULL, or the reason why this host can not run the tests:
- * they need a simulator, because they reset and reconfigure AP queues.
+ * Fill @pool. Returns NULL, or the reason why this host can not run the tests.
+ *
+ * The tests reset queues, so real ones are left alone unless the user gives
+ * them away: without the simulator only those APQNs are used that the
+ * environment variable VFIO_AP_APQNS names, such as
+ *
+ *	VFIO_AP_APQNS=05.0004,05.0006,06.0004,06.0006
+ *
+ * All of them must be bound to vfio_ap, and assigned to no mediated device.
  */
 const char *ap_pool_get(struct ap_pool *pool);
+
+/* Whether the host has the simulator, which tests need that change hardware */
+bool ap_sim_present(void);
+#define AP_NO_SIM "changes hardware, needs the AP simulator (ap_sim.ko)"
 
 /* Read or write a whole small file; the count read, or a negative errno */
 int ap_file_read(const char *path, char *buf, size_t size);
@@ -69,6 +80,8 @@ int ap_file_write(const char *path, const char *text);
 
 /* One command for the simulator, see ap_sim/ */
 int ap_sim_control(const char *fmt, ...) __printf(1, 2);
+/* The same, and let the AP bus see what has changed */
+int ap_sim_change(const char *fmt, ...) __printf(1, 2);
 /* How often the simulator executed an instruction, or a negative errno */
 long ap_sim_counter(const char *insn);
 /* Let the AP bus look at the hardware again; returns when it has */
@@ -76,8 +89,33 @@ int ap_bus_rescan(void);
 /* A number out of an attribute of an adapter, e.g. "depth", "raw_hwtype" */
 long ap_card_attr(unsigned int apid, const char *attr);
 
+/* Read or write an attribute of the AP bus, e.g. "apmask" */
+int ap_bus_read(const char *attr, char *buf, size_t size);
+int ap_bus_write(const char *attr, const char *fmt, ...) __printf(2, 3);
+/* Write an attribute of a queue, e.g. "driver_override" */
+int ap_queue_write(unsigned int apid, unsigned int domain, const char *attr, const char *text);
+/* Bind a queue to a driver of the AP bus, or unbind it */
+int ap_queue_bind(unsigned int apid, unsigned int domain, const char *driver, bool bind);
+
+/**
+ * struct ap_card - what has to be known of a simulated card to put it back
+ * @apid: adapter
+ * @spec: the card as the simulator wants it
+ */
+struct ap_card {
+	unsigned int apid;
+	char spec[128];
+};
+
+/* @info: the adapter's information word as the stream has it */
+void ap_card_describe(struct ap_card *card, unsigned int apid, __u64 info);
+/* The AP bus has seen it when these return */
+int ap_card_remove(const struct ap_card *card);
+int ap_card_add(const struct ap_card *card);
+
 /* The UUID of the n-th mediated device that the tests may make */
 const char *ap_mdev_uuid(unsigned int nr);
+/* Where there is a switch for that, the new device is made migratable */
 int ap_mdev_create(const char *uuid);
 int ap_mdev_remove(const char *uuid);
 bool ap_mdev_exists(const char *uuid);

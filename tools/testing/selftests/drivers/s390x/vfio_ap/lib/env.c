@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "env.h"
@@ -111,20 +112,28 @@ int env_try_write(int fd)
 	return n < 0 ? -errno : (int)n;
 }
 
-int env_stream(struct env *env)
+int env_save(struct env *env, struct stream_buf *out)
 {
-	const char *why;
 	int fd, ret, back;
 
-	stream_free(&env->stream);
+	stream_free(out);
 	ret = vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP_COPY, &fd);
 	if (ret)
 		return ret;
-	ret = env_read(fd, 0, &env->stream);
+	ret = env_read(fd, 0, out);
 	back = vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RUNNING, NULL);
 	close(fd);
-	if (ret || back)
-		return ret ?: back;
+	return ret ?: back;
+}
+
+int env_stream(struct env *env)
+{
+	const char *why;
+	int ret;
+
+	ret = env_save(env, &env->stream);
+	if (ret)
+		return ret;
 	why = stream_decode(&env->decoded, env->stream.data, env->stream.len);
 	if (!why)
 		return 0;
@@ -145,6 +154,125 @@ int env_enter(struct env *env, __u32 state, int *fd)
 	if (!ret)
 		ret = vfio_mig_set(device, state, fd);
 	return ret;
+}
+
+static const struct {
+	const char *name;
+	__u32 state;
+	bool session;
+} stages[ENV_NR_STAGES] = {
+	[ENV_RUNNING] = { "RUNNING", VFIO_DEVICE_STATE_RUNNING, false },
+	[ENV_RUNNING_P2P] = { "RUNNING_P2P", VFIO_DEVICE_STATE_RUNNING_P2P, false },
+	[ENV_PRE_COPY] = { "PRE_COPY", VFIO_DEVICE_STATE_PRE_COPY, true },
+	[ENV_PRE_COPY_P2P] = { "PRE_COPY_P2P", VFIO_DEVICE_STATE_PRE_COPY_P2P, true },
+	[ENV_STOP] = { "STOP", VFIO_DEVICE_STATE_STOP, false },
+	[ENV_STOP_COPY] = { "STOP_COPY", VFIO_DEVICE_STATE_STOP_COPY, true },
+	[ENV_RESUMING_HALF] = { "RESUMING, half", VFIO_DEVICE_STATE_RESUMING, true },
+	[ENV_RESUMING_WHOLE] = { "RESUMING, whole", VFIO_DEVICE_STATE_RESUMING, true },
+	[ENV_RESUMED] = { "STOP after RESUMING", VFIO_DEVICE_STATE_STOP, false },
+};
+
+const char *env_stage_name(enum env_stage stage)
+{
+	return stages[stage].name;
+}
+
+__u32 env_stage_state(enum env_stage stage)
+{
+	return stages[stage].state;
+}
+
+bool env_stage_session(enum env_stage stage)
+{
+	return stages[stage].session;
+}
+
+bool env_stage_source(enum env_stage stage)
+{
+	return stages[stage].session && stages[stage].state != VFIO_DEVICE_STATE_RESUMING;
+}
+
+static int read_part(int fd, size_t len, struct stream_buf *out)
+{
+	__u8 part[64];
+	ssize_t n;
+
+	n = read(fd, part, len < sizeof(part) ? len : sizeof(part));
+	if (n > 0)
+		stream_put(out, part, n);
+	return n < 0 ? -errno : 0;
+}
+
+static int write_part(struct env *env, int fd, size_t len, struct stream_buf *out)
+{
+	stream_put(out, env->stream.data, len);
+	return env_write(fd, env->stream.data, len, 0, NULL);
+}
+
+/* Read or write what belongs to a stage that has a data file */
+static int move_data(struct env *env, enum env_stage stage, int fd, struct stream_buf *out)
+{
+	int ret;
+
+	switch (stage) {
+	case ENV_PRE_COPY:
+		ret = env_read(fd, 0, out);
+		return ret == -ENOMSG ? 0 : ret ?: -EPROTO;
+	case ENV_STOP_COPY:
+		return read_part(fd, STREAM_HEADER_SIZE + 5, out);
+	case ENV_RESUMING_HALF:
+		return write_part(env, fd, env->decoded.hwinfo_at + STREAM_RECORD_SIZE, out);
+	case ENV_RESUMING_WHOLE:
+	case ENV_RESUMED:
+		return write_part(env, fd, env->stream.len, out);
+	default:
+		return 0;
+	}
+}
+
+int env_enter_stage(struct env *env, enum env_stage stage, int *fd, struct stream_buf *out)
+{
+	bool resumed = stage == ENV_RESUMED;
+	int ret;
+
+	stream_free(out);
+	ret = env_enter(env, resumed ? VFIO_DEVICE_STATE_RESUMING : stages[stage].state, fd);
+	if (!ret && *fd >= 0)
+		ret = move_data(env, stage, *fd, out);
+	if (!ret && resumed) {
+		ret = vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP, NULL);
+		close(*fd);
+		*fd = -1;
+	}
+	return ret;
+}
+
+int env_set_event(int device, __u32 index, int event)
+{
+	struct {
+		struct vfio_irq_set set;
+		__s32 fd;
+	} arg = {
+		.set = {
+			.argsz = sizeof(arg),
+			.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+			.index = index,
+			.count = 1,
+		},
+		.fd = event,
+	};
+
+	return ioctl(device, VFIO_DEVICE_SET_IRQS, &arg) ? -errno : 0;
+}
+
+pid_t env_remove_in_child(const char *uuid)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	close_range(3, ~0U, 0);
+	_exit(ap_mdev_remove(uuid) ? 1 : 0);
 }
 
 int env_neighbour(struct env *env, struct vfio_ap *dev, enum vfio_ap_path path)

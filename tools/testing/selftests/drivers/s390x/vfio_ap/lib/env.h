@@ -6,6 +6,10 @@
 #ifndef SELFTEST_VFIO_AP_ENV_H
 #define SELFTEST_VFIO_AP_ENV_H
 
+#include <stdbool.h>
+
+#include <sys/types.h>
+
 #include "ap.h"
 #include "stream.h"
 #include "vfio.h"
@@ -36,7 +40,9 @@ struct env {
 const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret);
 void env_teardown(struct env *env);
 
-/* Save the device, RUNNING before and after; decode. 0 or a negative errno */
+/* Save the device, RUNNING before and after, to @out. 0 or a negative errno */
+int env_save(struct env *env, struct stream_buf *out);
+/* The same to env->stream; decode */
 int env_stream(struct env *env);
 
 /*
@@ -46,7 +52,7 @@ int env_stream(struct env *env);
  */
 int env_enter(struct env *env, __u32 state, int *fd);
 
-/* Read up to the end in pieces of @chunk bytes (0: as large as possible) */
+/* Read up to the end, also a temporary one, in pieces of @chunk bytes (0: as large as possible) */
 int env_read(int fd, size_t chunk, struct stream_buf *out);
 /*
  * Write all in pieces of @chunk bytes (0: all at once); the offset up to which
@@ -56,6 +62,56 @@ int env_write(int fd, const void *data, size_t len, size_t chunk, size_t *done);
 /* -errno of one read() or write() of one byte, or the count */
 int env_try_read(int fd);
 int env_try_write(int fd);
+
+/**
+ * enum env_stage - how far a migration has come
+ * @ENV_RUNNING: no migration
+ * @ENV_RUNNING_P2P: the same
+ * @ENV_PRE_COPY: everything that there is to read for now was read
+ * @ENV_PRE_COPY_P2P: nothing was read
+ * @ENV_STOP: the guest has stopped
+ * @ENV_STOP_COPY: part of the stream was read
+ * @ENV_RESUMING_HALF: part of the stream was written, CONFIG among it
+ * @ENV_RESUMING_WHOLE: the whole stream was written
+ * @ENV_RESUMED: STOP after RESUMING
+ * @ENV_NR_STAGES: number of stages
+ */
+enum env_stage {
+	ENV_RUNNING,
+	ENV_RUNNING_P2P,
+	ENV_PRE_COPY,
+	ENV_PRE_COPY_P2P,
+	ENV_STOP,
+	ENV_STOP_COPY,
+	ENV_RESUMING_HALF,
+	ENV_RESUMING_WHOLE,
+	ENV_RESUMED,
+	ENV_NR_STAGES,
+};
+
+#define for_each_env_stage(stage)					\
+	for ((stage) = ENV_RUNNING; (stage) < ENV_NR_STAGES; (stage)++)
+
+const char *env_stage_name(enum env_stage stage);
+__u32 env_stage_state(enum env_stage stage);
+/* Whether a session is open, and whether it is the source's */
+bool env_stage_session(enum env_stage stage);
+bool env_stage_source(enum env_stage stage);
+
+/*
+ * From any state to @stage; what is written is env->stream. *@fd is the data
+ * file or -1; what was read of it or written to it replaces what is in @out.
+ */
+int env_enter_stage(struct env *env, enum env_stage stage, int *fd, struct stream_buf *out);
+
+/* Make the device signal an eventfd, or none (-1), for an interrupt index */
+int env_set_event(int device, __u32 index, int event);
+
+/*
+ * Remove a mediated device in a child process; that ends, with status 0, when
+ * nobody has the device open any more. Returns the child or -1.
+ */
+pid_t env_remove_in_child(const char *uuid);
 
 /* A second mediated device that has the domain that the first has not */
 int env_neighbour(struct env *env, struct vfio_ap *dev, enum vfio_ap_path path);

@@ -147,6 +147,36 @@ void stream_seal(struct stream_buf *b)
 	stream_put32(b, stream_crc(b->data, b->len));
 }
 
+static const char *decode_header(struct stream *s, const __u8 *p, size_t len)
+{
+	if (len < STREAM_HEADER_SIZE)
+		return "shorter than its header";
+	if (memcmp(p, STREAM_MAGIC, 4))
+		return "magic";
+	if (stream_get16(p + 4) != STREAM_MAJOR)
+		return "major version";
+	s->minor = stream_get16(p + 6);
+	if (s->minor != STREAM_MINOR)
+		return "minor version";
+	if (stream_get32(p + 8) != STREAM_HEADER_SIZE)
+		return "header length";
+	if (stream_get32(p + 12))
+		return "reserved field of the header";
+	return NULL;
+}
+
+static const char *decode_config(struct stream *s, const __u8 *p, __u32 len)
+{
+	if (len != STREAM_CONFIG_SIZE)
+		return "length of CONFIG";
+	if (s->nr_pairs == STREAM_MAX_PAIRS)
+		return "more CONFIG than are allowed";
+	memcpy(s->masks.apm, p, AP_MASK_BYTES);
+	memcpy(s->masks.aqm, p + AP_MASK_BYTES, AP_MASK_BYTES);
+	memcpy(s->masks.adm, p + 2 * AP_MASK_BYTES, AP_MASK_BYTES);
+	return NULL;
+}
+
 static const char *decode_hwinfo(struct stream *s, const __u8 *p, __u32 len)
 {
 	struct stream_hwrow *row;
@@ -168,79 +198,105 @@ static const char *decode_hwinfo(struct stream *s, const __u8 *p, __u32 len)
 		if (row->info & ~STREAM_HW_MASK)
 			return "bits in HWINFO that do not belong to the format";
 	}
+	if (s->nr_rows != ap_mask_weight(s->masks.apm))
+		return "an adapter without HWINFO";
 	return NULL;
+}
+
+static const char *decode_end(const __u8 *start, const __u8 *p, __u32 len, __u32 records)
+{
+	if (len != STREAM_END_SIZE)
+		return "length of END";
+	if (stream_get32(p) != records)
+		return "number of records";
+	if (stream_get32(p + 4) != stream_crc(start, p + 4 - start))
+		return "CRC";
+	return NULL;
+}
+
+/* The record at offset @at, which follows @records others */
+static const char *decode_record(struct stream *s, const __u8 *start, size_t at, size_t len,
+				 __u32 records)
+{
+	const __u8 *p = start + at;
+	const char *why;
+	__u32 size;
+
+	if (len - at < STREAM_RECORD_SIZE)
+		return "a record that is cut off";
+	if (stream_get16(p + 2) != STREAM_MANDATORY)
+		return "flags of a record";
+	size = stream_get32(p + 4);
+	if (size % 8 || size > len - at - STREAM_RECORD_SIZE)
+		return "length of a record";
+
+	switch (stream_get16(p)) {
+	case STREAM_CONFIG:
+		if (records % 2)
+			return "place of CONFIG";
+		s->config_at = at;
+		return decode_config(s, p + STREAM_RECORD_SIZE, size);
+	case STREAM_HWINFO:
+		if (!(records % 2))
+			return "place of HWINFO";
+		s->hwinfo_at = at;
+		why = decode_hwinfo(s, p + STREAM_RECORD_SIZE, size);
+		s->nr_pairs += !why;
+		return why;
+	case STREAM_END:
+		if (records % 2 || !records)
+			return "place of END";
+		s->end_at = at;
+		return decode_end(start, p + STREAM_RECORD_SIZE, size, records);
+	default:
+		return "type of a record";
+	}
+}
+
+static const char *decode(struct stream *s, const __u8 *start, size_t len)
+{
+	size_t at = STREAM_HEADER_SIZE;
+	__u32 records = 0;
+	const char *why;
+
+	memset(s, 0, sizeof(*s));
+	s->len = len;
+	why = decode_header(s, start, len);
+	while (!why && at < len) {
+		if (s->end_at)
+			return "bytes after END";
+		why = decode_record(s, start, at, len, records++);
+		if (!why)
+			at += STREAM_RECORD_SIZE + stream_get32(start + at + 4);
+	}
+	return why;
 }
 
 const char *stream_decode(struct stream *s, const void *data, size_t len)
 {
-	const __u8 *start = data, *p = start, *end = start + len;
-	__u32 records = 0, size;
-	const char *why;
-	__u16 type;
+	const char *why = decode(s, data, len);
 
-	memset(s, 0, sizeof(*s));
-	s->len = len;
-	if (len < STREAM_HEADER_SIZE)
-		return "shorter than its header";
-	if (memcmp(p, STREAM_MAGIC, 4))
-		return "magic";
-	if (stream_get16(p + 4) != STREAM_MAJOR)
-		return "major version";
-	s->minor = stream_get16(p + 6);
-	if (s->minor != STREAM_MINOR)
-		return "minor version";
-	if (stream_get32(p + 8) != STREAM_HEADER_SIZE)
-		return "header length";
-	if (stream_get32(p + 12))
-		return "reserved field of the header";
-	p += STREAM_HEADER_SIZE;
+	return why ?: s->end_at ? NULL : "no END";
+}
 
-	for (; !s->end_at; records++) {
-		if (end - p < STREAM_RECORD_SIZE)
-			return "no END";
-		type = stream_get16(p);
-		if (stream_get16(p + 2) != STREAM_MANDATORY)
-			return "flags of a record";
-		size = stream_get32(p + 4);
-		if (size % 8 || size > (size_t)(end - p) - STREAM_RECORD_SIZE)
-			return "length of a record";
-		p += STREAM_RECORD_SIZE;
-		switch (type) {
-		case STREAM_CONFIG:
-			if (records != 0)
-				return "place of CONFIG";
-			if (size != STREAM_CONFIG_SIZE)
-				return "length of CONFIG";
-			s->config_at = p - start - STREAM_RECORD_SIZE;
-			memcpy(s->masks.apm, p, AP_MASK_BYTES);
-			memcpy(s->masks.aqm, p + AP_MASK_BYTES, AP_MASK_BYTES);
-			memcpy(s->masks.adm, p + 2 * AP_MASK_BYTES, AP_MASK_BYTES);
-			break;
-		case STREAM_HWINFO:
-			if (records != 1)
-				return "place of HWINFO";
-			why = decode_hwinfo(s, p, size);
-			if (why)
-				return why;
-			if (s->nr_rows != ap_mask_weight(s->masks.apm))
-				return "an adapter without HWINFO";
-			s->hwinfo_at = p - start - STREAM_RECORD_SIZE;
-			break;
-		case STREAM_END:
-			if (records != 2)
-				return "place of END";
-			if (size != STREAM_END_SIZE)
-				return "length of END";
-			s->end_at = p - start - STREAM_RECORD_SIZE;
-			if (stream_get32(p) != records)
-				return "number of records";
-			if (stream_get32(p + 4) != stream_crc(start, p + 4 - start))
-				return "CRC";
-			break;
-		default:
-			return "type of a record";
-		}
-		p += size;
-	}
-	return p == end ? NULL : "bytes after END";
+const char *stream_decode_pre_copy(struct stream *s, const void *data, size_t len)
+{
+	const char *why = decode(s, data, len);
+
+	if (why)
+		return why;
+	if (s->end_at)
+		return "END before STOP_COPY";
+	return s->nr_pairs && s->hwinfo_at > s->config_at ? NULL : "no whole pair";
+}
+
+void stream_card_spec(const struct stream_hwrow *row, char *spec, size_t size)
+{
+	__u64 info = row->info;
+
+	snprintf(spec, size, "%02x:%u%c:fac=0x%x:qd=%u:ml=%u:nd=%u", row->apid,
+		 (__u32)hwinfo_get(info, STREAM_HW_AT),
+		 info & STREAM_HW_CCA ? 'c' : info & STREAM_HW_EP11 ? 'p' : 'a',
+		 (__u32)(info >> 32), (__u32)hwinfo_get(info, STREAM_HW_QD),
+		 (__u32)hwinfo_get(info, STREAM_HW_ML), (__u32)hwinfo_get(info, STREAM_HW_ND));
 }

@@ -10,6 +10,9 @@
  *   CONFIG   u8 apm[32], aqm[32], adm[32]
  *   HWINFO   per adapter: u16 apid, u16 0, u32 0, u64 hardware information
  *   END      u32 records before it, u32 CRC-32 of every byte before the CRC
+ *
+ * Order: CONFIG, HWINFO, up to 16 more such pairs, END. A pair replaces those
+ * before it: that of a source whose configuration changed in its pre-copy phase.
  */
 #ifndef SELFTEST_VFIO_AP_STREAM_H
 #define SELFTEST_VFIO_AP_STREAM_H
@@ -37,6 +40,9 @@
 #define STREAM_CONFIG_SIZE	96
 #define STREAM_HWROW_SIZE	16
 #define STREAM_END_SIZE		8
+
+/* The first pair of CONFIG and HWINFO, and those that may replace it */
+#define STREAM_MAX_PAIRS	17
 
 #define STREAM_OPTIONAL_MAX	4096
 #define STREAM_OPTIONAL_SUM	65536
@@ -94,19 +100,26 @@ struct stream_hwrow {
 	__u64 info;
 };
 
+/* Length of a pair of CONFIG and HWINFO, with so many rows */
+#define STREAM_PAIR_SIZE(rows)						\
+	((size_t)(2 * STREAM_RECORD_SIZE + STREAM_CONFIG_SIZE) +	\
+	 (size_t)(rows) * STREAM_HWROW_SIZE)
+
 /**
  * struct stream - a decoded stream
  * @minor: minor version
+ * @nr_pairs: pairs of CONFIG and HWINFO; what follows is of the last
  * @masks: adapters, domains, control domains
  * @nr_rows: number of @rows
  * @rows: HWINFO
  * @config_at: offset of the CONFIG record, in bytes
  * @hwinfo_at: offset of the HWINFO record
- * @end_at: offset of the END record
+ * @end_at: offset of the END record, 0 in what ends before it
  * @len: length of the stream
  */
 struct stream {
 	__u16 minor;
+	unsigned int nr_pairs;
 	struct ap_masks masks;
 	unsigned int nr_rows;
 	struct stream_hwrow rows[AP_IDS];
@@ -136,6 +149,11 @@ void stream_seal(struct stream_buf *b);
 
 /* Strict; NULL, or what is wrong with the stream */
 const char *stream_decode(struct stream *s, const void *data, size_t len);
+/* The same for what a source gives before STOP_COPY: whole pairs, no END */
+const char *stream_decode_pre_copy(struct stream *s, const void *data, size_t len);
+
+/* A card as the simulator wants it described that gives this row */
+void stream_card_spec(const struct stream_hwrow *row, char *spec, size_t size);
 
 __u32 stream_crc(const void *data, size_t len);
 __u16 stream_get16(const void *data);

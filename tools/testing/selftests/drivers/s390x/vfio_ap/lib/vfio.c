@@ -221,6 +221,24 @@ int vfio_ap_reset(const struct vfio_ap *dev)
 	return ioctl(dev->device, VFIO_DEVICE_RESET) ? -errno : 0;
 }
 
+int vfio_ap_set_event(int device, __u32 index, int event)
+{
+	struct {
+		struct vfio_irq_set set;
+		__s32 fd;
+	} arg = {
+		.set = {
+			.argsz = sizeof(arg),
+			.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+			.index = index,
+			.count = 1,
+		},
+		.fd = event,
+	};
+
+	return ioctl(device, VFIO_DEVICE_SET_IRQS, &arg) ? -errno : 0;
+}
+
 int vfio_feature(int device, __u32 flags, void *payload, size_t len)
 {
 	__u64 buf[16] = {};
@@ -300,6 +318,19 @@ int vfio_mig_data_size(int device, __u64 *size)
 			   &mig, sizeof(mig));
 	*size = mig.stop_copy_length;
 	return ret;
+}
+
+int vfio_mig_opt_in(int device)
+{
+	return vfio_feature(device, VFIO_DEVICE_FEATURE_SET |
+			    VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2, NULL, 0);
+}
+
+int vfio_precopy_info(int fd, struct vfio_precopy_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	info->argsz = sizeof(*info);
+	return ioctl(fd, VFIO_MIG_GET_PRECOPY_INFO, info) ? -errno : 0;
 }
 
 const char *vfio_mig_name(__u32 state)

@@ -57,6 +57,9 @@ void vfio_ap_close(struct vfio_ap *dev);
 
 int vfio_ap_reset(const struct vfio_ap *dev);
 
+/* Have interrupt @index signal the eventfd @event, or with -1 nothing */
+int vfio_ap_set_event(int device, __u32 index, int event);
+
 /* VFIO_DEVICE_FEATURE on @len bytes of payload */
 int vfio_feature(int device, __u32 flags, void *payload, size_t len);
 
@@ -65,6 +68,10 @@ int vfio_mig_get(int device, __u32 *state);
 /* @fd may be NULL: then a new data file is closed at once */
 int vfio_mig_set(int device, __u32 state, int *fd);
 int vfio_mig_data_size(int device, __u64 *size);
+/* Ask to be told of new initial data: VFIO_PRECOPY_INFO_REINIT */
+int vfio_mig_opt_in(int device);
+/* What there is to read on the data file of a device in a pre-copy state */
+int vfio_precopy_info(int fd, struct vfio_precopy_info *info);
 /* The present state, or a negative errno */
 int vfio_mig_state(int device);
 const char *vfio_mig_name(__u32 state);

@@ -1,0 +1,1910 @@
+// SPDX-License-Identifier: GPL-2.0+
+/*
+ * KUnit tests of the migration of a vfio-ap mediated device
+ *
+ * They need no AP hardware, no guest and no mediated device that is registered:
+ * the migration code is included below, and what it asks the rest of the driver
+ * and the machine for is replaced here. Data files are read and written through
+ * their file operations, with memory of a user space that KUnit provides.
+ */
+
+/* The trace events are those of vfio_ap.ko, which cannot lend them. */
+#define NOTRACE
+
+/* The tests of the stream bring these along, too, when both are built in. */
+#define vfio_ap_stream_test_bit		migration_kunit_stream_test_bit
+#define vfio_ap_stream_encode_header	migration_kunit_stream_encode_header
+#define vfio_ap_stream_encode_pair	migration_kunit_stream_encode_pair
+#define vfio_ap_stream_crc		migration_kunit_stream_crc
+#define vfio_ap_stream_encode_end	migration_kunit_stream_encode_end
+#define vfio_ap_stream_encode		migration_kunit_stream_encode
+#define vfio_ap_stream_decode_init	migration_kunit_stream_decode_init
+#define vfio_ap_stream_decode		migration_kunit_stream_decode
+#define vfio_ap_stream_decode_finish	migration_kunit_stream_decode_finish
+#define vfio_ap_stream_compare_config	migration_kunit_stream_compare_config
+#define vfio_ap_stream_compare_hwinfo	migration_kunit_stream_compare_hwinfo
+#define vfio_ap_stream_diff_format	migration_kunit_stream_diff_format
+
+#include <kunit/static_stub.h>
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/kthread.h>
+#include <linux/mman.h>
+#include <linux/module.h>
+#include <linux/poll.h>
+#include <linux/seq_file.h>
+#include <linux/vfio.h>
+
+/* Asked from ERROR, vfio_mig_get_next_state() warns. */
+static int migration_kunit_next_state(struct vfio_device *vdev,
+				      enum vfio_device_mig_state cur,
+				      enum vfio_device_mig_state new,
+				      enum vfio_device_mig_state *next)
+{
+	KUNIT_EXPECT_NE(kunit_get_current_test(), cur, VFIO_DEVICE_STATE_ERROR);
+
+	return vfio_mig_get_next_state(vdev, cur, new, next);
+}
+
+#define vfio_mig_get_next_state	migration_kunit_next_state
+
+#include "../vfio_ap_stream.c"
+#include "../vfio_ap_policy.c"
+#include "../vfio_ap_report.c"
+#include "../vfio_ap_migration.c"
+
+#define STATES		VFIO_DEVICE_STATE_NR
+#define USER_BYTES	SZ_64K
+
+/* Bytes of the parts of a stream, from the text of the format. */
+#define HEADER_BYTES	16
+#define CONFIG_BYTES	(8 + 96)
+#define PAIR_BYTES(n)	(CONFIG_BYTES + 8 + (n) * 16)
+#define END_BYTES	16
+#define STREAM_BYTES(n)	(144 + (n) * 16)
+
+/* A CEX8C as PQAP(TAPQ) tells of it, and one of a newer type. */
+#define INFO_CCA	0x920000000e540007ULL
+#define INFO_NEWER	(INFO_CCA + BIT_ULL(24))
+
+/* The domain that each fake queue has, and one that the guest does not have. */
+#define DOMAIN		0x47
+#define OTHER_DOMAIN	0x48
+
+static const char * const state_names[STATES] = {
+	[VFIO_DEVICE_STATE_ERROR]	 = "error",
+	[VFIO_DEVICE_STATE_STOP]	 = "stop",
+	[VFIO_DEVICE_STATE_RUNNING]	 = "running",
+	[VFIO_DEVICE_STATE_STOP_COPY]	 = "stop_copy",
+	[VFIO_DEVICE_STATE_RESUMING]	 = "resuming",
+	[VFIO_DEVICE_STATE_RUNNING_P2P]	 = "running_p2p",
+	[VFIO_DEVICE_STATE_PRE_COPY]	 = "pre_copy",
+	[VFIO_DEVICE_STATE_PRE_COPY_P2P] = "pre_copy_p2p",
+};
+
+/* States that can be set, states that have a session, and those that save. */
+static const enum vfio_device_mig_state live_states[] = {
+	VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING,
+	VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_RESUMING,
+	VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_PRE_COPY,
+	VFIO_DEVICE_STATE_PRE_COPY_P2P,
+};
+
+static const enum vfio_device_mig_state session_states[] = {
+	VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_RESUMING,
+	VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P,
+};
+
+static const enum vfio_device_mig_state quiet_states[] = {
+	VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING,
+	VFIO_DEVICE_STATE_RUNNING_P2P,
+};
+
+/**
+ * struct migration_test - what each test case works with
+ * @mdev:	a mediated device that is open
+ * @kvm:	its guest
+ * @queues:	a queue of each adapter
+ * @user:	memory of a user space, USER_BYTES
+ * @buf:	as much memory of the kernel
+ * @got:	bytes that read_all() put into @buf
+ * @file:	the data file that a change of the state gave last
+ * @dec:	a decoder
+ * @here:	what the guest has
+ * @guest_protected: the guest is protected
+ * @host_protected: this kernel is a protected guest itself
+ * @answers:	how often the guest is not protected before it is; -1: as above
+ * @questions:	how often the driver asked whether it is
+ */
+struct migration_test {
+	struct ap_matrix_mdev *mdev;
+	struct kvm *kvm;
+	struct vfio_ap_queue queues[AP_DEVICES];
+	unsigned long user;
+	u8 *buf;
+	size_t got;
+	struct file *file;
+	struct vfio_ap_stream_decoder dec;
+	struct vfio_ap_stream_image here;
+	bool guest_protected;
+	bool host_protected;
+	int answers;
+	unsigned int questions;
+};
+
+/* What the rest of the driver has. */
+
+static struct ap_matrix_dev test_matrix_dev = {
+	.guests_lock = __MUTEX_INITIALIZER(test_matrix_dev.guests_lock),
+	.mdevs_lock = __MUTEX_INITIALIZER(test_matrix_dev.mdevs_lock),
+};
+
+struct ap_matrix_dev *matrix_dev = &test_matrix_dev;
+
+bool vfio_ap_queue_passable(struct vfio_ap_queue *q)
+{
+	return q->reset_status.response_code == AP_RESPONSE_NORMAL;
+}
+
+static bool guest_protected(struct kvm *kvm)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+
+	KUNIT_EXPECT_PTR_EQ(kunit_get_current_test(), kvm, t->kvm);
+	lockdep_assert_held(&kvm->lock);
+	t->questions++;
+	if (t->answers < 0)
+		return t->guest_protected;
+
+	return t->answers-- == 0;
+}
+
+static bool host_protected(void)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+
+	return t->host_protected;
+}
+
+/* What userspace does. */
+
+static struct file *set_state(struct migration_test *t,
+			      enum vfio_device_mig_state state)
+{
+	struct vfio_device *vdev = &t->mdev->vdev;
+
+	return vdev->mig_ops->migration_set_state(vdev, state);
+}
+
+static enum vfio_device_mig_state get_state(struct migration_test *t)
+{
+	enum vfio_device_mig_state state = VFIO_DEVICE_STATE_NR;
+	struct vfio_device *vdev = &t->mdev->vdev;
+
+	KUNIT_EXPECT_EQ(kunit_get_current_test(), 0,
+			vdev->mig_ops->migration_get_state(vdev, &state));
+
+	return state;
+}
+
+static unsigned long get_data_size(struct migration_test *t)
+{
+	struct vfio_device *vdev = &t->mdev->vdev;
+	unsigned long size = 0;
+
+	KUNIT_EXPECT_EQ(kunit_get_current_test(), 0,
+			vdev->mig_ops->migration_get_data_size(vdev, &size));
+
+	return size;
+}
+
+/* Set a state that gives no file. */
+static int go(struct migration_test *t, enum vfio_device_mig_state state)
+{
+	struct file *filp = set_state(t, state);
+
+	if (!IS_ERR_OR_NULL(filp)) {
+		KUNIT_FAIL(kunit_get_current_test(), "a file in state %d", state);
+		__fput_sync(filp);
+		return -EEXIST;
+	}
+
+	return PTR_ERR_OR_ZERO(filp);
+}
+
+/* Close the last data file. */
+static void close_file(struct migration_test *t)
+{
+	if (t->file)
+		__fput_sync(t->file);
+	t->file = NULL;
+}
+
+/* Set a state that gives a file. */
+static int begin(struct migration_test *t, enum vfio_device_mig_state state)
+{
+	struct file *filp = set_state(t, state);
+
+	if (IS_ERR(filp))
+		return PTR_ERR(filp);
+
+	KUNIT_EXPECT_NOT_NULL_MSG(kunit_get_current_test(), filp,
+				  "no file in state %d", state);
+	close_file(t);
+	t->file = filp;
+
+	return filp ? 0 : -ENOENT;
+}
+
+/* VFIO_DEVICE_RESET, without the queues */
+static void reset(struct migration_test *t)
+{
+	guard(mutex)(&t->mdev->mig.mutex);
+	vfio_ap_migration_reset(t->mdev, VFIO_AP_REASON_RESET);
+}
+
+static bool busy(struct migration_test *t)
+{
+	guard(mutex)(&matrix_dev->mdevs_lock);
+	return vfio_ap_migration_busy(t->mdev);
+}
+
+static ssize_t read_some(struct migration_test *t, u8 *to, size_t len)
+{
+	void __user *user = (void __user *)t->user;
+	ssize_t ret;
+
+	len = min(len, USER_BYTES);
+	ret = t->file->f_op->read(t->file, user, len, NULL);
+	if (ret > 0 && copy_from_user(to, user, ret))
+		return -EFAULT;
+
+	return ret;
+}
+
+/* Read as far as it goes, adding to @buf; how it ended: 0 or an errno. */
+static int read_all(struct migration_test *t, size_t chunk)
+{
+	ssize_t ret;
+
+	do {
+		ret = read_some(t, t->buf + t->got,
+				min(chunk, USER_BYTES - t->got));
+		if (ret > 0)
+			t->got += ret;
+	} while (ret > 0);
+
+	return ret;
+}
+
+static ssize_t write_some(struct migration_test *t, const u8 *from, size_t len)
+{
+	void __user *user = (void __user *)t->user;
+
+	if (copy_to_user(user, from, len))
+		return -EFAULT;
+
+	return t->file->f_op->write(t->file, user, len, NULL);
+}
+
+/* Write @got bytes of @buf; 0 or the first error. */
+static int write_all(struct migration_test *t, size_t chunk)
+{
+	ssize_t ret;
+	size_t done;
+
+	for (done = 0; done < t->got; done += ret) {
+		ret = write_some(t, t->buf + done, min(chunk, t->got - done));
+		if (ret <= 0)
+			return ret ?: -EIO;
+	}
+
+	return 0;
+}
+
+static int precopy_info(struct migration_test *t, struct vfio_precopy_info *info)
+{
+	void __user *user = (void __user *)t->user;
+	int ret;
+
+	if (copy_to_user(user, info, sizeof(*info)))
+		return -EFAULT;
+	ret = t->file->f_op->unlocked_ioctl(t->file, VFIO_MIG_GET_PRECOPY_INFO,
+					    t->user);
+	if (copy_from_user(info, user, sizeof(*info)))
+		return -EFAULT;
+
+	return ret;
+}
+
+static void expect_precopy_info(struct kunit *test, u64 initial, u64 dirty,
+				u32 flags)
+{
+	struct vfio_precopy_info info = { .argsz = sizeof(info) };
+	struct migration_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, 0, precopy_info(t, &info));
+	KUNIT_EXPECT_EQ(test, info.initial_bytes, initial);
+	KUNIT_EXPECT_EQ(test, info.dirty_bytes, dirty);
+	KUNIT_EXPECT_EQ(test, info.flags, flags);
+}
+
+static bool readable(struct migration_test *t)
+{
+	return t->file->f_op->poll(t->file, NULL) & EPOLLIN;
+}
+
+/* Whether the session of a data file is open; loses a byte of those that save. */
+static int file_status(struct file *filp, unsigned long user)
+{
+	ssize_t ret;
+
+	if (filp->f_op->write)
+		return filp->f_op->write(filp, (void __user *)user, 0, NULL);
+
+	ret = filp->f_op->read(filp, (void __user *)user, 1, NULL);
+	return ret < 0 && ret != -ENOMSG ? ret : 0;
+}
+
+/* What the host does. */
+
+static void add_queue(struct migration_test *t, unsigned int apid,
+		      unsigned int domain)
+{
+	struct vfio_ap_queue *q = &t->queues[apid];
+
+	q->apqn = AP_MKQID(apid, domain);
+	q->matrix_mdev = t->mdev;
+	q->hwinfo = INFO_CCA;
+	q->reset_status.response_code = AP_RESPONSE_NORMAL;
+	hash_add(t->mdev->qtable.queues, &q->mdev_qnode, q->apqn);
+}
+
+/* The guest has adapters 0 to @adapters - 1, with a queue each. */
+static void set_adapters(struct migration_test *t, unsigned int adapters)
+{
+	struct ap_matrix *apcb = &t->mdev->shadow_apcb;
+	unsigned int i;
+
+	hash_init(t->mdev->qtable.queues);
+	bitmap_zero(apcb->apm, AP_DEVICES);
+	for (i = 0; i < adapters; i++) {
+		set_bit_inv(i, apcb->apm);
+		add_queue(t, i, DOMAIN);
+	}
+}
+
+/* The host changes the configuration of an open device. */
+static void change_adapters(struct migration_test *t, unsigned int adapters)
+{
+	get_update_locks_for_mdev(t->mdev);
+	set_adapters(t, adapters);
+	vfio_ap_migration_config_changed(t->mdev);
+	release_update_locks_for_mdev(t->mdev);
+}
+
+static void open_device(struct migration_test *t)
+{
+	t->mdev->withdrawn = false;
+	vfio_ap_migration_open(t->mdev);
+}
+
+/* Fake devices are compared by what the guest has; this is what it should be. */
+static void set_image(struct migration_test *t, unsigned int adapters)
+{
+	struct vfio_ap_stream_image *image = &t->here;
+	unsigned int i;
+
+	memset(image, 0, sizeof(*image));
+	image->config.aqm[DOMAIN / 8] = 0x80 >> (DOMAIN % 8);
+	image->config.adm[DOMAIN / 8] = 0x80 >> (DOMAIN % 8);
+	image->nr = adapters;
+	for (i = 0; i < adapters; i++) {
+		image->config.apm[i / 8] |= 0x80 >> (i % 8);
+		image->adapter[i].apid = i;
+		image->adapter[i].info = INFO_CCA;
+	}
+}
+
+/* Put the stream of a guest with so many adapters into @buf. */
+static void make_stream(struct migration_test *t, unsigned int adapters)
+{
+	set_image(t, adapters);
+	t->got = vfio_ap_stream_encode(&t->here, t->buf, USER_BYTES);
+	KUNIT_ASSERT_EQ(kunit_get_current_test(), t->got, STREAM_BYTES(adapters));
+}
+
+/* @buf is a whole stream: of @pairs pairs, the last one of so many adapters. */
+static void expect_stream(struct kunit *test, unsigned int pairs,
+			  unsigned int adapters)
+{
+	struct migration_test *t = test->priv;
+	enum vfio_ap_stream_event event;
+	size_t done;
+	ssize_t ret;
+
+	vfio_ap_stream_decode_init(&t->dec);
+	for (done = 0; done < t->got; done += ret) {
+		ret = vfio_ap_stream_decode(&t->dec, t->buf + done,
+					    t->got - done, &event);
+		KUNIT_ASSERT_GT(test, ret, 0);
+	}
+	KUNIT_ASSERT_EQ(test, 0, vfio_ap_stream_decode_finish(&t->dec));
+	KUNIT_EXPECT_EQ(test, t->dec.pairs, pairs);
+	set_image(t, adapters);
+	KUNIT_EXPECT_EQ(test, t->dec.image.nr, adapters);
+	KUNIT_EXPECT_MEMEQ(test, &t->dec.image.config, &t->here.config,
+			   sizeof(t->here.config));
+	KUNIT_EXPECT_MEMEQ(test, t->dec.image.adapter, t->here.adapter,
+			   adapters * sizeof(t->here.adapter[0]));
+}
+
+static int migration_test_init(struct kunit *test)
+{
+	struct migration_test *t;
+
+	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	test->priv = t;
+	t->answers = -1;
+	t->buf = kunit_kzalloc(test, USER_BYTES, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->buf);
+	t->user = kunit_vm_mmap(test, NULL, 0, USER_BYTES,
+				PROT_READ | PROT_WRITE,
+				MAP_ANONYMOUS | MAP_PRIVATE, 0);
+	KUNIT_ASSERT_NE(test, t->user, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(t->user));
+
+	t->kvm = kunit_kzalloc(test, sizeof(*t->kvm), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->kvm);
+	mutex_init(&t->kvm->lock);
+
+	t->mdev = kunit_kzalloc(test, sizeof(*t->mdev), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->mdev);
+	t->mdev->mdev = kunit_kzalloc(test, sizeof(*t->mdev->mdev), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->mdev->mdev);
+	t->mdev->mdev->dev.init_name = "vfio_ap_migration_kunit";
+
+	kunit_activate_static_stub(test, vfio_ap_migration_guest_protected,
+				   guest_protected);
+	kunit_activate_static_stub(test, vfio_ap_migration_host_protected,
+				   host_protected);
+
+	set_adapters(t, 2);
+	set_bit_inv(DOMAIN, t->mdev->shadow_apcb.aqm);
+	set_bit_inv(DOMAIN, t->mdev->shadow_apcb.adm);
+	vfio_ap_migration_init(t->mdev);
+	t->mdev->policy.migratable = true;
+	open_device(t);
+	t->mdev->kvm = t->kvm;
+
+	return 0;
+}
+
+/* Also when a case was broken off: no session may keep the device. */
+static void migration_test_exit(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	if (!t)
+		return;
+	if (t->mdev && t->mdev->vdev.mig_ops) {
+		reset(t);
+		vfio_ap_migration_exit(t->mdev);
+	}
+	close_file(t);
+}
+
+/* Go to a state from RUNNING; what came in is a whole stream. */
+static void enter(struct kunit *test, enum vfio_device_mig_state state)
+{
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(session_states); i++)
+		if (state == session_states[i])
+			break;
+
+	if (state == VFIO_DEVICE_STATE_ERROR) {
+		/* Nothing leads there, hence by force. */
+		guard(mutex)(&t->mdev->mig.mutex);
+		guard(mutex)(&matrix_dev->mdevs_lock);
+		t->mdev->mig.state = state;
+	} else if (i < ARRAY_SIZE(session_states)) {
+		KUNIT_ASSERT_EQ(test, 0, begin(t, state));
+	} else {
+		KUNIT_ASSERT_EQ(test, 0, go(t, state));
+	}
+	KUNIT_ASSERT_EQ(test, get_state(t), state);
+
+	if (state == VFIO_DEVICE_STATE_RESUMING) {
+		make_stream(t, 2);
+		KUNIT_ASSERT_EQ(test, 0, write_all(t, USER_BYTES));
+	}
+}
+
+/*
+ * What include/uapi/linux/vfio.h says of each change, from row to column, in
+ * the order of enum vfio_device_mig_state: ERROR, STOP, RUNNING, STOP_COPY,
+ * RESUMING, RUNNING_P2P, PRE_COPY, PRE_COPY_P2P.
+ *
+ * x	not permitted: the state stays, and so does a session
+ * =	that is the state: the same
+ * -	no session afterwards, so no file; a session ends
+ * +	a session begins: there is a new file; the one before ends
+ * >	the session goes on with the file that it has
+ */
+static const char walks[STATES][STATES + 1] = {
+	[VFIO_DEVICE_STATE_ERROR]	 = "xxxxxxxx",
+	[VFIO_DEVICE_STATE_STOP]	 = "x=-++-++",
+	[VFIO_DEVICE_STATE_RUNNING]	 = "x-=++-++",
+	[VFIO_DEVICE_STATE_STOP_COPY]	 = "x--=+-xx",
+	[VFIO_DEVICE_STATE_RESUMING]	 = "x--+=-++",
+	[VFIO_DEVICE_STATE_RUNNING_P2P]	 = "x--++=++",
+	[VFIO_DEVICE_STATE_PRE_COPY]	 = "x-->+-=>",
+	[VFIO_DEVICE_STATE_PRE_COPY_P2P] = "x-->+->=",
+};
+
+/* Numbers that are no states. */
+static const u32 no_states[] = { STATES, STATES + 1, 255, S32_MAX, U32_MAX };
+
+/* A parameter is the address of an element, nothing is in it. */
+static const char walk_params[STATES][STATES + ARRAY_SIZE(no_states)];
+
+static const void *walk_gen_params(struct kunit *test, const void *prev,
+				   char *desc)
+{
+	size_t columns = ARRAY_SIZE(walk_params[0]);
+	size_t nr = prev ? (const char *)prev - &walk_params[0][0] + 1 : 0;
+	size_t to = nr % columns;
+
+	if (nr == sizeof(walk_params))
+		return NULL;
+
+	if (to < STATES)
+		snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s_to_%s",
+			 state_names[nr / columns], state_names[to]);
+	else
+		snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s_to_%u",
+			 state_names[nr / columns], no_states[to - STATES]);
+
+	return &walk_params[0][0] + nr;
+}
+
+static void state_walk(struct kunit *test)
+{
+	size_t nr = (const char *)test->param_value - &walk_params[0][0];
+	size_t column = nr % ARRAY_SIZE(walk_params[0]);
+	enum vfio_device_mig_state from = nr / ARRAY_SIZE(walk_params[0]);
+	u32 to = column < STATES ? column : no_states[column - STATES];
+	char walk = column < STATES ? walks[from][to] : 'x';
+	struct migration_test *t = test->priv;
+	struct file *old, *filp;
+
+	enter(test, from);
+	old = t->file;
+	t->file = NULL;
+	filp = set_state(t, to);
+	if (!IS_ERR(filp))
+		t->file = filp;
+
+	KUNIT_EXPECT_EQ(test, IS_ERR(filp), walk == 'x');
+	if (IS_ERR(filp) && from != VFIO_DEVICE_STATE_ERROR)
+		KUNIT_EXPECT_EQ(test, PTR_ERR(filp), -EINVAL);
+	KUNIT_EXPECT_EQ(test, get_state(t), walk == 'x' ? from : to);
+	KUNIT_EXPECT_EQ_MSG(test, !!t->file, walk == '+', "new file");
+	if (t->file)
+		KUNIT_EXPECT_EQ(test, 0, file_status(t->file, t->user));
+	if (old) {
+		KUNIT_EXPECT_EQ(test, file_status(old, t->user),
+				walk == '-' || walk == '+' ? -ENODEV : 0);
+		__fput_sync(old);
+	}
+
+	/* Out of any state, ERROR included. */
+	reset(t);
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RUNNING);
+	KUNIT_EXPECT_FALSE(test, busy(t));
+	if (t->file)
+		KUNIT_EXPECT_EQ(test, file_status(t->file, t->user), -ENODEV);
+}
+
+/* As in QEMU: a session of its own for each, and none is left behind. */
+static void walks_of_two_arcs(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	unsigned int i, k;
+
+	for (i = 0; i < ARRAY_SIZE(session_states); i++) {
+		for (k = 0; k < ARRAY_SIZE(quiet_states); k++) {
+			enter(test, session_states[i]);
+			KUNIT_EXPECT_TRUE(test, busy(t));
+			KUNIT_EXPECT_EQ(test, 0, go(t, quiet_states[k]));
+			KUNIT_EXPECT_EQ(test, file_status(t->file, t->user),
+					-ENODEV);
+			KUNIT_EXPECT_EQ(test, 0,
+					go(t, VFIO_DEVICE_STATE_RUNNING));
+			KUNIT_EXPECT_FALSE(test, busy(t));
+		}
+	}
+}
+
+/* The configuration stays from the end of RESUMING until RUNNING. */
+static void resumed_is_busy_until_running(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_RESUMING);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP));
+	KUNIT_EXPECT_TRUE(test, busy(t));
+	KUNIT_EXPECT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP));
+	KUNIT_EXPECT_TRUE(test, busy(t));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	KUNIT_EXPECT_FALSE(test, busy(t));
+}
+
+/* debugfs asks a device that was never open. */
+static void state_before_open(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	vfio_ap_migration_exit(t->mdev);
+	memset(&t->mdev->mig, 0, sizeof(t->mdev->mig));
+	vfio_ap_migration_init(t->mdev);
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RUNNING);
+	KUNIT_EXPECT_EQ(test, get_data_size(t), STREAM_BYTES(2));
+}
+
+static void open_forgets(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(live_states); i++) {
+		enter(test, live_states[i]);
+		open_device(t);
+		KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RUNNING);
+		KUNIT_EXPECT_FALSE(test, busy(t));
+		KUNIT_EXPECT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_STOP_COPY));
+		reset(t);
+	}
+}
+
+/**
+ * struct refusal - why a session may not begin
+ * @name:	shown in the test's name
+ * @spoil:	makes it so
+ * @ret:	what SET_STATE gives
+ */
+struct refusal {
+	const char *name;
+	void (*spoil)(struct migration_test *t);
+	int ret;
+};
+
+static void spoil_protected(struct migration_test *t)
+{
+	t->guest_protected = true;
+}
+
+static void spoil_kvm(struct migration_test *t)
+{
+	t->mdev->kvm = NULL;
+}
+
+static void spoil_withdrawn(struct migration_test *t)
+{
+	t->mdev->withdrawn = true;
+}
+
+static void spoil_hotplug_adapter(struct migration_test *t)
+{
+	set_bit_inv(AP_DEVICES - 1, t->mdev->apm_add);
+}
+
+static void spoil_hotplug_domain(struct migration_test *t)
+{
+	set_bit_inv(AP_DOMAINS - 1, t->mdev->aqm_add);
+}
+
+static void spoil_hotplug_control(struct migration_test *t)
+{
+	set_bit_inv(0, t->mdev->adm_add);
+}
+
+static void spoil_no_queue(struct migration_test *t)
+{
+	hash_del(&t->queues[1].mdev_qnode);
+}
+
+static void spoil_dead_queue(struct migration_test *t)
+{
+	t->queues[0].reset_status.response_code = AP_RESPONSE_Q_NOT_AVAIL;
+}
+
+static void spoil_domain_of_queue(struct migration_test *t)
+{
+	hash_del(&t->queues[1].mdev_qnode);
+	add_queue(t, 1, OTHER_DOMAIN);
+}
+
+static void spoil_policy(struct migration_test *t)
+{
+	t->mdev->policy.migratable = false;
+}
+
+/* The administrator's word comes first. */
+static void spoil_everything(struct migration_test *t)
+{
+	spoil_protected(t);
+	spoil_withdrawn(t);
+	spoil_hotplug_adapter(t);
+	spoil_no_queue(t);
+	spoil_policy(t);
+}
+
+static const struct refusal refusals[] = {
+	{ "not_migratable", spoil_policy, -EPERM },
+	{ "all_reasons", spoil_everything, -EPERM },
+	{ "protected_guest", spoil_protected, -EOPNOTSUPP },
+	{ "no_guest", spoil_kvm, -EOPNOTSUPP },
+	{ "requested_back", spoil_withdrawn, -EBUSY },
+	{ "hotplug_of_adapter", spoil_hotplug_adapter, -EAGAIN },
+	{ "hotplug_of_domain", spoil_hotplug_domain, -EAGAIN },
+	{ "hotplug_of_control_domain", spoil_hotplug_control, -EAGAIN },
+	{ "adapter_without_queue", spoil_no_queue, -ENXIO },
+	{ "adapter_with_dead_queue", spoil_dead_queue, -ENXIO },
+	{ "adapter_with_queue_of_no_use", spoil_domain_of_queue, -ENXIO },
+};
+
+KUNIT_ARRAY_PARAM_DESC(refusal, refusals, name);
+
+/* A session that may not begin is refused before anything has changed. */
+static void refused_before_any_arc(struct kunit *test)
+{
+	const struct refusal *refusal = test->param_value;
+	struct migration_test *t = test->priv;
+	enum vfio_device_mig_state to;
+	unsigned int i, k;
+
+	refusal->spoil(t);
+	for (i = 0; i < ARRAY_SIZE(quiet_states); i++) {
+		KUNIT_EXPECT_EQ(test, 0, go(t, quiet_states[i]));
+		for (k = 0; k < ARRAY_SIZE(session_states); k++) {
+			to = session_states[k];
+			KUNIT_EXPECT_EQ_MSG(test, begin(t, to), refusal->ret,
+					    "%s to %s",
+					    state_names[quiet_states[i]],
+					    state_names[to]);
+			KUNIT_EXPECT_EQ(test, get_state(t), quiet_states[i]);
+			KUNIT_EXPECT_FALSE(test, busy(t));
+			KUNIT_EXPECT_NULL(test, t->file);
+		}
+	}
+}
+
+/* One session into another: the one that is open goes on. */
+static void refused_session_keeps_the_last(struct kunit *test)
+{
+	const struct refusal *refusal = test->param_value;
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	refusal->spoil(t);
+	KUNIT_EXPECT_EQ(test, begin(t, VFIO_DEVICE_STATE_RESUMING), refusal->ret);
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_STOP_COPY);
+	KUNIT_EXPECT_EQ(test, 0, file_status(t->file, t->user));
+}
+
+/* Whatever it is, the guest can be stopped, and go on. */
+static void never_refused(struct kunit *test)
+{
+	const struct refusal *refusal = test->param_value;
+	struct migration_test *t = test->priv;
+	unsigned int i, k;
+
+	for (i = 0; i < ARRAY_SIZE(live_states); i++) {
+		/* Its arc out may be refused; of that below. */
+		if (live_states[i] == VFIO_DEVICE_STATE_RESUMING)
+			continue;
+		for (k = 0; k < ARRAY_SIZE(quiet_states); k++) {
+			t->guest_protected = false;
+			t->mdev->kvm = t->kvm;
+			t->mdev->policy.migratable = true;
+			open_device(t);
+			bitmap_zero(t->mdev->apm_add, AP_DEVICES);
+			bitmap_zero(t->mdev->aqm_add, AP_DOMAINS);
+			bitmap_zero(t->mdev->adm_add, AP_DOMAINS);
+			set_adapters(t, 2);
+
+			enter(test, live_states[i]);
+			refusal->spoil(t);
+			KUNIT_EXPECT_EQ_MSG(test, 0, go(t, quiet_states[k]),
+					    "%s to %s",
+					    state_names[live_states[i]],
+					    state_names[quiet_states[k]]);
+			KUNIT_EXPECT_EQ(test, get_state(t), quiet_states[k]);
+			KUNIT_EXPECT_FALSE(test, busy(t));
+		}
+	}
+}
+
+/* Whether there is a state between two; if so, an arc begins at it. */
+static bool passes_another(struct migration_test *t,
+			   enum vfio_device_mig_state from,
+			   enum vfio_device_mig_state to)
+{
+	enum vfio_device_mig_state next = to;
+
+	vfio_mig_get_next_state(&t->mdev->vdev, from, to, &next);
+	return next != to;
+}
+
+/* As often as the driver asks, each answer counts: also that in the last arc. */
+static void protected_at(struct kunit *test, enum vfio_device_mig_state from,
+			 enum vfio_device_mig_state to)
+{
+	struct migration_test *t = test->priv;
+	unsigned int questions, i;
+
+	t->guest_protected = false;
+	KUNIT_ASSERT_EQ(test, 0, go(t, from));
+	t->questions = 0;
+	KUNIT_ASSERT_EQ(test, 0, begin(t, to));
+	questions = t->questions;
+	KUNIT_EXPECT_GE_MSG(test, questions, 2, "before all arcs and in the last");
+	close_file(t);
+
+	for (i = 0; i < questions; i++) {
+		reset(t);
+		t->guest_protected = false;
+		KUNIT_ASSERT_EQ(test, 0, go(t, from));
+		t->answers = i;
+		t->guest_protected = true;
+		KUNIT_EXPECT_EQ_MSG(test, begin(t, to), -EOPNOTSUPP,
+				    "%s to %s, question %u", state_names[from],
+				    state_names[to], i);
+		KUNIT_EXPECT_EQ(test, t->answers, -1);
+		KUNIT_EXPECT_NE(test, get_state(t), to);
+		KUNIT_EXPECT_FALSE(test, busy(t));
+		KUNIT_EXPECT_NULL(test, t->file);
+	}
+	if (passes_another(t, from, to))
+		KUNIT_EXPECT_NE_MSG(test, get_state(t), from,
+				    "%s to %s: not asked in the last arc",
+				    state_names[from], state_names[to]);
+	reset(t);
+}
+
+/* A guest may turn protected between the test before the arcs and the arc. */
+static void protected_in_the_arc(struct kunit *test)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < ARRAY_SIZE(quiet_states); i++)
+		for (k = 0; k < ARRAY_SIZE(session_states); k++)
+			protected_at(test, quiet_states[i], session_states[k]);
+}
+
+/* PRE_COPY->STOP_COPY is refused, before the arcs and in the last; RUNNING not. */
+static void protected_while_saving(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	unsigned int questions, i;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	t->questions = 0;
+	KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	questions = t->questions;
+	KUNIT_EXPECT_GE(test, questions, 2);
+	reset(t);
+
+	for (i = 0; i < questions; i++) {
+		t->guest_protected = false;
+		enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+		t->answers = i;
+		t->guest_protected = true;
+		KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+				go(t, VFIO_DEVICE_STATE_STOP_COPY));
+		KUNIT_EXPECT_EQ(test, t->answers, -1);
+		KUNIT_EXPECT_EQ(test, get_state(t), i == questions - 1 ?
+				VFIO_DEVICE_STATE_PRE_COPY_P2P :
+				VFIO_DEVICE_STATE_PRE_COPY);
+		KUNIT_EXPECT_TRUE(test, busy(t));
+		KUNIT_EXPECT_EQ(test, 0, file_status(t->file, t->user));
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+		KUNIT_EXPECT_FALSE(test, busy(t));
+	}
+}
+
+/* RESUMING->STOP fails and stays; a reset brings the device back. */
+static void protected_while_resuming(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(quiet_states); i++) {
+		t->guest_protected = false;
+		enter(test, VFIO_DEVICE_STATE_RESUMING);
+		t->guest_protected = true;
+		KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, go(t, quiet_states[i]));
+		KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
+		reset(t);
+		KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RUNNING);
+	}
+}
+
+static void protected_host(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	struct ap_matrix_mdev *mdev;
+
+	mdev = kunit_kzalloc(test, sizeof(*mdev), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, mdev);
+	mdev->mdev = t->mdev->mdev;
+
+	t->host_protected = true;
+	vfio_ap_migration_init(mdev);
+	KUNIT_EXPECT_EQ(test, mdev->vdev.migration_flags, 0);
+	KUNIT_EXPECT_NULL(test, mdev->vdev.mig_ops);
+	/* What open and reset do of it works all the same. */
+	vfio_ap_migration_open(mdev);
+	vfio_ap_migration_exit(mdev);
+
+	t->host_protected = false;
+	memset(&mdev->mig, 0, sizeof(mdev->mig));
+	vfio_ap_migration_init(mdev);
+	KUNIT_EXPECT_EQ(test, mdev->vdev.migration_flags,
+			VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P |
+			VFIO_MIGRATION_PRE_COPY);
+	KUNIT_EXPECT_NOT_NULL(test, mdev->vdev.mig_ops);
+	vfio_ap_migration_exit(mdev);
+}
+
+static void data_size(struct kunit *test)
+{
+	static const unsigned int adapters[] = { 0, 1, 2, 60, 255, 256 };
+	struct migration_test *t = test->priv;
+	unsigned int i, k;
+
+	for (i = 0; i < ARRAY_SIZE(live_states); i++) {
+		set_adapters(t, 2);
+		enter(test, live_states[i]);
+		for (k = 0; k < ARRAY_SIZE(adapters); k++) {
+			set_adapters(t, adapters[k]);
+			KUNIT_EXPECT_EQ(test, get_data_size(t),
+					144 + 16 * adapters[k]);
+		}
+		reset(t);
+	}
+}
+
+/* A closed device, and one that has no queue, has a size, too. */
+static void data_size_without_guest(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	t->mdev->kvm = NULL;
+	hash_init(t->mdev->qtable.queues);
+	KUNIT_EXPECT_EQ(test, get_data_size(t), STREAM_BYTES(2));
+	/* Who asks has not begun to migrate. */
+	KUNIT_EXPECT_FALSE(test, busy(t));
+	bitmap_zero(t->mdev->shadow_apcb.apm, AP_DEVICES);
+	KUNIT_EXPECT_EQ(test, get_data_size(t), STREAM_BYTES(0));
+}
+
+/**
+ * struct asker - a thread that asks for state and size
+ * @t:		the test's data
+ * @done:	it has its answers
+ */
+struct asker {
+	struct migration_test *t;
+	struct completion done;
+};
+
+static int ask(void *data)
+{
+	struct asker *asker = data;
+	struct vfio_device *vdev = &asker->t->mdev->vdev;
+	enum vfio_device_mig_state state;
+	unsigned long size;
+
+	vdev->mig_ops->migration_get_state(vdev, &state);
+	vdev->mig_ops->migration_get_data_size(vdev, &size);
+	complete(&asker->done);
+
+	return 0;
+}
+
+/* Whoever holds whatever lock, both are told. */
+static void state_and_size_take_no_lock(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	struct asker asker = { .t = t };
+	struct task_struct *task;
+	unsigned long left;
+
+	init_completion(&asker.done);
+	mutex_lock(&t->mdev->mig.mutex);
+	get_update_locks_for_mdev(t->mdev);
+	task = kthread_run(ask, &asker, "vfio_ap_asker");
+	left = IS_ERR(task) ? 0 : wait_for_completion_timeout(&asker.done, 20 * HZ);
+	release_update_locks_for_mdev(t->mdev);
+	mutex_unlock(&t->mdev->mig.mutex);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	if (!left)
+		wait_for_completion(&asker.done);
+	KUNIT_EXPECT_NE_MSG(test, left, 0, "waited for a lock");
+}
+
+KUNIT_DEFINE_ACTION_WRAPPER(free_queues, kvfree, const void *);
+
+/* Give the guest all its queues, as many as that is. */
+static void set_matrix(struct kunit *test, unsigned int adapters,
+		       unsigned int domains)
+{
+	struct migration_test *t = test->priv;
+	struct vfio_ap_queue *q;
+	unsigned int i;
+
+	q = kvcalloc(adapters * domains, sizeof(*q), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, q);
+	KUNIT_ASSERT_EQ(test, 0,
+			kunit_add_action_or_reset(test, free_queues, q));
+
+	set_adapters(t, adapters);
+	hash_init(t->mdev->qtable.queues);
+	for (i = 0; i < domains; i++)
+		set_bit_inv(i, t->mdev->shadow_apcb.aqm);
+	for (i = 0; i < adapters * domains; i++, q++) {
+		q->apqn = AP_MKQID(i / domains, i % domains);
+		q->hwinfo = INFO_CCA;
+		hash_add(t->mdev->qtable.queues, &q->mdev_qnode, q->apqn);
+	}
+}
+
+/* A stream grows with the adapters, not with the queues. */
+static void stream_sizes(struct kunit *test)
+{
+	static const struct {
+		unsigned int adapters, domains, limit;
+	} cases[] = {
+		{ 60, 85, 6 * 1024 },
+		{ 256, 1, 24 * 1024 },
+		{ 256, 256, 24 * 1024 },
+	};
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		set_matrix(test, cases[i].adapters, cases[i].domains);
+		t->got = 0;
+		enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+		KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+		KUNIT_EXPECT_EQ(test, t->got, STREAM_BYTES(cases[i].adapters));
+		KUNIT_EXPECT_EQ(test, t->got, get_data_size(t));
+		KUNIT_EXPECT_LT(test, t->got, cases[i].limit);
+		reset(t);
+		hash_init(t->mdev->qtable.queues);
+	}
+}
+
+/* Whatever the size of the reads, and wherever the last adapter is. */
+static void save_in_chunks(struct kunit *test)
+{
+	static const size_t chunks[] = { 1, 7, 16, 100, USER_BYTES };
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(chunks); i++) {
+		t->got = 0;
+		enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+		KUNIT_EXPECT_EQ(test, 0, read_all(t, chunks[i]));
+		KUNIT_EXPECT_EQ(test, t->got, STREAM_BYTES(2));
+		KUNIT_EXPECT_EQ(test, 0, read_all(t, chunks[i]));
+		expect_stream(test, 1, 2);
+		reset(t);
+	}
+}
+
+/* What is read is what was there when the session began, piece by piece. */
+static void save_one_snapshot(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	t->got = read_some(t, t->buf, 20);
+	/* Nobody tells the session, so it has no reason to end. */
+	set_adapters(t, 5);
+	KUNIT_EXPECT_EQ(test, 0, read_all(t, 20));
+	expect_stream(test, 1, 2);
+}
+
+/* The next session has nothing of one that was cancelled. */
+static void save_again(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	unsigned int i, adapters;
+
+	for (i = 0; i < 6; i++) {
+		adapters = 1 + i;
+		set_adapters(t, adapters);
+		enter(test, i % 2 ? VFIO_DEVICE_STATE_PRE_COPY :
+				    VFIO_DEVICE_STATE_STOP_COPY);
+		if (i % 3)
+			read_some(t, t->buf, 40);
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+
+		t->got = 0;
+		set_adapters(t, adapters + 1);
+		enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+		KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+		expect_stream(test, 1, adapters + 1);
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	}
+}
+
+/* Pre-copy gives the first part, stop-copy the rest: the stream of STOP_COPY. */
+static void precopy_gives_the_same_stream(struct kunit *test)
+{
+	static const size_t chunks[] = { 1, 7, 16, 100, USER_BYTES };
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(chunks); i++) {
+		t->got = 0;
+		enter(test, i % 2 ? VFIO_DEVICE_STATE_PRE_COPY_P2P :
+				    VFIO_DEVICE_STATE_PRE_COPY);
+		KUNIT_EXPECT_TRUE(test, readable(t));
+		KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, chunks[i]));
+		KUNIT_EXPECT_EQ(test, t->got, HEADER_BYTES + PAIR_BYTES(2));
+		KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, chunks[i]));
+		KUNIT_EXPECT_FALSE(test, readable(t));
+
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+		KUNIT_EXPECT_TRUE(test, readable(t));
+		KUNIT_EXPECT_EQ(test, 0, read_all(t, chunks[i]));
+		KUNIT_EXPECT_TRUE_MSG(test, readable(t), "permanent end");
+		KUNIT_EXPECT_EQ(test, t->got, STREAM_BYTES(2));
+		expect_stream(test, 1, 2);
+		reset(t);
+	}
+}
+
+/* An unread pair is replaced, one that is being read gets another behind it. */
+static void republish_at_each_byte(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	size_t size = HEADER_BYTES + PAIR_BYTES(2);
+	size_t read;
+	int pairs;
+
+	for (read = 0; read <= size; read++) {
+		pairs = read <= HEADER_BYTES ? 1 : 2;
+		t->got = 0;
+		set_adapters(t, 2);
+		enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+		while (t->got < read)
+			t->got += read_some(t, t->buf + t->got, read - t->got);
+		change_adapters(t, 5);
+		KUNIT_EXPECT_TRUE(test, readable(t));
+		/* And once more: nothing is read of that one. */
+		change_adapters(t, 3);
+		KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+		KUNIT_EXPECT_EQ(test, t->got, HEADER_BYTES + PAIR_BYTES(3) +
+				(pairs - 1) * PAIR_BYTES(2));
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+		KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+		expect_stream(test, pairs, 3);
+		reset(t);
+	}
+}
+
+/* The host looks again and finds what was there: that is no news. */
+static void republish_nothing_new(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	t->mdev->vdev.precopy_info_v2 = 1;
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	change_adapters(t, 2);
+	KUNIT_EXPECT_FALSE(test, readable(t));
+	expect_precopy_info(test, 0, 0, 0);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+	expect_stream(test, 1, 2);
+}
+
+/* What is published after the last read in PRE_COPY is in the stream, too. */
+static void republish_just_before_stop_copy(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	change_adapters(t, 256);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+	expect_stream(test, 2, 256);
+}
+
+/* Read all of so many pairs, and have the host change what is in the next. */
+static void republish(struct kunit *test, unsigned int pairs)
+{
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < pairs; i++) {
+		KUNIT_ASSERT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+		change_adapters(t, 1 + i % 2);
+		KUNIT_ASSERT_TRUE(test, readable(t));
+	}
+}
+
+static void republish_sixteen_times(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	republish(test, 16);
+	/* Unread: replaced, which may be as often as it likes. */
+	change_adapters(t, 4);
+	change_adapters(t, 3);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+	expect_stream(test, 17, 3);
+}
+
+/* The seventeenth fails the session, and it stays so; the guest goes on. */
+static void republish_too_often(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	republish(test, 16);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	change_adapters(t, 3);
+	KUNIT_EXPECT_EQ(test, -ECANCELED, read_all(t, USER_BYTES));
+	KUNIT_EXPECT_TRUE(test, readable(t));
+	change_adapters(t, 2);
+	KUNIT_EXPECT_EQ(test, -ECANCELED, read_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_PRE_COPY);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	KUNIT_EXPECT_EQ(test, -ENODEV, read_all(t, USER_BYTES));
+
+	/* The next session begins from the start. */
+	t->got = 0;
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	republish(test, 16);
+}
+
+/* A change that cannot be told to the peer ends the session. */
+static void republish_what_cannot_be(struct kunit *test)
+{
+	static void (* const spoil[])(struct migration_test *t) = {
+		spoil_withdrawn, spoil_no_queue, spoil_dead_queue,
+		spoil_domain_of_queue,
+	};
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(spoil); i++) {
+		open_device(t);
+		set_adapters(t, 2);
+		enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+		get_update_locks_for_mdev(t->mdev);
+		spoil[i](t);
+		vfio_ap_migration_config_changed(t->mdev);
+		release_update_locks_for_mdev(t->mdev);
+		KUNIT_EXPECT_EQ_MSG(test, -ECANCELED, read_all(t, USER_BYTES),
+				    "change %u", i);
+		KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_PRE_COPY);
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	}
+}
+
+/* STOP_COPY and RESUMING do not go on after a change by the host. */
+static void change_ends_stop_copy(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	KUNIT_EXPECT_EQ(test, 10, read_some(t, t->buf, 10));
+	change_adapters(t, 1);
+	KUNIT_EXPECT_EQ(test, -ECANCELED, read_all(t, USER_BYTES));
+	change_adapters(t, 2);
+	KUNIT_EXPECT_EQ(test, -ECANCELED, read_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_STOP_COPY);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP));
+}
+
+static void change_ends_resuming(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_RESUMING);
+	change_adapters(t, 1);
+	change_adapters(t, 2);
+	KUNIT_EXPECT_EQ(test, -ECANCELED, write_some(t, t->buf, 1));
+	KUNIT_EXPECT_EQ(test, -ECANCELED, go(t, VFIO_DEVICE_STATE_STOP));
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
+	reset(t);
+}
+
+/* Without opt-in, what is new is dirty; unread as it is, it stays initial. */
+static void precopy_info_bytes(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	expect_precopy_info(test, HEADER_BYTES + PAIR_BYTES(2), 0, 0);
+	change_adapters(t, 3);
+	expect_precopy_info(test, HEADER_BYTES + PAIR_BYTES(3), 0, 0);
+	KUNIT_EXPECT_EQ(test, 20, read_some(t, t->buf, 20));
+	expect_precopy_info(test, HEADER_BYTES + PAIR_BYTES(3) - 20, 0, 0);
+	change_adapters(t, 4);
+	expect_precopy_info(test, HEADER_BYTES + PAIR_BYTES(3) - 20,
+			    PAIR_BYTES(4), 0);
+	change_adapters(t, 5);
+	expect_precopy_info(test, HEADER_BYTES + PAIR_BYTES(3) - 20,
+			    PAIR_BYTES(5), 0);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, 50));
+	expect_precopy_info(test, 0, 0, 0);
+	change_adapters(t, 6);
+	expect_precopy_info(test, 0, PAIR_BYTES(6), 0);
+	KUNIT_EXPECT_EQ(test, 8, read_some(t, t->buf, 8));
+	expect_precopy_info(test, 0, PAIR_BYTES(6) - 8, 0);
+}
+
+/* With it, all is initial, and what is new is announced once. */
+static void precopy_info_reinit(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	t->mdev->vdev.precopy_info_v2 = 1;
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	expect_precopy_info(test, HEADER_BYTES + PAIR_BYTES(2), 0, 0);
+	KUNIT_EXPECT_EQ(test, 20, read_some(t, t->buf, 20));
+	change_adapters(t, 4);
+	expect_precopy_info(test, HEADER_BYTES + PAIR_BYTES(2) - 20 + PAIR_BYTES(4),
+			    0, VFIO_PRECOPY_INFO_REINIT);
+	expect_precopy_info(test, HEADER_BYTES + PAIR_BYTES(2) - 20 + PAIR_BYTES(4),
+			    0, 0);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	expect_precopy_info(test, 0, 0, 0);
+	change_adapters(t, 3);
+	KUNIT_EXPECT_EQ(test, 8, read_some(t, t->buf, 8));
+	expect_precopy_info(test, PAIR_BYTES(3) - 8, 0, VFIO_PRECOPY_INFO_REINIT);
+	/* There is nothing new in the stream that was read already. */
+	change_adapters(t, 2);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	expect_precopy_info(test, 0, 0, 0);
+}
+
+/* The stream does not depend on who opted in. */
+static void precopy_info_v2_changes_no_byte(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	unsigned int i;
+	size_t got;
+	u8 *first;
+
+	first = kunit_kzalloc(test, USER_BYTES, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, first);
+	for (i = 0; i < 2; i++) {
+		t->mdev->vdev.precopy_info_v2 = i;
+		t->got = 0;
+		set_adapters(t, 2);
+		enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+		change_adapters(t, 1);
+		t->got += read_some(t, t->buf, 30);
+		change_adapters(t, 6);
+		KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, 100));
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+		KUNIT_EXPECT_EQ(test, 0, read_all(t, 100));
+		reset(t);
+		if (i)
+			continue;
+		got = t->got;
+		memcpy(first, t->buf, got);
+	}
+	KUNIT_EXPECT_EQ(test, t->got, got);
+	KUNIT_EXPECT_MEMEQ(test, t->buf, first, got);
+	expect_stream(test, 2, 6);
+}
+
+static void precopy_info_errors(struct kunit *test)
+{
+	struct vfio_precopy_info info = { .argsz = sizeof(info) - 1 };
+	struct migration_test *t = test->priv;
+	const struct file_operations *fops;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	fops = t->file->f_op;
+	KUNIT_EXPECT_EQ(test, -EINVAL, precopy_info(t, &info));
+	info.argsz = sizeof(info);
+	KUNIT_EXPECT_EQ(test, 0, precopy_info(t, &info));
+	info.argsz = sizeof(info) + 8;
+	KUNIT_EXPECT_EQ(test, 0, precopy_info(t, &info));
+	KUNIT_EXPECT_EQ(test, -ENOTTY,
+			fops->unlocked_ioctl(t->file, VFIO_GET_API_VERSION, t->user));
+	KUNIT_EXPECT_EQ(test, -EFAULT,
+			fops->unlocked_ioctl(t->file, VFIO_MIG_GET_PRECOPY_INFO, 1));
+	KUNIT_EXPECT_NOT_NULL(test, fops->compat_ioctl);
+
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_PRE_COPY_P2P));
+	KUNIT_EXPECT_EQ(test, 0, precopy_info(t, &info));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, -EINVAL, precopy_info(t, &info));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP));
+	KUNIT_EXPECT_EQ(test, -ENODEV, precopy_info(t, &info));
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	KUNIT_EXPECT_EQ(test, -EINVAL, precopy_info(t, &info));
+}
+
+static void resume_in_chunks(struct kunit *test)
+{
+	static const size_t chunks[] = { 1, 7, 16, 100, USER_BYTES };
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(chunks); i++) {
+		KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+		make_stream(t, 2);
+		KUNIT_EXPECT_EQ(test, 0, write_all(t, chunks[i]));
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	}
+}
+
+/* Wherever it was cut, RESUMING is not left; the rest may still come. */
+static void resume_truncated(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	size_t len;
+
+	for (len = 0; len < STREAM_BYTES(2); len++) {
+		KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+		make_stream(t, 2);
+		if (len)
+			KUNIT_EXPECT_EQ(test, len, write_some(t, t->buf, len));
+		KUNIT_EXPECT_EQ(test, -ENODATA, go(t, VFIO_DEVICE_STATE_STOP));
+		KUNIT_EXPECT_EQ(test, -ENODATA, go(t, VFIO_DEVICE_STATE_RUNNING));
+		KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
+		KUNIT_EXPECT_TRUE(test, busy(t));
+		KUNIT_EXPECT_EQ(test, STREAM_BYTES(2) - len,
+				write_some(t, t->buf + len, STREAM_BYTES(2) - len));
+		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	}
+}
+
+/* No byte after the end, not even with the last write. */
+static void resume_with_too_much(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_RESUMING);
+	KUNIT_EXPECT_EQ(test, -EINVAL, write_some(t, t->buf, 1));
+	KUNIT_EXPECT_EQ(test, -EINVAL, go(t, VFIO_DEVICE_STATE_STOP));
+	reset(t);
+
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	t->got++;
+	KUNIT_EXPECT_EQ(test, -EINVAL, write_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, -EINVAL, go(t, VFIO_DEVICE_STATE_STOP));
+}
+
+/**
+ * struct difference - a guest that is not the source's
+ * @name:	shown in the test's name
+ * @bytes:	bytes of the stream with which it must be found
+ * @ret:	what the write gives
+ */
+struct difference {
+	const char *name;
+	size_t bytes;
+	int ret;
+};
+
+static const struct difference differences[] = {
+	{ "adapter", HEADER_BYTES + CONFIG_BYTES, -ENXIO },
+	{ "domain", HEADER_BYTES + CONFIG_BYTES, -ENXIO },
+	{ "control_domain", HEADER_BYTES + CONFIG_BYTES, -ENXIO },
+	{ "card", HEADER_BYTES + PAIR_BYTES(2), -EXDEV },
+};
+
+KUNIT_ARRAY_PARAM_DESC(difference, differences, name);
+
+static void make_difference(struct migration_test *t, const struct difference *d)
+{
+	struct ap_matrix *apcb = &t->mdev->shadow_apcb;
+
+	switch (d - differences) {
+	case 0:
+		set_adapters(t, 3);
+		break;
+	case 1:
+		set_bit_inv(OTHER_DOMAIN, apcb->aqm);
+		break;
+	case 2:
+		set_bit_inv(OTHER_DOMAIN, apcb->adm);
+		break;
+	default:
+		t->queues[1].hwinfo = INFO_NEWER;
+	}
+}
+
+/* Found with the last byte of the record that tells it, and it sticks. */
+static void difference_fails_the_write(struct kunit *test)
+{
+	const struct difference *d = test->param_value;
+	struct migration_test *t = test->priv;
+
+	make_difference(t, d);
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	KUNIT_EXPECT_EQ(test, d->bytes - 1, write_some(t, t->buf, d->bytes - 1));
+	KUNIT_EXPECT_EQ(test, d->ret, write_some(t, t->buf + d->bytes - 1, 1));
+	KUNIT_EXPECT_EQ(test, d->ret,
+			write_some(t, t->buf + d->bytes, t->got - d->bytes));
+	KUNIT_EXPECT_EQ(test, d->ret, go(t, VFIO_DEVICE_STATE_STOP));
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
+	reset(t);
+
+	/* In one write with all that follows, it is the same. */
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	KUNIT_EXPECT_EQ(test, d->ret, write_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, d->ret, go(t, VFIO_DEVICE_STATE_STOP));
+}
+
+/* What came to be different after the comparison is found at the arc. */
+static void difference_fails_the_arc(struct kunit *test)
+{
+	const struct difference *d = test->param_value;
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_RESUMING);
+	make_difference(t, d);
+	KUNIT_EXPECT_EQ(test, d->ret, go(t, VFIO_DEVICE_STATE_STOP));
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
+}
+
+/* The stream is compared and never applied. */
+static void resume_changes_nothing(struct kunit *test)
+{
+	const struct difference *d = test->param_value;
+	struct migration_test *t = test->priv;
+	struct ap_matrix *before;
+
+	before = kunit_kzalloc(test, sizeof(*before), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, before);
+	make_difference(t, d);
+	*before = t->mdev->shadow_apcb;
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	KUNIT_EXPECT_EQ(test, d->ret, write_all(t, USER_BYTES));
+	KUNIT_EXPECT_MEMEQ(test, before, &t->mdev->shadow_apcb, sizeof(*before));
+	reset(t);
+	KUNIT_EXPECT_MEMEQ(test, before, &t->mdev->shadow_apcb, sizeof(*before));
+}
+
+/* The source publishes what it becomes; each pair is compared when it comes. */
+static void resume_compares_each_pair(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	change_adapters(t, 1);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	change_adapters(t, 2);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+	expect_stream(test, 3, 2);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP));
+
+	/* First and last are as here, the one between is not. */
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	KUNIT_EXPECT_EQ(test, -ENXIO, write_all(t, 1));
+	KUNIT_EXPECT_EQ(test, -ENXIO, go(t, VFIO_DEVICE_STATE_STOP));
+}
+
+/* Read the report's file; @lines are those behind "error:". */
+static void expect_report(struct kunit *test, const char *kind,
+			  const char *status, const char *reason, int error,
+			  const char *lines)
+{
+	struct migration_test *t = test->priv;
+	struct seq_file seq = { .private = t->mdev };
+	char want[512];
+
+	snprintf(want, sizeof(want),
+		 "session: %s\nopened by: %s[%d]\nstatus: %s\nreason: %s\nerror: %d\n%s",
+		 kind, current->comm, task_tgid_nr(current), status, reason,
+		 error, lines);
+	seq.buf = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, seq.buf);
+	seq.size = PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, 0, vfio_ap_report_show(&seq, NULL));
+	KUNIT_EXPECT_STREQ(test, seq.buf, want);
+	kunit_kfree(test, seq.buf);
+}
+
+#define expect_save_report(test, status, reason, error, published)	\
+	expect_report(test, "saving", status, reason, error,		\
+		      "published: " #published "\ndifferences: 0\n")
+
+#define expect_resume_report(test, status, reason, error)		\
+	expect_report(test, "resuming", status, reason, error, "differences: 0\n")
+
+static void report_before_a_session(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	struct seq_file seq = { .private = t->mdev };
+
+	seq.buf = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, seq.buf);
+	seq.size = PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, 0, vfio_ap_report_show(&seq, NULL));
+	KUNIT_EXPECT_STREQ(test, seq.buf, "session: none\n");
+}
+
+/* How a session of saving goes, and why it ends. */
+static void report_on_saving(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	expect_save_report(test, "open", "-", 0, 0);
+	change_adapters(t, 3);
+	change_adapters(t, 2);
+	expect_save_report(test, "open", "-", 0, 2);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP));
+	expect_save_report(test, "ended", "completed", 0, 2);
+	/* Kept until the next session begins. */
+	open_device(t);
+	expect_save_report(test, "ended", "completed", 0, 2);
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES - t->got));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	expect_save_report(test, "ended", "left before the end of the stream", 0, 0);
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	reset(t);
+	expect_save_report(test, "ended", "device reset", 0, 0);
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	scoped_guard(mutex, &t->mdev->mig.mutex)
+		vfio_ap_migration_reset(t->mdev, VFIO_AP_REASON_CLOSED);
+	expect_save_report(test, "ended", "device closed", 0, 0);
+}
+
+/* What the host does to it counts more than how it ends then. */
+static void report_on_changes(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	change_adapters(t, 3);
+	expect_save_report(test, "open", "the host changed the AP configuration",
+			   -ECANCELED, 0);
+	reset(t);
+	expect_save_report(test, "ended", "the host changed the AP configuration",
+			   -ECANCELED, 0);
+
+	t->got = 0;
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	republish(test, 16);
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	change_adapters(t, 3);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	expect_save_report(test, "ended",
+			   "the host changed the AP configuration too often",
+			   -ECANCELED, 16);
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	get_update_locks_for_mdev(t->mdev);
+	spoil_withdrawn(t);
+	vfio_ap_migration_config_changed(t->mdev);
+	release_update_locks_for_mdev(t->mdev);
+	expect_save_report(test, "open", "the device was requested back",
+			   -ECANCELED, 0);
+}
+
+static void report_on_resuming(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_RESUMING);
+	expect_resume_report(test, "open", "-", 0);
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	expect_resume_report(test, "ended", "completed", 0);
+
+	/* What is missing may still come. */
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	KUNIT_EXPECT_EQ(test, -ENODATA, go(t, VFIO_DEVICE_STATE_STOP));
+	expect_resume_report(test, "open", "the stream is truncated", -ENODATA);
+	KUNIT_EXPECT_EQ(test, 0, write_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+	expect_resume_report(test, "ended", "completed", 0);
+
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	t->buf[0] ^= 1;
+	KUNIT_EXPECT_EQ(test, -EINVAL, write_all(t, USER_BYTES));
+	expect_resume_report(test, "open", "the stream is malformed", -EINVAL);
+	reset(t);
+	expect_resume_report(test, "ended", "the stream is malformed", -EINVAL);
+
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	t->buf[5]++;
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, write_all(t, USER_BYTES));
+	expect_resume_report(test, "open", "the stream is of an unknown version",
+			     -EOPNOTSUPP);
+}
+
+/* Every difference has its line, in the words of the log. */
+static void report_on_differences(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	set_adapters(t, 3);
+	set_bit_inv(OTHER_DOMAIN, t->mdev->shadow_apcb.adm);
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	KUNIT_EXPECT_EQ(test, -ENXIO, write_all(t, USER_BYTES));
+	expect_report(test, "resuming", "open", "the configurations differ", -ENXIO,
+		      "differences: 2\n"
+		      "adapter 02 assigned: source 0 here 1\n"
+		      "control domain 0048 assigned: source 0 here 1\n");
+	reset(t);
+
+	clear_bit_inv(OTHER_DOMAIN, t->mdev->shadow_apcb.adm);
+	set_adapters(t, 2);
+	t->queues[0].hwinfo = INFO_NEWER - 1;
+	t->queues[1].hwinfo = INFO_NEWER;
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	KUNIT_EXPECT_EQ(test, -EXDEV, write_all(t, USER_BYTES));
+	reset(t);
+	expect_report(test, "resuming", "ended", "the hardware differs", -EXDEV,
+		      "differences: 3\n"
+		      "adapter 00 at: source 14 here 15\n"
+		      "adapter 00 qd: source 7 here 6\n"
+		      "adapter 01 at: source 14 here 15\n");
+}
+
+/* A data file may be the last that is left of it all. */
+static void files_outlive_the_device(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	struct ap_matrix_mdev *mdev = t->mdev;
+	struct file *files[ARRAY_SIZE(session_states)];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		enter(test, session_states[i]);
+		files[i] = t->file;
+		t->file = NULL;
+		reset(t);
+	}
+
+	t->mdev = NULL;
+	vfio_ap_migration_exit(mdev);
+	kunit_kfree(test, mdev);
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		KUNIT_EXPECT_EQ(test, -ENODEV, file_status(files[i], t->user));
+		__fput_sync(files[i]);
+	}
+}
+
+/* And the session outlives its file. */
+static void sessions_outlive_the_file(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(session_states); i++) {
+		enter(test, session_states[i]);
+		close_file(t);
+		KUNIT_EXPECT_EQ(test, get_state(t), session_states[i]);
+		KUNIT_EXPECT_TRUE(test, busy(t));
+		change_adapters(t, 2);
+		reset(t);
+		KUNIT_EXPECT_FALSE(test, busy(t));
+	}
+}
+
+/* What is done with the file of an earlier session is lost on the next. */
+static void old_file_leaves_a_new_session_alone(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+	struct file *old;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(session_states); i++) {
+		t->got = 0;
+		enter(test, session_states[i]);
+		old = t->file;
+		t->file = NULL;
+		reset(t);
+		enter(test, session_states[i]);
+		KUNIT_EXPECT_EQ(test, -ENODEV, file_status(old, t->user));
+		__fput_sync(old);
+		KUNIT_EXPECT_EQ(test, 0, file_status(t->file, t->user));
+		KUNIT_EXPECT_TRUE(test, busy(t));
+		reset(t);
+	}
+}
+
+static struct kunit_case migration_cases[] = {
+	KUNIT_CASE_PARAM(state_walk, walk_gen_params),
+	KUNIT_CASE(walks_of_two_arcs),
+	KUNIT_CASE(resumed_is_busy_until_running),
+	KUNIT_CASE(state_before_open),
+	KUNIT_CASE(open_forgets),
+	KUNIT_CASE_PARAM(refused_before_any_arc, refusal_gen_params),
+	KUNIT_CASE_PARAM(refused_session_keeps_the_last, refusal_gen_params),
+	KUNIT_CASE_PARAM(never_refused, refusal_gen_params),
+	KUNIT_CASE(protected_in_the_arc),
+	KUNIT_CASE(protected_while_saving),
+	KUNIT_CASE(protected_while_resuming),
+	KUNIT_CASE(protected_host),
+	KUNIT_CASE(data_size),
+	KUNIT_CASE(data_size_without_guest),
+	KUNIT_CASE(state_and_size_take_no_lock),
+	KUNIT_CASE_ATTR(stream_sizes, { .speed = KUNIT_SPEED_SLOW }),
+	KUNIT_CASE(save_in_chunks),
+	KUNIT_CASE(save_one_snapshot),
+	KUNIT_CASE(save_again),
+	KUNIT_CASE(precopy_gives_the_same_stream),
+	KUNIT_CASE(republish_at_each_byte),
+	KUNIT_CASE(republish_nothing_new),
+	KUNIT_CASE(republish_just_before_stop_copy),
+	KUNIT_CASE(republish_sixteen_times),
+	KUNIT_CASE(republish_too_often),
+	KUNIT_CASE(republish_what_cannot_be),
+	KUNIT_CASE(change_ends_stop_copy),
+	KUNIT_CASE(change_ends_resuming),
+	KUNIT_CASE(precopy_info_bytes),
+	KUNIT_CASE(precopy_info_reinit),
+	KUNIT_CASE(precopy_info_v2_changes_no_byte),
+	KUNIT_CASE(precopy_info_errors),
+	KUNIT_CASE(resume_in_chunks),
+	KUNIT_CASE(resume_truncated),
+	KUNIT_CASE(resume_with_too_much),
+	KUNIT_CASE_PARAM(difference_fails_the_write, difference_gen_params),
+	KUNIT_CASE_PARAM(difference_fails_the_arc, difference_gen_params),
+	KUNIT_CASE_PARAM(resume_changes_nothing, difference_gen_params),
+	KUNIT_CASE(resume_compares_each_pair),
+	KUNIT_CASE(report_before_a_session),
+	KUNIT_CASE(report_on_saving),
+	KUNIT_CASE(report_on_changes),
+	KUNIT_CASE(report_on_resuming),
+	KUNIT_CASE(report_on_differences),
+	KUNIT_CASE(files_outlive_the_device),
+	KUNIT_CASE(sessions_outlive_the_file),
+	KUNIT_CASE(old_file_leaves_a_new_session_alone),
+	{}
+};
+
+static struct kunit_suite migration_suite = {
+	.name = "vfio_ap_migration",
+	.init = migration_test_init,
+	.exit = migration_test_exit,
+	.test_cases = migration_cases,
+};
+
+kunit_test_suite(migration_suite);
+
+MODULE_DESCRIPTION("KUnit tests of the migration of a vfio-ap mediated device");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,1090 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-ap migration: what happens to the device in mid-migration that nobody
+ * can refuse, or that somebody else refuses; in each state, on the source and on
+ * the destination.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+
+#include <linux/iommufd.h>
+#include <linux/kvm.h>
+
+#include "lib/env.h"
+#include "kselftest_harness.h"
+
+#define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
+
+/*
+ * What an event does: a letter for each stage of a migration, in the order
+ *
+ *	RUNNING, RUNNING_P2P, PRE_COPY, PRE_COPY_P2P, STOP, STOP_COPY,
+ *	RESUMING (half a stream), RESUMING (the whole stream), STOP after RESUMING
+ *
+ * No event but those of userspace itself changes the state.
+ */
+enum outcome {
+	GOES_ON = '=',	/* nothing changes: configuration, session, bytes of the stream */
+	NEW = 'n',	/* the guest has another configuration, there is no session */
+	PUBLISHED = 'p', /* the source's file gives the new configuration */
+	CANCELED = 'c',	/* -ECANCELED for file and RESUMING->STOP; every way out is open */
+	OVER = 'o',	/* RUNNING, and the file gives -ENODEV */
+};
+
+#define HARMLESS	"========="
+#define CHANGES		"nnppncccn"
+#define ENDS		"ooooooooo"
+
+/**
+ * struct site - where events happen
+ * @env: the device
+ * @card: the first of its adapters
+ * @apid: its number
+ * @domain: a domain of the device
+ * @cdomain: a control domain of the device
+ * @ioas: an I/O address space that the device was attached to
+ * @apmask: of the AP bus, before
+ * @aqmask: of the AP bus, before
+ */
+struct site {
+	struct env env;
+	struct ap_card card;
+	unsigned int apid;
+	unsigned int domain;
+	unsigned int cdomain;
+	__u32 ioas;
+	char apmask[80];
+	char aqmask[80];
+};
+
+/**
+ * struct event - something that happens to a device
+ * @outcome: an &enum outcome for each &enum env_stage
+ * @refused: what a stream of before gives when it is resumed after the event
+ * @prepare: done once, while the guest runs
+ * @happen: the event
+ * @undo: makes it not have happened
+ */
+struct event {
+	const char *outcome;
+	int refused;
+	int (*prepare)(struct site *site);
+	int (*happen)(struct site *site);
+	int (*undo)(struct site *site);
+};
+
+static const char *site_setup(struct site *site, enum vfio_ap_path path, int *ret)
+{
+	struct env *env = &site->env;
+	const char *why;
+
+	memset(site, 0, sizeof(*site));
+	why = ap_sim_present() ? env_setup(env, path, ret) : AP_NO_SIM;
+	if (why || *ret)
+		return why;
+	site->apid = env->pool.adapters[0];
+	site->domain = env->pool.domains[0];
+	site->cdomain = env->pool.cdomains[env->pool.nr_cdomains - 1];
+	*ret = ap_bus_read("apmask", site->apmask, sizeof(site->apmask));
+	if (*ret > 0)
+		*ret = ap_bus_read("aqmask", site->aqmask, sizeof(site->aqmask));
+	*ret = *ret < 0 ? *ret : env_stream(env);
+	if (!*ret)
+		ap_card_describe(&site->card, env->decoded.rows[0].apid,
+				 env->decoded.rows[0].info);
+	return NULL;
+}
+
+static bool queue_is_bound(unsigned int apid, unsigned int domain)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/ap/devices/%02x.%04x/driver", apid, domain);
+	return !access(path, F_OK);
+}
+
+/* Leave the host as it was, whatever failed; what is as it was fails here */
+static void site_teardown(struct site *site)
+{
+	env_teardown(&site->env);
+	if (!site->card.spec[0])
+		return;
+	ap_sim_control("card del %02x", 0xfa);
+	ap_sim_control("config %02x on", site->apid);
+	ap_sim_control("checkstop %02x off", site->apid);
+	ap_sim_control("card add %s", site->card.spec);
+	ap_sim_control("domain add %02x", site->domain);
+	ap_sim_control("cdomain add %02x", site->cdomain);
+	ap_bus_rescan();
+	if (!queue_is_bound(site->apid, site->domain))
+		ap_queue_bind(site->apid, site->domain, "vfio_ap", true);
+	ap_bus_write("apmask", "%s", site->apmask);
+	ap_bus_write("aqmask", "%s", site->aqmask);
+}
+
+/* A session that nothing has happened to can be completed */
+static void expect_goes_on(struct __test_metadata *_metadata, struct env *env,
+			   enum env_stage stage, int fd, struct stream_buf *out)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int device = env->dev.device, fd2;
+
+	if (!env_stage_session(stage))
+		return;
+	if (!env_stage_source(stage)) {
+		EXPECT_EQ(0, env_write(fd, env->stream.data + out->len,
+				       env->stream.len - out->len, 0, NULL));
+		EXPECT_EQ(0, vfio_mig_set(device, VFIO_DEVICE_STATE_STOP, NULL));
+		return;
+	}
+	if (stage == ENV_PRE_COPY) {
+		EXPECT_EQ(0, poll(&p, 1, 0));
+		EXPECT_EQ(-ENOMSG, env_try_read(fd));
+	}
+	EXPECT_EQ(0, vfio_mig_set(device, VFIO_DEVICE_STATE_STOP_COPY, &fd2));
+	EXPECT_EQ(-1, fd2);
+	EXPECT_EQ(0, env_read(fd, 0, out));
+	ASSERT_EQ(env->stream.len, out->len);
+	EXPECT_EQ(0, memcmp(env->stream.data, out->data, out->len));
+}
+
+/* The rest of the stream goes to @out; what it says is looked at later */
+static void expect_published(struct __test_metadata *_metadata, struct env *env, int fd,
+			     struct stream_buf *out)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int fd2;
+
+	EXPECT_EQ(1, poll(&p, 1, 0));
+	EXPECT_EQ(0, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP_COPY, &fd2));
+	EXPECT_EQ(-1, fd2);
+	EXPECT_EQ(0, env_read(fd, 0, out));
+}
+
+static void expect_canceled(struct __test_metadata *_metadata, struct env *env,
+			    enum env_stage stage, int fd)
+{
+	static const __u32 targets[] = { VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING };
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLOUT };
+	size_t i;
+
+	EXPECT_EQ(1, poll(&p, 1, 0));
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(-ECANCELED, env_stage_source(stage) ? env_try_read(fd) :
+			  env_try_write(fd));
+	for (i = 0; !env_stage_source(stage) && i < ARRAY_SIZE_OF(targets); i++)
+		EXPECT_EQ(-ECANCELED, vfio_mig_set(env->dev.device, targets[i], NULL));
+	if (stage == ENV_PRE_COPY || stage == ENV_PRE_COPY_P2P)
+		EXPECT_EQ(-ECANCELED, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP_COPY,
+						   NULL));
+	EXPECT_EQ((int)env_stage_state(stage), vfio_mig_state(env->dev.device));
+}
+
+/* From where the stage has got to; afterwards the file is of no use */
+static void leave(struct __test_metadata *_metadata, struct env *env, enum env_stage stage, int fd)
+{
+	int device = env->dev.device;
+
+	if (vfio_mig_state(device) == VFIO_DEVICE_STATE_RESUMING)
+		EXPECT_EQ(0, vfio_ap_reset(&env->dev));
+	EXPECT_EQ(0, vfio_mig_set(device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(device));
+	if (fd < 0)
+		return;
+	EXPECT_EQ(-ENODEV, env_stage_source(stage) ? env_try_read(fd) : env_try_write(fd));
+	close(fd);
+}
+
+static bool same_bytes(const struct stream_buf *a, const struct stream_buf *b)
+{
+	return a->len == b->len && !memcmp(a->data, b->data, a->len);
+}
+
+static bool same_image(const struct stream *a, const struct stream *b)
+{
+	return !memcmp(&a->masks, &b->masks, sizeof(a->masks)) && a->nr_rows == b->nr_rows &&
+	       !memcmp(a->rows, b->rows, sizeof(a->rows));
+}
+
+/* What was published is what the device has now, see &enum env_stage */
+static void expect_last_pair(struct __test_metadata *_metadata, enum env_stage stage,
+			     const struct stream_buf *published, const struct stream_buf *now)
+{
+	struct stream last, want;
+
+	ASSERT_EQ(NULL, stream_decode(&last, published->data, published->len));
+	ASSERT_EQ(NULL, stream_decode(&want, now->data, now->len));
+	EXPECT_TRUE(same_image(&want, &last));
+	EXPECT_EQ(stage == ENV_PRE_COPY ? 2U : 1U, last.nr_pairs);
+}
+
+static void run_stage(struct __test_metadata *_metadata, struct site *site,
+		      const struct event *event, enum env_stage stage)
+{
+	enum outcome outcome = event->outcome[stage];
+	struct stream_buf out = {}, now = {};
+	struct env *env = &site->env;
+	int fd;
+
+	ASSERT_EQ(0, env_enter_stage(env, stage, &fd, &out));
+	ASSERT_EQ(0, event->happen(site));
+	EXPECT_EQ(outcome == OVER ? VFIO_DEVICE_STATE_RUNNING : (int)env_stage_state(stage),
+		  vfio_mig_state(env->dev.device));
+	if (outcome == GOES_ON)
+		expect_goes_on(_metadata, env, stage, fd, &out);
+	else if (outcome == PUBLISHED)
+		expect_published(_metadata, env, fd, &out);
+	else if (outcome == CANCELED)
+		expect_canceled(_metadata, env, stage, fd);
+	leave(_metadata, env, stage, fd);
+
+	/* The guest has what the next migration says, and no more of the past */
+	ASSERT_EQ(0, env_save(env, &now));
+	EXPECT_EQ(!event->refused, same_bytes(&env->stream, &now));
+	EXPECT_EQ(event->refused, env_resume(env, env->stream.data, env->stream.len, 0));
+	EXPECT_EQ(0, env_resume(env, now.data, now.len, 0));
+	if (outcome == PUBLISHED)
+		expect_last_pair(_metadata, stage, &out, &now);
+
+	if (event->undo)
+		ASSERT_EQ(0, event->undo(site));
+	ASSERT_EQ(0, env_save(env, &now));
+	EXPECT_TRUE(same_bytes(&env->stream, &now));
+	EXPECT_EQ(0, env_resume(env, now.data, now.len, 0));
+	stream_free(&now);
+	stream_free(&out);
+}
+
+static void run_event(struct __test_metadata *_metadata, struct site *site,
+		      const struct event *event)
+{
+	enum env_stage stage;
+	int before;
+
+	if (event->prepare) {
+		ASSERT_EQ(0, event->prepare(site));
+		ASSERT_EQ(0, env_stream(&site->env));
+	}
+	for_each_env_stage(stage) {
+		before = _metadata->exit_code;
+		run_stage(_metadata, site, event, stage);
+		if (_metadata->exit_code != before)
+			TH_LOG("that was in %s", env_stage_name(stage));
+	}
+}
+
+FIXTURE(event) {
+	struct site site;
+};
+
+FIXTURE_SETUP(event)
+{
+	const char *why;
+	int ret;
+
+	why = site_setup(&self->site, VFIO_AP_GROUP, &ret);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(event)
+{
+	site_teardown(&self->site);
+}
+
+static int card_goes(struct site *site)
+{
+	return ap_card_remove(&site->card);
+}
+
+static int card_comes(struct site *site)
+{
+	return ap_card_add(&site->card);
+}
+
+TEST_F_TIMEOUT(event, a_card_goes, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.happen = card_goes,
+		.undo = card_comes,
+	});
+}
+
+TEST_F_TIMEOUT(event, a_card_comes, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.prepare = card_goes,
+		.happen = card_comes,
+		.undo = card_goes,
+	});
+}
+
+/* Seen by one scan of the AP bus: the host's configuration stays the same */
+static int change_card(struct site *site, int delta)
+{
+	struct ap_card other;
+	__u64 info;
+
+	info = site->env.decoded.rows[0].info;
+	info = hwinfo_put(info, STREAM_HW_AT, hwinfo_get(info, STREAM_HW_AT) + delta);
+	ap_card_describe(&other, site->apid, info);
+	return ap_sim_control("card del %02x", site->apid) ?: ap_card_add(&other);
+}
+
+static int card_gets_older(struct site *site)
+{
+	return change_card(site, -1);
+}
+
+static int card_is_back(struct site *site)
+{
+	return change_card(site, 0);
+}
+
+TEST_F_TIMEOUT(event, a_card_is_replaced_by_an_older_one, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -EXDEV,
+		.happen = card_gets_older,
+		.undo = card_is_back,
+	});
+}
+
+static int domain_goes(struct site *site)
+{
+	return ap_sim_change("domain del %02x", site->domain);
+}
+
+static int domain_comes(struct site *site)
+{
+	return ap_sim_change("domain add %02x", site->domain);
+}
+
+TEST_F_TIMEOUT(event, a_domain_goes, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.happen = domain_goes,
+		.undo = domain_comes,
+	});
+}
+
+TEST_F_TIMEOUT(event, a_domain_comes, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.prepare = domain_goes,
+		.happen = domain_comes,
+		.undo = domain_goes,
+	});
+}
+
+static int cdomain_goes(struct site *site)
+{
+	return ap_sim_change("cdomain del %02x", site->cdomain);
+}
+
+static int cdomain_comes(struct site *site)
+{
+	return ap_sim_change("cdomain add %02x", site->cdomain);
+}
+
+TEST_F_TIMEOUT(event, a_control_domain_goes, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.happen = cdomain_goes,
+		.undo = cdomain_comes,
+	});
+}
+
+TEST_F_TIMEOUT(event, a_control_domain_comes, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.prepare = cdomain_goes,
+		.happen = cdomain_comes,
+		.undo = cdomain_goes,
+	});
+}
+
+static int several_go(struct site *site)
+{
+	return ap_sim_control("card del %02x", site->apid) ?:
+	       ap_sim_control("cdomain del %02x", site->cdomain) ?: domain_goes(site);
+}
+
+static int several_come(struct site *site)
+{
+	return ap_sim_control("card add %s", site->card.spec) ?:
+	       ap_sim_control("cdomain add %02x", site->cdomain) ?: domain_comes(site);
+}
+
+TEST_F_TIMEOUT(event, the_host_is_reconfigured, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.happen = several_go,
+		.undo = several_come,
+	});
+}
+
+/* A card that the administrator has not given to the guest */
+static int strange_card_comes(struct site *site)
+{
+	(void)site;
+	return ap_sim_change("card add fa:14c");
+}
+
+static int strange_card_goes(struct site *site)
+{
+	(void)site;
+	return ap_sim_change("card del fa");
+}
+
+TEST_F_TIMEOUT(event, the_host_gets_a_card_for_others, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.happen = strange_card_comes,
+		.undo = strange_card_goes,
+	});
+}
+
+/*
+ * A card that can not be used for now is still there: the AP bus notes it and
+ * tells no driver, the guest sees it as the host does.
+ */
+static int card_off(struct site *site)
+{
+	return ap_sim_change("config %02x off", site->apid) ?:
+	       ap_card_attr(site->apid, "config") ? -EPROTO : 0;
+}
+
+static int card_on(struct site *site)
+{
+	return ap_sim_change("config %02x on", site->apid) ?:
+	       ap_card_attr(site->apid, "config") == 1 ? 0 : -EPROTO;
+}
+
+TEST_F_TIMEOUT(event, a_card_is_deconfigured, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.happen = card_off,
+		.undo = card_on,
+	});
+}
+
+static int card_stops(struct site *site)
+{
+	return ap_sim_change("checkstop %02x on", site->apid) ?:
+	       ap_card_attr(site->apid, "chkstop") == 1 ? 0 : -EPROTO;
+}
+
+static int card_recovers(struct site *site)
+{
+	return ap_sim_change("checkstop %02x off", site->apid) ?:
+	       ap_card_attr(site->apid, "chkstop") ? -EPROTO : 0;
+}
+
+TEST_F_TIMEOUT(event, a_card_is_checkstopped, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.happen = card_stops,
+		.undo = card_recovers,
+	});
+}
+
+/* A guest has a matrix: without one of its queues it loses the adapter */
+static int queue_goes(struct site *site)
+{
+	return ap_queue_bind(site->apid, site->domain, "vfio_ap", false);
+}
+
+static int queue_comes(struct site *site)
+{
+	return ap_queue_bind(site->apid, site->domain, "vfio_ap", true);
+}
+
+TEST_F_TIMEOUT(event, a_queue_is_unbound, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.happen = queue_goes,
+		.undo = queue_comes,
+	});
+}
+
+TEST_F_TIMEOUT(event, a_queue_is_bound, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = CHANGES,
+		.refused = -ENXIO,
+		.prepare = queue_goes,
+		.happen = queue_comes,
+		.undo = queue_goes,
+	});
+}
+
+/* The AP bus asks vfio_ap before it takes queues away: a mask stays as it is */
+static int try_mask(const char *name, unsigned int id)
+{
+	char before[80], after[80];
+	int ret;
+
+	ret = ap_bus_read(name, before, sizeof(before));
+	if (ret < 0)
+		return ret;
+	ret = ap_bus_write(name, "+%u\n", id);
+	if (ret != -EBUSY)
+		return ret ?: -EPROTO;
+	ret = ap_bus_read(name, after, sizeof(after));
+	return ret < 0 ? ret : strcmp(before, after) ? -EPROTO : 0;
+}
+
+static int apmask_takes(struct site *site)
+{
+	return try_mask("apmask", site->apid);
+}
+
+static int aqmask_takes(struct site *site)
+{
+	return try_mask("aqmask", site->domain);
+}
+
+/* Where a queue is vfio_ap's because of both masks */
+static int aqmask_gives(struct site *site)
+{
+	return ap_bus_write("aqmask", "-%u\n", site->domain);
+}
+
+TEST_F_TIMEOUT(event, apmask_can_not_take_an_adapter, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.happen = apmask_takes,
+	});
+}
+
+TEST_F_TIMEOUT(event, aqmask_can_not_take_a_domain, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.prepare = aqmask_gives,
+		.happen = aqmask_takes,
+	});
+}
+
+/* Masks that are in use exclude overrides */
+static int override_is_refused(struct site *site)
+{
+	int ret;
+
+	ret = ap_queue_write(site->apid, site->domain, "driver_override", "cex4queue\n");
+	return ret == -EINVAL ? 0 : -EPROTO;
+}
+
+TEST_F_TIMEOUT(event, driver_override_is_refused_beside_masks, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.happen = override_is_refused,
+	});
+}
+
+/* An override is looked at when a driver is to be bound, not before */
+static int override_for_zcrypt(struct site *site)
+{
+	return ap_queue_write(site->apid, site->domain, "driver_override", "cex4queue\n");
+}
+
+static int override_for_vfio(struct site *site)
+{
+	return ap_queue_write(site->apid, site->domain, "driver_override", "vfio_ap\n");
+}
+
+static int override_one(unsigned int apid, unsigned int domain)
+{
+	return ap_queue_write(apid, domain, "driver_override", "vfio_ap\n") ?:
+	       ap_queue_bind(apid, domain, "cex4queue", false) ?:
+	       ap_queue_bind(apid, domain, "vfio_ap", true);
+}
+
+/* Give vfio_ap its queues by overrides, in place of masks */
+static int use_overrides(struct site *site)
+{
+	const struct ap_pool *pool = &site->env.pool;
+	unsigned int i, j;
+	int ret;
+
+	env_teardown(&site->env);
+	ret = ap_bus_write("apmask", "+0-255\n") ?: ap_bus_write("aqmask", "+0-255\n");
+	for (i = 0; !ret && i < pool->nr_adapters; i++)
+		for (j = 0; !ret && j < pool->nr_domains; j++)
+			ret = override_one(pool->adapters[i], pool->domains[j]);
+	if (!ret)
+		env_setup(&site->env, VFIO_AP_GROUP, &ret);
+	return ret;
+}
+
+TEST_F_TIMEOUT(event, driver_override_alone_moves_no_queue, ENV_TIMEOUT)
+{
+	struct ap_pool pool = self->site.env.pool;
+	unsigned int i, j;
+
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.prepare = use_overrides,
+		.happen = override_for_zcrypt,
+		.undo = override_for_vfio,
+	});
+
+	/* The masks of before can be set when there is no override any more */
+	env_teardown(&self->site.env);
+	for (i = 0; i < pool.nr_adapters; i++)
+		for (j = 0; j < pool.nr_domains; j++)
+			EXPECT_EQ(0, ap_queue_write(pool.adapters[i], pool.domains[j],
+						    "driver_override", "\n"));
+}
+
+static int reset_device(struct site *site)
+{
+	return vfio_ap_reset(&site->env.dev);
+}
+
+TEST_F_TIMEOUT(event, the_device_is_reset, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = ENDS,
+		.happen = reset_device,
+	});
+}
+
+static int close_and_open(struct site *site)
+{
+	struct vfio_ap *dev = &site->env.dev;
+	char uuid[AP_UUID_SIZE];
+
+	memcpy(uuid, dev->uuid, sizeof(uuid));
+	vfio_ap_close(dev);
+	return vfio_ap_open(dev, uuid, dev->path);
+}
+
+TEST_F_TIMEOUT(event, the_device_is_closed, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = ENDS,
+		.happen = close_and_open,
+	});
+}
+
+enum way {
+	WAY_STOP,
+	WAY_RUNNING,
+	WAY_RESUMING,
+	WAY_RESET,
+	WAY_CLOSE,
+	NR_WAYS,
+};
+
+/* Out of a session, by state or otherwise; the state in which that ends */
+static int go(struct site *site, enum way way, int *end)
+{
+	static const __u32 targets[] = {
+		[WAY_STOP] = VFIO_DEVICE_STATE_STOP,
+		[WAY_RUNNING] = VFIO_DEVICE_STATE_RUNNING,
+		[WAY_RESUMING] = VFIO_DEVICE_STATE_RESUMING,
+	};
+
+	*end = way < WAY_RESET ? targets[way] : VFIO_DEVICE_STATE_RUNNING;
+	switch (way) {
+	case WAY_RESET:
+		return vfio_ap_reset(&site->env.dev);
+	case WAY_CLOSE:
+		return close_and_open(site);
+	default:
+		return vfio_mig_set(site->env.dev.device, targets[way], NULL);
+	}
+}
+
+/* Every way out of a session that has failed, and the next migration works */
+TEST_F_TIMEOUT(event, every_way_out_of_a_failed_session_is_open, ENV_TIMEOUT)
+{
+	static const enum env_stage stages[] = {
+		ENV_PRE_COPY, ENV_PRE_COPY_P2P, ENV_STOP_COPY, ENV_RESUMING_HALF,
+		ENV_RESUMING_WHOLE,
+	};
+	struct stream_buf out = {}, now = {};
+	struct site *site = &self->site;
+	struct env *env = &site->env;
+	enum way way;
+	int fd, end;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE_OF(stages); i++) {
+		/* Out of RESUMING no state can be reached without the data */
+		way = env_stage_source(stages[i]) ? WAY_STOP : WAY_RESET;
+		for (; way < NR_WAYS; way++) {
+			ASSERT_EQ(0, env_enter_stage(env, stages[i], &fd, &out));
+			ASSERT_EQ(0, card_goes(site));
+			EXPECT_EQ(0, go(site, way, &end)) {
+				TH_LOG("way %d out of %s", way, env_stage_name(stages[i]));
+			}
+			EXPECT_EQ(end, vfio_mig_state(env->dev.device));
+			EXPECT_EQ(-ENODEV, env_stage_source(stages[i]) ? env_try_read(fd) :
+				  env_try_write(fd));
+			close(fd);
+			ASSERT_EQ(0, card_comes(site));
+			ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RUNNING, NULL));
+			ASSERT_EQ(0, env_save(env, &now));
+			EXPECT_TRUE(same_bytes(&env->stream, &now));
+		}
+	}
+	stream_free(&now);
+	stream_free(&out);
+}
+
+/* What is left is no configuration: nothing can be told to a peer */
+TEST_F_TIMEOUT(event, the_last_domain_goes, ENV_TIMEOUT)
+{
+	struct site *site = &self->site;
+	struct env *env = &site->env;
+	struct stream_buf out = {};
+	struct ap_masks one = env->masks;
+	size_t i;
+	int fd;
+
+	memset(one.aqm, 0, sizeof(one.aqm));
+	ap_mask_set(one.aqm, site->domain);
+	ASSERT_EQ(0, ap_mdev_assign(env->dev.uuid, &one));
+	ASSERT_EQ(0, env_stream(env));
+	for (i = ENV_PRE_COPY; i <= ENV_PRE_COPY_P2P; i++) {
+		ASSERT_EQ(0, env_enter_stage(env, i, &fd, &out));
+		ASSERT_EQ(0, domain_goes(site));
+		EXPECT_EQ((int)env_stage_state(i), vfio_mig_state(env->dev.device));
+		expect_canceled(_metadata, env, i, fd);
+		leave(_metadata, env, i, fd);
+
+		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_PRE_COPY, NULL));
+		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RESUMING, NULL));
+		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(env->dev.device));
+		ASSERT_EQ(0, domain_comes(site));
+		ASSERT_EQ(0, env_save(env, &out));
+		EXPECT_TRUE(same_bytes(&env->stream, &out));
+		stream_free(&out);
+	}
+}
+
+/* After that the guest has no queues, though the device's configuration has */
+static void expect_withdrawn(struct __test_metadata *_metadata, struct env *env)
+{
+	static const __u32 targets[] = {
+		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P,
+		VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_RESUMING,
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE_OF(targets); i++) {
+		EXPECT_EQ(-EBUSY, vfio_mig_set(env->dev.device, targets[i], NULL)) {
+			TH_LOG("> %s", vfio_mig_name(targets[i]));
+		}
+		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(env->dev.device));
+	}
+}
+
+/*
+ * Whoever removes the mediated device waits for the user to close it, who can
+ * end an open session, in any way, but begin none.
+ */
+TEST_F_TIMEOUT(event, the_device_is_requested_back, ENV_TIMEOUT)
+{
+	struct env *env = &self->site.env;
+	struct stream_buf out = {};
+	char uuid[AP_UUID_SIZE];
+	enum env_stage stage;
+	int fd, event, status, ret;
+	__u64 count;
+	pid_t pid;
+
+	memcpy(uuid, env->dev.uuid, sizeof(uuid));
+	event = eventfd(0, EFD_CLOEXEC);
+	ASSERT_LE(0, event);
+	for_each_env_stage(stage) {
+		ASSERT_EQ(0, env_set_event(env->dev.device, VFIO_AP_REQ_IRQ_INDEX, event));
+		ASSERT_EQ(0, env_enter_stage(env, stage, &fd, &out));
+		pid = env_remove_in_child(uuid);
+		ASSERT_LT(0, pid);
+		ASSERT_EQ((ssize_t)sizeof(count), read(event, &count, sizeof(count)));
+
+		EXPECT_EQ((int)env_stage_state(stage), vfio_mig_state(env->dev.device)) {
+			TH_LOG("in %s", env_stage_name(stage));
+		}
+		if (env_stage_session(stage))
+			expect_canceled(_metadata, env, stage, fd);
+		leave(_metadata, env, stage, fd);
+		expect_withdrawn(_metadata, env);
+
+		vfio_ap_close(&env->dev);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+		EXPECT_FALSE(ap_mdev_exists(uuid));
+		env_teardown(env);
+		ASSERT_EQ(NULL, env_setup(env, VFIO_AP_GROUP, &ret));
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(0, env_stream(env));
+		EXPECT_EQ(0, env_resume(env, env->stream.data, env->stream.len, 0));
+	}
+	stream_free(&out);
+	close(event);
+}
+
+/**
+ * struct scan - a scan of the AP bus in another thread
+ * @thread: the thread
+ * @ended: it has ended
+ * @ret: 0 or a negative errno
+ */
+struct scan {
+	pthread_t thread;
+	atomic_bool ended;
+	int ret;
+};
+
+static void *scan_job(void *arg)
+{
+	struct scan *scan = arg;
+
+	scan->ret = ap_bus_rescan();
+	scan->ended = true;
+	return NULL;
+}
+
+/*
+ * Between the AP bus telling that a domain has come and the end of its scan the
+ * configuration is known to be about to change. Not much of the time of a scan
+ * passes before that.
+ */
+TEST_F_TIMEOUT(event, no_session_begins_while_a_hotplug_is_pending, ENV_TIMEOUT)
+{
+	static const __u32 targets[] = {
+		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_STOP_COPY,
+		VFIO_DEVICE_STATE_RESUMING,
+	};
+	unsigned int seen[ARRAY_SIZE_OF(targets)] = {}, tries, i;
+	struct site *site = &self->site;
+	struct env *env = &site->env;
+	struct scan scan;
+	int ret;
+
+	for (tries = 0; tries < 20 && !(seen[0] && seen[1] && seen[2]); tries++) {
+		ASSERT_EQ(0, domain_goes(site));
+		ASSERT_EQ(0, ap_sim_control("domain add %02x", site->domain));
+		scan.ended = false;
+		ASSERT_EQ(0, pthread_create(&scan.thread, NULL, scan_job, &scan));
+		for (i = 0; !scan.ended; i = (i + 1) % ARRAY_SIZE_OF(targets)) {
+			ret = vfio_mig_set(env->dev.device, targets[i], NULL);
+			if (ret == -EAGAIN) {
+				seen[i]++;
+				EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING,
+					  vfio_mig_state(env->dev.device));
+			} else {
+				EXPECT_EQ(0, ret);
+				EXPECT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RUNNING, NULL));
+			}
+		}
+		ASSERT_EQ(0, pthread_join(scan.thread, NULL));
+		ASSERT_EQ(0, scan.ret);
+	}
+	for (i = 0; i < ARRAY_SIZE_OF(targets); i++) {
+		EXPECT_LT(0U, seen[i]) {
+			TH_LOG("> %s", vfio_mig_name(targets[i]));
+		}
+	}
+	EXPECT_EQ(0, env_resume(env, env->stream.data, env->stream.len, 0));
+}
+
+/* What is done to a device in another way through a group than through a cdev */
+FIXTURE(path_event) {
+	struct site site;
+};
+
+FIXTURE_VARIANT(path_event) {
+	enum vfio_ap_path path;
+};
+
+FIXTURE_VARIANT_ADD(path_event, group) {
+	.path = VFIO_AP_GROUP,
+};
+
+FIXTURE_VARIANT_ADD(path_event, cdev) {
+	.path = VFIO_AP_CDEV,
+};
+
+FIXTURE_SETUP(path_event)
+{
+	const char *why;
+	int ret;
+
+	why = site_setup(&self->site, variant->path, &ret);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(path_event)
+{
+	site_teardown(&self->site);
+}
+
+static int kvm_file_del(struct vfio_ap *dev)
+{
+	__s32 fd = dev->path == VFIO_AP_GROUP ? dev->group : dev->device;
+	struct kvm_device_attr attr = {
+		.group = KVM_DEV_VFIO_FILE,
+		.attr = KVM_DEV_VFIO_FILE_DEL,
+		.addr = (uintptr_t)&fd,
+	};
+
+	return ioctl(dev->kvm_vfio, KVM_SET_DEVICE_ATTR, &attr) ? -errno : 0;
+}
+
+/* An open device keeps its VM, whatever userspace does with that */
+static int kvm_goes(struct site *site)
+{
+	struct vfio_ap *dev = &site->env.dev;
+	int *fds[] = { &dev->kvm_vfio, &dev->vm, &dev->kvm };
+	size_t i;
+	int ret;
+
+	ret = kvm_file_del(dev);
+	for (i = 0; i < ARRAY_SIZE_OF(fds); i++) {
+		close(*fds[i]);
+		*fds[i] = -1;
+	}
+	return ret;
+}
+
+TEST_F_TIMEOUT(path_event, the_virtual_machine_is_closed, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.happen = kvm_goes,
+		.undo = close_and_open,
+	});
+}
+
+static int unmap_group(struct vfio_ap *dev)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap),
+		.size = dev->mem_size,
+	};
+
+	if (ioctl(dev->container, VFIO_IOMMU_UNMAP_DMA, &unmap))
+		return -errno;
+	return unmap.size == dev->mem_size ? 0 : -EPROTO;
+}
+
+static int map_group(struct vfio_ap *dev)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)dev->mem,
+		.size = dev->mem_size,
+	};
+
+	return ioctl(dev->container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
+}
+
+static int unmap_ioas(struct vfio_ap *dev, __u32 ioas)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap),
+		.ioas_id = ioas,
+		.length = dev->mem_size,
+	};
+
+	if (ioctl(dev->iommufd, IOMMU_IOAS_UNMAP, &unmap))
+		return -errno;
+	return unmap.length == dev->mem_size ? 0 : -EPROTO;
+}
+
+static int map_ioas(struct vfio_ap *dev, __u32 ioas)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+		.ioas_id = ioas,
+		.user_va = (uintptr_t)dev->mem,
+		.length = dev->mem_size,
+	};
+
+	return ioctl(dev->iommufd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
+}
+
+/* Another address space: for the device all of the old one is unmapped */
+static int replace_ioas(struct site *site)
+{
+	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	struct vfio_ap *dev = &site->env.dev;
+	int ret;
+
+	if (ioctl(dev->iommufd, IOMMU_IOAS_ALLOC, &alloc))
+		return -errno;
+	ret = map_ioas(dev, alloc.out_ioas_id);
+	if (ret)
+		return ret;
+	attach.pt_id = alloc.out_ioas_id;
+	site->ioas = alloc.out_ioas_id;
+	return ioctl(dev->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? -errno : 0;
+}
+
+static int memory_goes(struct site *site)
+{
+	struct vfio_ap *dev = &site->env.dev;
+
+	if (dev->path == VFIO_AP_GROUP)
+		return unmap_group(dev);
+	return replace_ioas(site) ?: unmap_ioas(dev, site->ioas);
+}
+
+static int memory_comes(struct site *site)
+{
+	struct vfio_ap *dev = &site->env.dev;
+
+	return dev->path == VFIO_AP_GROUP ? map_group(dev) : map_ioas(dev, site->ioas);
+}
+
+TEST_F_TIMEOUT(path_event, the_memory_of_the_guest_is_unmapped, ENV_TIMEOUT)
+{
+	run_event(_metadata, &self->site, &(struct event){
+		.outcome = HARMLESS,
+		.happen = memory_goes,
+		.undo = memory_comes,
+	});
+}
+
+TEST_HARNESS_MAIN
