@@ -535,7 +535,7 @@ static void enter(struct kunit *test, enum vfio_device_mig_state state)
  * >	the session goes on with the file that it has
  */
 static const char walks[STATES][STATES + 1] = {
-	[VFIO_DEVICE_STATE_ERROR]	 = "xxxxxxxx",
+	[VFIO_DEVICE_STATE_ERROR]	 = "=xxxxxxx",
 	[VFIO_DEVICE_STATE_STOP]	 = "x=-++-++",
 	[VFIO_DEVICE_STATE_RUNNING]	 = "x-=++-++",
 	[VFIO_DEVICE_STATE_STOP_COPY]	 = "x--=+-xx",
@@ -1435,7 +1435,7 @@ static void precopy_info_errors(struct kunit *test)
 			fops->unlocked_ioctl(t->file, VFIO_GET_API_VERSION, t->user));
 	KUNIT_EXPECT_EQ(test, -EFAULT,
 			fops->unlocked_ioctl(t->file, VFIO_MIG_GET_PRECOPY_INFO, 1));
-	KUNIT_EXPECT_NOT_NULL(test, fops->compat_ioctl);
+	KUNIT_EXPECT_PTR_EQ(test, fops->compat_ioctl, compat_ptr_ioctl);
 
 	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_PRE_COPY_P2P));
 	KUNIT_EXPECT_EQ(test, 0, precopy_info(t, &info));

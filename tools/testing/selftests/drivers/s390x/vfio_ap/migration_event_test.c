@@ -69,6 +69,7 @@ struct site {
  * @prepare: done once, while the guest runs
  * @happen: the event
  * @undo: makes it not have happened
+ * @back: the same as @outcome for @undo, where that is an event, too
  */
 struct event {
 	const char *outcome;
@@ -76,6 +77,7 @@ struct event {
 	int (*prepare)(struct site *site);
 	int (*happen)(struct site *site);
 	int (*undo)(struct site *site);
+	const char *back;
 };
 
 static const char *site_setup(struct site *site, enum vfio_ap_path path, int *ret)
@@ -223,16 +225,16 @@ static void expect_last_pair(struct __test_metadata *_metadata, enum env_stage s
 	EXPECT_EQ(stage == ENV_PRE_COPY ? 2U : 1U, last.nr_pairs);
 }
 
-static void run_stage(struct __test_metadata *_metadata, struct site *site,
-		      const struct event *event, enum env_stage stage)
+/* @happen in mid-migration; env->stream is that of before, and then of after */
+static void run_half(struct __test_metadata *_metadata, struct site *site, enum env_stage stage,
+		     enum outcome outcome, int refused, int (*happen)(struct site *site))
 {
-	enum outcome outcome = event->outcome[stage];
-	struct stream_buf out = {}, now = {};
+	struct stream_buf out = {}, before = {};
 	struct env *env = &site->env;
 	int fd;
 
 	ASSERT_EQ(0, env_enter_stage(env, stage, &fd, &out));
-	ASSERT_EQ(0, event->happen(site));
+	ASSERT_EQ(0, happen(site));
 	EXPECT_EQ(outcome == OVER ? VFIO_DEVICE_STATE_RUNNING : (int)env_stage_state(stage),
 		  vfio_mig_state(env->dev.device));
 	if (outcome == GOES_ON)
@@ -243,21 +245,35 @@ static void run_stage(struct __test_metadata *_metadata, struct site *site,
 		expect_canceled(_metadata, env, stage, fd);
 	leave(_metadata, env, stage, fd);
 
-	/* The guest has what the next migration says, and no more of the past */
-	ASSERT_EQ(0, env_save(env, &now));
-	EXPECT_EQ(!event->refused, same_bytes(&env->stream, &now));
-	EXPECT_EQ(event->refused, env_resume(env, env->stream.data, env->stream.len, 0));
-	EXPECT_EQ(0, env_resume(env, now.data, now.len, 0));
+	/* The guest has what the next migration says, which knows nothing of this one */
+	stream_put(&before, env->stream.data, env->stream.len);
+	ASSERT_EQ(0, env_stream(env));
+	EXPECT_EQ(!refused, same_bytes(&before, &env->stream));
+	if (refused)
+		EXPECT_EQ(refused, env_resume(env, before.data, before.len, 0));
+	EXPECT_EQ(0, env_resume(env, env->stream.data, env->stream.len, 0));
 	if (outcome == PUBLISHED)
-		expect_last_pair(_metadata, stage, &out, &now);
-
-	if (event->undo)
-		ASSERT_EQ(0, event->undo(site));
-	ASSERT_EQ(0, env_save(env, &now));
-	EXPECT_TRUE(same_bytes(&env->stream, &now));
-	EXPECT_EQ(0, env_resume(env, now.data, now.len, 0));
-	stream_free(&now);
+		expect_last_pair(_metadata, stage, &out, &env->stream);
+	stream_free(&before);
 	stream_free(&out);
+}
+
+static void run_stage(struct __test_metadata *_metadata, struct site *site,
+		      const struct event *event, enum env_stage stage)
+{
+	struct stream_buf before = {};
+	struct env *env = &site->env;
+
+	stream_put(&before, env->stream.data, env->stream.len);
+	run_half(_metadata, site, stage, event->outcome[stage], event->refused, event->happen);
+	if (event->back) {
+		run_half(_metadata, site, stage, event->back[stage], event->refused, event->undo);
+	} else if (event->undo) {
+		ASSERT_EQ(0, event->undo(site));
+		ASSERT_EQ(0, env_stream(env));
+	}
+	EXPECT_TRUE(same_bytes(&before, &env->stream));
+	stream_free(&before);
 }
 
 static void run_event(struct __test_metadata *_metadata, struct site *site,
@@ -308,24 +324,14 @@ static int card_comes(struct site *site)
 	return ap_card_add(&site->card);
 }
 
-TEST_F_TIMEOUT(event, a_card_goes, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, a_card_goes_and_comes, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -ENXIO,
 		.happen = card_goes,
 		.undo = card_comes,
-	});
-}
-
-TEST_F_TIMEOUT(event, a_card_comes, ENV_TIMEOUT)
-{
-	run_event(_metadata, &self->site, &(struct event){
-		.outcome = CHANGES,
-		.refused = -ENXIO,
-		.prepare = card_goes,
-		.happen = card_comes,
-		.undo = card_goes,
+		.back = CHANGES,
 	});
 }
 
@@ -351,13 +357,14 @@ static int card_is_back(struct site *site)
 	return change_card(site, 0);
 }
 
-TEST_F_TIMEOUT(event, a_card_is_replaced_by_an_older_one, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, a_card_is_replaced_by_an_older_one_and_back, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -EXDEV,
 		.happen = card_gets_older,
 		.undo = card_is_back,
+		.back = CHANGES,
 	});
 }
 
@@ -371,24 +378,14 @@ static int domain_comes(struct site *site)
 	return ap_sim_change("domain add %02x", site->domain);
 }
 
-TEST_F_TIMEOUT(event, a_domain_goes, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, a_domain_goes_and_comes, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -ENXIO,
 		.happen = domain_goes,
 		.undo = domain_comes,
-	});
-}
-
-TEST_F_TIMEOUT(event, a_domain_comes, ENV_TIMEOUT)
-{
-	run_event(_metadata, &self->site, &(struct event){
-		.outcome = CHANGES,
-		.refused = -ENXIO,
-		.prepare = domain_goes,
-		.happen = domain_comes,
-		.undo = domain_goes,
+		.back = CHANGES,
 	});
 }
 
@@ -402,24 +399,14 @@ static int cdomain_comes(struct site *site)
 	return ap_sim_change("cdomain add %02x", site->cdomain);
 }
 
-TEST_F_TIMEOUT(event, a_control_domain_goes, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, a_control_domain_goes_and_comes, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -ENXIO,
 		.happen = cdomain_goes,
 		.undo = cdomain_comes,
-	});
-}
-
-TEST_F_TIMEOUT(event, a_control_domain_comes, ENV_TIMEOUT)
-{
-	run_event(_metadata, &self->site, &(struct event){
-		.outcome = CHANGES,
-		.refused = -ENXIO,
-		.prepare = cdomain_goes,
-		.happen = cdomain_comes,
-		.undo = cdomain_goes,
+		.back = CHANGES,
 	});
 }
 
@@ -442,6 +429,7 @@ TEST_F_TIMEOUT(event, the_host_is_reconfigured, ENV_TIMEOUT)
 		.refused = -ENXIO,
 		.happen = several_go,
 		.undo = several_come,
+		.back = CHANGES,
 	});
 }
 
@@ -458,12 +446,13 @@ static int strange_card_goes(struct site *site)
 	return ap_sim_change("card del fa");
 }
 
-TEST_F_TIMEOUT(event, the_host_gets_a_card_for_others, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, the_host_gets_and_loses_a_card_of_others, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
 		.happen = strange_card_comes,
 		.undo = strange_card_goes,
+		.back = HARMLESS,
 	});
 }
 
@@ -483,12 +472,13 @@ static int card_on(struct site *site)
 	       ap_card_attr(site->apid, "config") == 1 ? 0 : -EPROTO;
 }
 
-TEST_F_TIMEOUT(event, a_card_is_deconfigured, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, a_card_is_deconfigured_and_configured, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
 		.happen = card_off,
 		.undo = card_on,
+		.back = HARMLESS,
 	});
 }
 
@@ -504,12 +494,13 @@ static int card_recovers(struct site *site)
 	       ap_card_attr(site->apid, "chkstop") ? -EPROTO : 0;
 }
 
-TEST_F_TIMEOUT(event, a_card_is_checkstopped, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, a_card_is_checkstopped_and_recovers, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
 		.happen = card_stops,
 		.undo = card_recovers,
+		.back = HARMLESS,
 	});
 }
 
@@ -524,24 +515,14 @@ static int queue_comes(struct site *site)
 	return ap_queue_bind(site->apid, site->domain, "vfio_ap", true);
 }
 
-TEST_F_TIMEOUT(event, a_queue_is_unbound, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, a_queue_is_unbound_and_bound, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -ENXIO,
 		.happen = queue_goes,
 		.undo = queue_comes,
-	});
-}
-
-TEST_F_TIMEOUT(event, a_queue_is_bound, ENV_TIMEOUT)
-{
-	run_event(_metadata, &self->site, &(struct event){
-		.outcome = CHANGES,
-		.refused = -ENXIO,
-		.prepare = queue_goes,
-		.happen = queue_comes,
-		.undo = queue_goes,
+		.back = CHANGES,
 	});
 }
 
@@ -656,6 +637,7 @@ TEST_F_TIMEOUT(event, driver_override_alone_moves_no_queue, ENV_TIMEOUT)
 		.prepare = use_overrides,
 		.happen = override_for_zcrypt,
 		.undo = override_for_vfio,
+		.back = HARMLESS,
 	});
 
 	/* The masks of before can be set when there is no override any more */
@@ -1084,6 +1066,7 @@ TEST_F_TIMEOUT(path_event, the_memory_of_the_guest_is_unmapped, ENV_TIMEOUT)
 		.outcome = HARMLESS,
 		.happen = memory_goes,
 		.undo = memory_comes,
+		.back = HARMLESS,
 	});
 }
 

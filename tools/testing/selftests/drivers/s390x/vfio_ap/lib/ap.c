@@ -286,14 +286,21 @@ long ap_sim_counter(const char *insn)
 
 int ap_bus_rescan(void)
 {
+	long before, now;
 	int ret;
 
 	/*
 	 * If a scan is under way this waits for its end, but it may have begun
-	 * before the change that the caller wants to be seen.
+	 * before the change that the caller wants to be seen. A scan begins
+	 * with a query of the configuration; who can not count these has to
+	 * ask for two scans.
 	 */
+	before = ap_sim_counter("qci");
 	ret = ap_file_write(BUS_DIR "/scans", "1\n");
-	return ret ?: ap_file_write(BUS_DIR "/scans", "1\n");
+	now = ap_sim_counter("qci");
+	if (ret || (before >= 0 && now > before))
+		return ret;
+	return ap_file_write(BUS_DIR "/scans", "1\n");
 }
 
 int ap_bus_read(const char *attr, char *buf, size_t size)

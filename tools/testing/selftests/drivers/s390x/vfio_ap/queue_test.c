@@ -1,0 +1,969 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-ap: the queues of a mediated device when something is taken away. Their
+ * device, their guest, or an end of their reset.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+
+#include "lib/env.h"
+#include "lib/info.h"
+#include "kselftest_harness.h"
+
+#define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
+
+/* Response codes */
+#define RESET_IN_PROGRESS	0x02
+#define BUSY			0x05
+/* One that neither PQAP(TAPQ) nor PQAP(ZAPQ) has any reason to give */
+#define ODD			0x07
+
+/*
+ * The driver waits ten seconds for the reset of a queue; emulated hosts with
+ * debug kernels have other things to do meanwhile.
+ */
+#define BOUND_MS		60000
+/* How often a device is requested back */
+#define REQUEST_MS		10000
+
+/* The notification byte of the guest, and its interruption subclass */
+#define NIB			0x5008
+#define GISC			3
+
+/* Facility: AP queue interruption control */
+#define FACILITY_AQIC		65
+
+/* What PQAP(AQIC) wants in general registers 0 and 1 */
+#define AQIC_FC			0x3000000UL
+#define AQIC_IR			0x800000000000UL
+
+/**
+ * struct place - where the tests play
+ * @env: a device with all adapters and all domains
+ * @apid: its first adapter
+ * @domain: its first domain; the queue of both is the one that things happen to
+ * @sibling: its last domain
+ * @other: its last adapter
+ * @spare: more files of a device, or -1
+ * @group: group of a second device, or -1
+ * @vcpu: a virtual CPU of the device's VM, or -1
+ * @run: what it shares with the kernel
+ * @run_size: the size of that in bytes
+ * @log: the kernel's messages since the test began, or -1
+ * @scan_interval: of the AP bus, before the test
+ */
+struct place {
+	struct env env;
+	unsigned int apid;
+	unsigned int domain;
+	unsigned int sibling;
+	unsigned int other;
+	int spare[3];
+	int group;
+	int vcpu;
+	struct kvm_run *run;
+	size_t run_size;
+	int log;
+	char scan_interval[16];
+};
+
+FIXTURE(queue) {
+	struct place place;
+};
+
+FIXTURE_VARIANT(queue) {
+	enum vfio_ap_path path;
+};
+
+FIXTURE_VARIANT_ADD(queue, group) {
+	.path = VFIO_AP_GROUP,
+};
+
+FIXTURE_VARIANT_ADD(queue, cdev) {
+	.path = VFIO_AP_CDEV,
+};
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void vcpu_close(struct place *p)
+{
+	if (p->run)
+		munmap(p->run, p->run_size);
+	p->run = NULL;
+	close_fd(&p->vcpu);
+}
+
+static bool is_bound(unsigned int apid, unsigned int domain)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/ap/drivers/vfio_ap/%02x.%04x", apid, domain);
+	return !access(path, F_OK);
+}
+
+/* Answer an instruction with a response code; @count 0: until told otherwise */
+static int answer(struct place *p, const char *insn, unsigned int rc, unsigned int count)
+{
+	if (!count)
+		return ap_sim_control("rc %02x.%04x %s %x", p->apid, p->domain, insn, rc);
+	return ap_sim_control("rc %02x.%04x %s %x %u", p->apid, p->domain, insn, rc, count);
+}
+
+static void answer_truly(struct place *p)
+{
+	answer(p, "tapq", 0, 0);
+	answer(p, "zapq", 0, 0);
+}
+
+/* All domains, in contrast to what the environment makes */
+static int assign_all(struct place *p)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->env.pool.nr_domains; i++)
+		ap_mask_set(p->env.masks.aqm, p->env.pool.domains[i]);
+	return ap_mdev_assign(p->env.dev.uuid, &p->env.masks);
+}
+
+FIXTURE_SETUP(queue)
+{
+	struct place *p = &self->place;
+	const struct ap_pool *pool = &p->env.pool;
+	const char *why;
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE_OF(p->spare); i++)
+		p->spare[i] = -1;
+	p->vcpu = -1;
+	p->log = -1;
+	p->group = -1;
+	why = ap_sim_present() ? env_setup(&p->env, variant->path, &ret) : AP_NO_SIM;
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+	p->apid = pool->adapters[0];
+	p->other = pool->adapters[pool->nr_adapters - 1];
+	p->domain = pool->domains[0];
+	p->sibling = pool->domains[pool->nr_domains - 1];
+	ASSERT_EQ(0, assign_all(p));
+
+	/* A scan would take the answers that are meant for vfio_ap */
+	ASSERT_LT(0, ap_bus_read("config_time", p->scan_interval,
+				 sizeof(p->scan_interval)));
+	ASSERT_EQ(0, ap_bus_write("config_time", "120\n"));
+
+	p->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ASSERT_LE(0, p->log);
+	ASSERT_LE(0, lseek(p->log, 0, SEEK_END));
+}
+
+FIXTURE_TEARDOWN(queue)
+{
+	struct place *p = &self->place;
+	unsigned int i;
+
+	if (!p->scan_interval[0]) {
+		env_teardown(&p->env);
+		return;
+	}
+	answer_truly(p);
+	ap_sim_control("sie off");
+	vcpu_close(p);
+	for (i = 0; i < ARRAY_SIZE_OF(p->spare); i++)
+		close_fd(&p->spare[i]);
+	close_fd(&p->group);
+	env_teardown(&p->env);
+	if (!is_bound(p->apid, p->domain))
+		ap_queue_bind(p->apid, p->domain, "vfio_ap", true);
+	if (!is_bound(p->apid, p->sibling))
+		ap_queue_bind(p->apid, p->sibling, "vfio_ap", true);
+	close_fd(&p->log);
+	ap_bus_write("config_time", "%s", p->scan_interval);
+}
+
+/* Whether one of the messages since the last call contains the text */
+static bool log_has(struct place *p, const char *text)
+{
+	char record[8192];
+	bool found = false;
+	ssize_t n;
+
+	while ((n = read(p->log, record, sizeof(record) - 1)) > 0 || errno == EPIPE) {
+		if (n <= 0)
+			continue;
+		record[n] = '\0';
+		found |= !!strstr(record, text);
+	}
+	return found;
+}
+
+/* Whether the adapter is among the queues that an attribute lists */
+static bool lists_adapter(const char *uuid, const char *attr, unsigned int apid)
+{
+	char text[4096], line[8];
+
+	if (ap_mdev_read(uuid, attr, text, sizeof(text)) < 0)
+		return false;
+	snprintf(line, sizeof(line), "%02x.", apid);
+	return !strncmp(text, line, 3) || strstr(text, (char []){ '\n', line[0], line[1], '.', 0 });
+}
+
+static bool guest_has(const char *uuid, unsigned int apid)
+{
+	return lists_adapter(uuid, "guest_matrix", apid);
+}
+
+/* What vfio_ap says of a queue, in a static buffer */
+static const char *queue_status(unsigned int apid, unsigned int domain)
+{
+	static char text[32];
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/ap/devices/%02x.%04x/status", apid, domain);
+	if (ap_file_read(path, text, sizeof(text)) < 0)
+		return "unknown";
+	text[strcspn(text, "\n")] = '\0';
+	return text;
+}
+
+static int reopen(struct place *p)
+{
+	struct vfio_ap *dev = &p->env.dev;
+	char uuid[AP_UUID_SIZE];
+
+	memcpy(uuid, dev->uuid, sizeof(uuid));
+	vfio_ap_close(dev);
+	return vfio_ap_open(dev, uuid, dev->path);
+}
+
+/**
+ * struct task - something that waits for a reset
+ * @p: where
+ * @run: what it does; 0 or a negative errno
+ * @ret: what that returned
+ */
+struct task {
+	struct place *p;
+	int (*run)(struct place *p);
+	int ret;
+};
+
+static void *task_thread(void *arg)
+{
+	struct task *task = arg;
+
+	task->ret = task->run(task->p);
+	return NULL;
+}
+
+/*
+ * Do something; what it returns, or -ETIME if it ended only when the queue could
+ * be reset again.
+ */
+static int run_bounded(struct place *p, int (*run)(struct place *p))
+{
+	struct task task = { .p = p, .run = run };
+	struct timespec end;
+	pthread_t thread;
+	int ret;
+
+	ret = pthread_create(&thread, NULL, task_thread, &task);
+	if (ret)
+		return -ret;
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += BOUND_MS / 1000;
+	ret = pthread_timedjoin_np(thread, NULL, &end);
+	if (!ret)
+		return task.ret;
+	answer_truly(p);
+	pthread_join(thread, NULL);
+	return -ETIME;
+}
+
+static int close_device(struct place *p)
+{
+	vfio_ap_close_device(&p->env.dev);
+	return 0;
+}
+
+static int unassign_adapter(struct place *p)
+{
+	return ap_mdev_write(p->env.dev.uuid, "unassign_adapter", "%u", p->apid);
+}
+
+static int unassign_domain(struct place *p)
+{
+	return ap_mdev_write(p->env.dev.uuid, "unassign_domain", "%u", p->domain);
+}
+
+static int unassign_by_config(struct place *p)
+{
+	struct ap_masks masks = p->env.masks;
+
+	ap_mask_clear(masks.apm, p->apid);
+	ap_mask_clear(masks.aqm, p->domain);
+	return ap_mdev_assign(p->env.dev.uuid, &masks);
+}
+
+static int unbind_queue(struct place *p)
+{
+	return ap_queue_bind(p->apid, p->domain, "vfio_ap", false);
+}
+
+static int bind_queue(struct place *p)
+{
+	return ap_queue_bind(p->apid, p->domain, "vfio_ap", true);
+}
+
+/* The guest loses the adapter, which stays assigned */
+static int unbind_sibling(struct place *p)
+{
+	return ap_queue_bind(p->apid, p->sibling, "vfio_ap", false);
+}
+
+static int bind_sibling(struct place *p)
+{
+	return ap_queue_bind(p->apid, p->sibling, "vfio_ap", true);
+}
+
+/* Unassign the queue of a filtered adapter, remove the device, then the queue */
+static void forget(struct __test_metadata *_metadata, struct place *p,
+		   int (*unassign)(struct place *p))
+{
+	char uuid[AP_UUID_SIZE];
+
+	memcpy(uuid, p->env.dev.uuid, sizeof(uuid));
+	ASSERT_EQ(0, unbind_sibling(p));
+	EXPECT_FALSE(guest_has(uuid, p->apid));
+	EXPECT_TRUE(lists_adapter(uuid, "matrix", p->apid));
+	ASSERT_EQ(0, unassign(p));
+	EXPECT_STREQ("unassigned", queue_status(p->apid, p->domain));
+	vfio_ap_close(&p->env.dev);
+	ASSERT_EQ(0, ap_mdev_remove(uuid));
+	ASSERT_EQ(0, unbind_queue(p));
+
+	ASSERT_EQ(0, bind_queue(p));
+	ASSERT_EQ(0, bind_sibling(p));
+	ASSERT_EQ(0, ap_mdev_create(uuid));
+	ASSERT_EQ(0, ap_mdev_assign(uuid, &p->env.masks));
+	EXPECT_TRUE(guest_has(uuid, p->apid));
+	ASSERT_EQ(0, vfio_ap_open(&p->env.dev, uuid, p->env.dev.path));
+}
+
+/* What would be wrong here, a kernel with KASAN sees, others perhaps */
+TEST_F_TIMEOUT(queue, an_unassigned_queue_forgets_its_device, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+
+	forget(_metadata, p, unassign_adapter);
+	forget(_metadata, p, unassign_domain);
+	forget(_metadata, p, unassign_by_config);
+	EXPECT_FALSE(log_has(p, "BUG:"));
+}
+
+/* A request for the device has come; drains the eventfds */
+static bool wait_for_request(int request, int change)
+{
+	struct pollfd p = { .fd = request, .events = POLLIN };
+
+	if (poll(&p, 1, BOUND_MS) != 1)
+		return false;
+	/* They are signalled in the other order, under one lock */
+	return event_count(request) > 0 && event_count(change) > 0;
+}
+
+/* Make the driver look at what the guest may have, in each way it has */
+static void change_the_host(struct __test_metadata *_metadata, struct place *p)
+{
+	unsigned int cdomain = p->env.pool.cdomains[0];
+
+	ASSERT_EQ(0, unbind_queue(p));
+	EXPECT_STREQ("assigned", queue_status(p->other, p->domain));
+	ASSERT_EQ(0, bind_queue(p));
+	EXPECT_STREQ("assigned", queue_status(p->apid, p->domain));
+
+	EXPECT_EQ(0, ap_sim_change("domain del %02x", p->domain));
+	EXPECT_EQ(0, ap_sim_change("domain add %02x", p->domain));
+	EXPECT_EQ(0, ap_sim_change("cdomain del %02x", cdomain));
+	EXPECT_EQ(0, ap_sim_change("cdomain add %02x", cdomain));
+	ASSERT_TRUE(is_bound(p->apid, p->domain));
+	EXPECT_STREQ("assigned", queue_status(p->apid, p->domain));
+	EXPECT_STREQ("assigned", queue_status(p->other, p->sibling));
+}
+
+TEST_F_TIMEOUT(queue, a_device_requested_back_gets_nothing_more, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	struct vfio_ap *dev = &p->env.dev;
+	int request = event_new(), change = event_new(), status;
+	long changes;
+	pid_t pid;
+
+	ASSERT_LE(0, request);
+	ASSERT_LE(0, change);
+	ASSERT_EQ(0, vfio_ap_set_event(dev->device, VFIO_AP_REQ_IRQ_INDEX, request));
+	ASSERT_EQ(0, vfio_ap_set_event(dev->device, VFIO_AP_CFG_CHG_IRQ_INDEX, change));
+	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
+
+	pid = env_remove_in_child(dev->uuid);
+	ASSERT_LT(0, pid);
+	ASSERT_TRUE(wait_for_request(request, change));
+	EXPECT_STREQ("assigned", queue_status(p->apid, p->domain));
+	EXPECT_STREQ("assigned", queue_status(p->other, p->sibling));
+
+	/* Only the requests, which are repeated, change something for the guest */
+	change_the_host(_metadata, p);
+	changes = event_count(change);
+	EXPECT_GE(event_count(request), changes);
+	EXPECT_EQ(-EBUSY, vfio_mig_set(dev->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+
+	vfio_ap_close_device(dev);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_STREQ("unassigned", queue_status(p->apid, p->domain));
+	close(request);
+	close(change);
+}
+
+/* The character device of a mediated device, open but not bound; or -1 */
+static int cdev_open(const char *uuid)
+{
+	char path[128], dev[64];
+	int i;
+
+	for (i = 0; i < 4096; i++) {
+		snprintf(path, sizeof(path), "vfio-dev/vfio%d", i);
+		if (access(ap_mdev_path(uuid, path), F_OK))
+			continue;
+		snprintf(dev, sizeof(dev), "/dev/vfio/devices/vfio%d", i);
+		return open(dev, O_RDWR | O_CLOEXEC);
+	}
+	return -1;
+}
+
+static int kvm_file(const struct vfio_ap *dev, __u64 attr, int fd)
+{
+	struct kvm_device_attr set = {
+		.group = KVM_DEV_VFIO_FILE,
+		.attr = attr,
+		.addr = (uintptr_t)&fd,
+	};
+
+	return ioctl(dev->kvm_vfio, KVM_SET_DEVICE_ATTR, &set) ? -errno : 0;
+}
+
+/* Open the device once more with the VM and the iommufd of the first time */
+static int cdev_bind(const struct vfio_ap *dev, int fd)
+{
+	struct vfio_device_bind_iommufd bind = {
+		.argsz = sizeof(bind),
+		.iommufd = dev->iommufd,
+	};
+	int ret;
+
+	ret = kvm_file(dev, KVM_DEV_VFIO_FILE_ADD, fd);
+	if (!ret && ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+		ret = -errno;
+	return ret;
+}
+
+static void cdev_close(const struct vfio_ap *dev, int *fd)
+{
+	kvm_file(dev, KVM_DEV_VFIO_FILE_DEL, *fd);
+	close_fd(fd);
+}
+
+/*
+ * Who holds a file from before the removal can open the device until it is
+ * requested again, which happens all the time. Look in between.
+ */
+TEST_F_TIMEOUT(queue, a_device_requested_back_is_whole_for_the_next_user, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	struct vfio_ap *dev = &p->env.dev;
+	int request = event_new(), change = event_new(), status;
+	bool judged = false;
+	unsigned int i;
+	pid_t pid;
+
+	if (variant->path == VFIO_AP_GROUP)
+		SKIP(return, "a device that is being removed can not be opened through its group");
+	for (i = 0; i < ARRAY_SIZE_OF(p->spare); i++) {
+		p->spare[i] = cdev_open(dev->uuid);
+		ASSERT_LE(0, p->spare[i]);
+	}
+	ASSERT_EQ(0, vfio_ap_set_event(dev->device, VFIO_AP_REQ_IRQ_INDEX, request));
+	ASSERT_EQ(0, vfio_ap_set_event(dev->device, VFIO_AP_CFG_CHG_IRQ_INDEX, change));
+	pid = env_remove_in_child(dev->uuid);
+	ASSERT_LT(0, pid);
+	ASSERT_TRUE(wait_for_request(request, change));
+	vfio_ap_close_device(dev);
+
+	for (i = 0; !judged && i < ARRAY_SIZE_OF(p->spare); i++) {
+		ASSERT_EQ(0, cdev_bind(dev, p->spare[i]));
+		ASSERT_EQ(0, vfio_ap_set_event(p->spare[i], VFIO_AP_REQ_IRQ_INDEX, request));
+		status = strcmp("in use", queue_status(p->apid, p->domain)) ||
+			 strcmp("in use", queue_status(p->other, p->sibling));
+		judged = !status || event_count(request) <= 0;
+		if (judged)
+			EXPECT_EQ(0, status);
+		cdev_close(dev, &p->spare[i]);
+	}
+	EXPECT_TRUE(judged);
+	for (i = 0; i < ARRAY_SIZE_OF(p->spare); i++)
+		close_fd(&p->spare[i]);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	close(request);
+	close(change);
+}
+
+/*
+ * Of an adapter with a queue that was not reset a guest gets nothing, the one
+ * that has it open or the next; of the others everything.
+ */
+static void expect_not_passed(struct __test_metadata *_metadata, struct place *p,
+			      const char *uuid)
+{
+	EXPECT_FALSE(guest_has(uuid, p->apid));
+	EXPECT_TRUE(lists_adapter(uuid, "matrix", p->apid));
+	EXPECT_TRUE(guest_has(uuid, p->other));
+}
+
+/* The reset that closing requests has come to its end */
+static void expect_recovers(struct __test_metadata *_metadata, struct place *p)
+{
+	answer_truly(p);
+	ASSERT_EQ(0, reopen(p));
+	EXPECT_TRUE(guest_has(p->env.dev.uuid, p->apid));
+	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
+	EXPECT_FALSE(log_has(p, "BUG:"));
+}
+
+TEST_F_TIMEOUT(queue, closing_ends_though_the_reset_does_not, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	const char *uuid = p->env.dev.uuid;
+	char text[64];
+
+	ASSERT_EQ(0, answer(p, "tapq", RESET_IN_PROGRESS, 0));
+	ASSERT_EQ(0, run_bounded(p, close_device));
+	expect_not_passed(_metadata, p, uuid);
+	snprintf(text, sizeof(text), "Reset of queue %02x.%04x failed", p->apid, p->domain);
+	EXPECT_TRUE(log_has(p, text));
+
+	/* Still, for the next guest */
+	answer_truly(p);
+	ASSERT_EQ(0, reopen(p));
+	expect_not_passed(_metadata, p, uuid);
+	EXPECT_STREQ("assigned", queue_status(p->apid, p->domain));
+	EXPECT_STREQ("in use", queue_status(p->other, p->domain));
+	expect_recovers(_metadata, p);
+}
+
+TEST_F_TIMEOUT(queue, unassigning_ends_though_the_reset_does_not, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	char *uuid = p->env.dev.uuid;
+
+	ASSERT_EQ(0, answer(p, "tapq", BUSY, 0));
+	ASSERT_EQ(0, run_bounded(p, unassign_adapter));
+	EXPECT_STREQ("unassigned", queue_status(p->apid, p->domain));
+	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));
+	expect_not_passed(_metadata, p, uuid);
+
+	/* Nor is it passed by another device */
+	ASSERT_EQ(0, unassign_adapter(p));
+	ASSERT_EQ(0, ap_mdev_create(ap_mdev_uuid(1)));
+	ASSERT_EQ(0, ap_mdev_write(ap_mdev_uuid(1), "assign_domain", "%u", p->domain));
+	ASSERT_EQ(0, ap_mdev_write(ap_mdev_uuid(1), "assign_adapter", "%u", p->apid));
+	EXPECT_FALSE(guest_has(ap_mdev_uuid(1), p->apid));
+	EXPECT_TRUE(lists_adapter(ap_mdev_uuid(1), "matrix", p->apid));
+	ASSERT_EQ(0, ap_mdev_remove(ap_mdev_uuid(1)));
+
+	answer_truly(p);
+	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));
+	expect_recovers(_metadata, p);
+}
+
+TEST_F_TIMEOUT(queue, unbinding_ends_though_the_reset_does_not, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+
+	ASSERT_EQ(0, answer(p, "zapq", BUSY, 0));
+	ASSERT_EQ(0, run_bounded(p, unbind_queue));
+	EXPECT_FALSE(is_bound(p->apid, p->domain));
+	EXPECT_FALSE(guest_has(p->env.dev.uuid, p->apid));
+	answer_truly(p);
+	ASSERT_EQ(0, bind_queue(p));
+	expect_recovers(_metadata, p);
+}
+
+/* The guest loses the adapter, so all of its queues are reset */
+TEST_F_TIMEOUT(queue, filtering_ends_though_the_reset_does_not, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+
+	ASSERT_EQ(0, answer(p, "tapq", RESET_IN_PROGRESS, 0));
+	ASSERT_EQ(0, run_bounded(p, unbind_sibling));
+	answer_truly(p);
+	ASSERT_EQ(0, bind_sibling(p));
+	expect_not_passed(_metadata, p, p->env.dev.uuid);
+	expect_recovers(_metadata, p);
+}
+
+/* An answer that there is no reason for does not mean that a queue is reset */
+TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_has_failed, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	struct vfio_ap *dev = &p->env.dev;
+
+	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	EXPECT_EQ(-EIO, vfio_ap_reset(dev));
+	EXPECT_EQ(0, vfio_ap_reset(dev));
+	ASSERT_EQ(0, answer(p, "zapq", ODD, 1));
+	EXPECT_EQ(-EIO, vfio_ap_reset(dev));
+	EXPECT_EQ(0, vfio_ap_reset(dev));
+
+	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	ASSERT_EQ(0, run_bounded(p, close_device));
+	expect_not_passed(_metadata, p, dev->uuid);
+	ASSERT_EQ(0, reopen(p));
+	expect_not_passed(_metadata, p, dev->uuid);
+	expect_recovers(_metadata, p);
+}
+
+static int vm_attr(int vm, __u32 group, __u64 attr, void *arg, bool set)
+{
+	struct kvm_device_attr device_attr = {
+		.group = group,
+		.attr = attr,
+		.addr = (uintptr_t)arg,
+	};
+
+	return ioctl(vm, set ? KVM_SET_DEVICE_ATTR : KVM_GET_DEVICE_ATTR, &device_attr) ?
+	       -errno : 0;
+}
+
+/* Let the VM have what it needs for PQAP(AQIC) */
+static int vm_enable_aqic(int vm)
+{
+	static struct kvm_s390_vm_cpu_processor cpu;
+	static struct kvm_s390_vm_cpu_machine machine;
+	unsigned int i;
+	int ret;
+
+	ret = vm_attr(vm, KVM_S390_VM_CPU_MODEL, KVM_S390_VM_CPU_MACHINE, &machine, false);
+	if (!ret)
+		ret = vm_attr(vm, KVM_S390_VM_CPU_MODEL, KVM_S390_VM_CPU_PROCESSOR, &cpu, false);
+	for (i = 0; i < ARRAY_SIZE_OF(cpu.fac_list); i++)
+		cpu.fac_list[i] = machine.fac_list[i] & machine.fac_mask[i];
+	cpu.fac_list[FACILITY_AQIC / 64] |= 1ULL << (63 - FACILITY_AQIC % 64);
+	if (!ret)
+		ret = vm_attr(vm, KVM_S390_VM_CPU_MODEL, KVM_S390_VM_CPU_PROCESSOR, &cpu, true);
+	if (!ret)
+		ret = vm_attr(vm, KVM_S390_VM_CRYPTO, KVM_S390_VM_CRYPTO_ENABLE_APIE, NULL, true);
+	return ret;
+}
+
+/* A virtual CPU that the simulator makes execute PQAP, see ap_sim/sie.c */
+static int vcpu_create(struct place *p)
+{
+	struct vfio_ap *dev = &p->env.dev;
+	struct kvm_userspace_memory_region memory = {
+		.memory_size = dev->mem_size,
+		.userspace_addr = (uintptr_t)dev->mem,
+	};
+	int ret;
+
+	ret = vm_enable_aqic(dev->vm);
+	if (ret)
+		return ret;
+	if (ioctl(dev->vm, KVM_SET_USER_MEMORY_REGION, &memory))
+		return -errno;
+	p->vcpu = ioctl(dev->vm, KVM_CREATE_VCPU, 0);
+	if (p->vcpu < 0)
+		return -errno;
+	p->run_size = ioctl(dev->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	p->run = mmap(NULL, p->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu, 0);
+	if (p->run == MAP_FAILED) {
+		p->run = NULL;
+		return -errno;
+	}
+	return ap_sim_control("sie on");
+}
+
+/* The guest executes PQAP(AQIC); the response code or a negative errno */
+static int vcpu_aqic(struct place *p, bool enable)
+{
+	struct kvm_run *run = p->run;
+
+	run->psw_mask = 0x0000000180000000UL;
+	run->psw_addr = 0x1000;
+	run->s.regs.gprs[0] = AQIC_FC | p->apid << 8 | p->domain;
+	run->s.regs.gprs[1] = enable ? AQIC_IR | GISC : 0;
+	run->s.regs.gprs[2] = NIB;
+	run->kvm_dirty_regs = KVM_SYNC_GPRS;
+	if (ioctl(p->vcpu, KVM_RUN, 0))
+		return -errno;
+	/* The program goes on to an instruction that is for user space */
+	if (run->exit_reason != KVM_EXIT_S390_SIEIC || run->psw_addr != 0x1008)
+		return -EPROTO;
+	return run->s.regs.gprs[1] >> 16 & 0xff;
+}
+
+/* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart */
+static long pinned(void)
+{
+	char text[8192];
+	long sum = 0;
+	char *at;
+
+	if (ap_file_read("/proc/p/status", text, sizeof(text)) < 0)
+		return -1;
+	at = strstr(text, "VmLck:");
+	sum += at ? strtol(at + 6, NULL, 10) : 0;
+	at = strstr(text, "VmPin:");
+	sum += at ? strtol(at + 6, NULL, 10) : 0;
+	return sum;
+}
+
+/* Have the guest enable the interrupts of the queue: a page is pinned then */
+static void enable_interrupts(struct __test_metadata *_metadata, struct place *p,
+			      long *before)
+{
+	ASSERT_EQ(0, vcpu_create(p));
+	*before = pinned();
+	ASSERT_EQ(0, vcpu_aqic(p, true));
+	EXPECT_LT(*before, pinned());
+}
+
+/* The queue writes to the notification byte of the guest */
+static bool queue_notifies(struct place *p)
+{
+	__u8 *nib = (__u8 *)p->env.dev.mem + NIB;
+
+	__atomic_store_n(nib, 0, __ATOMIC_SEQ_CST);
+	ap_sim_control("notify %02x.%04x", p->apid, p->domain);
+	return __atomic_load_n(nib, __ATOMIC_SEQ_CST);
+}
+
+TEST_F_TIMEOUT(queue, a_guest_registers_an_interrupt, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	long before;
+
+	EXPECT_FALSE(queue_notifies(p));
+	enable_interrupts(_metadata, p, &before);
+	EXPECT_TRUE(queue_notifies(p));
+	EXPECT_EQ(0, vcpu_aqic(p, false));
+	EXPECT_EQ(before, pinned());
+	EXPECT_FALSE(queue_notifies(p));
+
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	EXPECT_TRUE(queue_notifies(p));
+	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
+	EXPECT_EQ(before, pinned());
+	EXPECT_FALSE(queue_notifies(p));
+
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	vfio_ap_close_device(&p->env.dev);
+	EXPECT_EQ(before, pinned());
+	EXPECT_FALSE(queue_notifies(p));
+}
+
+/* The guest has not got the adapter, but registers an interrupt nevertheless */
+TEST_F_TIMEOUT(queue, an_unassigned_queue_keeps_no_interrupt, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	long before;
+
+	ASSERT_EQ(0, unbind_sibling(p));
+	EXPECT_FALSE(guest_has(p->env.dev.uuid, p->apid));
+	enable_interrupts(_metadata, p, &before);
+	ASSERT_EQ(0, unassign_adapter(p));
+	EXPECT_EQ(before, pinned());
+	EXPECT_FALSE(queue_notifies(p));
+}
+
+TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_keeps_no_pin, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	long before;
+
+	enable_interrupts(_metadata, p, &before);
+	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	EXPECT_EQ(-EIO, vfio_ap_reset(&p->env.dev));
+	EXPECT_EQ(before, pinned());
+	EXPECT_FALSE(queue_notifies(p));
+
+	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	vfio_ap_close_device(&p->env.dev);
+	EXPECT_EQ(before, pinned());
+	EXPECT_FALSE(queue_notifies(p));
+}
+
+/*
+ * The queue refuses to be reset, and can still notify a guest that does not
+ * exist any more. What it writes to then must not be in use for other things,
+ * which KASAN sees.
+ */
+static void expect_no_stray_writes(struct __test_metadata *_metadata, struct place *p,
+				   long before)
+{
+	struct vfio_ap *dev = &p->env.dev;
+	char uuid[AP_UUID_SIZE];
+
+	ASSERT_EQ(0, run_bounded(p, close_device));
+	EXPECT_EQ(before, pinned());
+	EXPECT_TRUE(queue_notifies(p));
+
+	memcpy(uuid, dev->uuid, sizeof(uuid));
+	vcpu_close(p);
+	vfio_ap_close(dev);
+	ASSERT_EQ(0, ap_sim_control("notify %02x.%04x", p->apid, p->domain));
+	EXPECT_FALSE(log_has(p, "BUG:"));
+
+	/* When the queue can be reset the two pages go */
+	answer_truly(p);
+	ASSERT_EQ(0, vfio_ap_open(dev, uuid, dev->path));
+	expect_not_passed(_metadata, p, uuid);
+	expect_recovers(_metadata, p);
+}
+
+TEST_F_TIMEOUT(queue, a_queue_that_is_never_reset_writes_to_no_foreign_page, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	long before;
+
+	enable_interrupts(_metadata, p, &before);
+	ASSERT_EQ(0, answer(p, "zapq", BUSY, 0));
+	expect_no_stray_writes(_metadata, p, before);
+}
+
+TEST_F_TIMEOUT(queue, a_queue_that_knows_no_reset_writes_to_no_foreign_page, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	long before;
+
+	enable_interrupts(_metadata, p, &before);
+	ASSERT_EQ(0, answer(p, "zapq", ODD, 1));
+	expect_no_stray_writes(_metadata, p, before);
+}
+
+static int group_open(const char *uuid)
+{
+	char link[256], path[300];
+	ssize_t len;
+
+	len = readlink(ap_mdev_path(uuid, "iommu_group"), link, sizeof(link) - 1);
+	if (len < 0)
+		return -1;
+	link[len] = '\0';
+	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(link, '/') + 1);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* Give a second device to the VM of the first; 0 or a negative errno */
+static int open_second(struct place *p, const char *uuid)
+{
+	struct vfio_ap *dev = &p->env.dev;
+	int ret;
+
+	if (dev->path == VFIO_AP_CDEV) {
+		p->spare[0] = cdev_open(uuid);
+		return p->spare[0] < 0 ? -errno : cdev_bind(dev, p->spare[0]);
+	}
+	p->group = group_open(uuid);
+	if (p->group < 0)
+		return -errno;
+	if (ioctl(p->group, VFIO_GROUP_SET_CONTAINER, &dev->container))
+		return -errno;
+	ret = kvm_file(dev, KVM_DEV_VFIO_FILE_ADD, p->group);
+	if (ret)
+		return ret;
+	p->spare[0] = ioctl(p->group, VFIO_GROUP_GET_DEVICE_FD, uuid);
+	return p->spare[0] < 0 ? -errno : 0;
+}
+
+static void close_second(struct place *p)
+{
+	struct vfio_ap *dev = &p->env.dev;
+
+	if (dev->path == VFIO_AP_CDEV) {
+		cdev_close(dev, &p->spare[0]);
+		return;
+	}
+	close_fd(&p->spare[0]);
+	if (p->group >= 0)
+		kvm_file(dev, KVM_DEV_VFIO_FILE_DEL, p->group);
+	close_fd(&p->group);
+}
+
+/* Two devices of one VM: the intercept handler knows only one */
+TEST_F_TIMEOUT(queue, a_second_device_of_a_guest_is_refused_and_harms_not_the_first, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	struct vfio_ap *dev = &p->env.dev;
+	const char *uuid = ap_mdev_uuid(1);
+	long before;
+	int i;
+
+	ASSERT_EQ(0, ap_mdev_write(dev->uuid, "unassign_domain", "%u", p->sibling));
+	ASSERT_EQ(0, ap_mdev_create(uuid));
+	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_domain", "%u", p->sibling));
+	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));
+	ASSERT_EQ(0, vcpu_create(p));
+	before = pinned();
+
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(-EPERM, open_second(p, uuid));
+		close_second(p);
+		EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
+		EXPECT_STREQ("assigned", queue_status(p->apid, p->sibling));
+		EXPECT_EQ(0, vcpu_aqic(p, true));
+		EXPECT_TRUE(queue_notifies(p));
+		EXPECT_EQ(0, vcpu_aqic(p, false));
+		EXPECT_EQ(before, pinned());
+		EXPECT_EQ(0, vfio_ap_reset(dev));
+	}
+
+	/* The refused device can be removed, and the guest goes on with its first */
+	ASSERT_EQ(0, ap_mdev_remove(uuid));
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	EXPECT_TRUE(queue_notifies(p));
+	EXPECT_EQ(0, env_stream(&p->env));
+
+	/* With the first closed, the VM can have the second */
+	vfio_ap_close_device(dev);
+	EXPECT_EQ(before, pinned());
+	ASSERT_EQ(0, ap_mdev_create(uuid));
+	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_domain", "%u", p->sibling));
+	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));
+	EXPECT_EQ(0, open_second(p, uuid));
+	EXPECT_STREQ("in use", queue_status(p->apid, p->sibling));
+	close_second(p);
+}
+
+TEST_HARNESS_MAIN
