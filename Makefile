@@ -3,9 +3,9 @@
 
 .DEFAULT_GOAL := help
 LAB := /usr/bin/python3 -m lab
-.PHONY: help demo test shell pin linux clean
+.PHONY: help demo test test-mutants test-long shell pin linux clean
 
-export KERNEL T REPEAT FLAVOUR
+export KERNEL T M REPEAT FLAVOUR MINUTES
 
 help:
 	@echo 'Live migration for vfio-ap, and a lab of emulated s390 hosts that proves it.'
@@ -14,6 +14,10 @@ help:
 	@echo '  make demo          migrate a guest with AP queues between two emulated hosts'
 	@echo '  make test          all automated tests; T=glob selects (T="pair.*"), REPEAT=n repeats,'
 	@echo '                     FLAVOUR=fast takes the fast kernel for a quick look'
+	@echo '  make test-long     the tests that take long: test-mutants. MINUTES=n will bound those'
+	@echo '                     that run for a time; there are none yet'
+	@echo '  make test-mutants  put faults back into the driver, one by one, and see the tests fail'
+	@echo '                     that find them (lab/mutants); M=glob selects'
 	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
 	@echo '                     HOST=a|b|c (lab/profiles), FLAVOUR=fast|debug'
 	@echo '  make check-fast    gates on the patches and on our scripts'
@@ -30,7 +34,7 @@ help:
 	@echo
 	@echo 'demo, test, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
 
-demo test pin:
+demo test test-mutants test-long pin:
 	@$(LAB) $@
 
 shell:

@@ -2,7 +2,7 @@
 """The commands behind the Makefile: /usr/bin/python3 -m lab COMMAND.
 
 Settings come from the environment, where make puts what stands on its command line:
-KERNEL=/path, T=glob, REPEAT=n, FLAVOUR=fast|debug.
+KERNEL=/path, T=glob, M=glob, REPEAT=n, FLAVOUR=fast|debug.
 """
 
 from __future__ import annotations
@@ -89,6 +89,19 @@ def command_test() -> int:
     return int(runner.main(os.environ.get("T") or "*", repeat, flavour))
 
 
+def command_test_mutants() -> int:
+    """Faults that are put back into the driver, each found by its tests."""
+    flavour = wanted_flavour("debug")
+    prepare([flavour])
+    mutants = importlib.import_module("lab.mutants")
+    return int(mutants.main(os.environ.get("M") or "*", flavour))
+
+
+def command_test_long() -> int:
+    """What takes too long for every change: the mutants."""
+    return command_test_mutants()
+
+
 def command_demo() -> int:
     """The demonstration."""
     prepare(["fast"])
@@ -153,6 +166,8 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("test", help="all automated tests")
+    commands.add_parser("test-mutants", help="faults put back into the driver, and their tests")
+    commands.add_parser("test-long", help="the tests that take long")
     commands.add_parser("demo", help="a live migration between two hosts")
     shell = commands.add_parser("shell", help="a prompt in an emulated host")
     shell.add_argument("--host", default="a", help="profile (default: a)")
@@ -167,6 +182,10 @@ def main() -> int:
         match options.command:
             case "test":
                 return command_test()
+            case "test-mutants":
+                return command_test_mutants()
+            case "test-long":
+                return command_test_long()
             case "demo":
                 return command_demo()
             case "shell":

@@ -19,15 +19,37 @@ def control(host: Host, *commands: str) -> None:
                                   for command in commands))
 
 
-def replace(host: Host, spec: str) -> None:
-    """Pull the card and plug another into its place: "05:13c", as in the profiles."""
+def pull(host: Host, apid: str) -> None:
+    """Pull a card out."""
+    control(host, f"card del {apid}")
+
+
+def plug(host: Host, spec: str) -> None:
+    """Plug a card in for vfio_ap: "05:13c", as in the profiles."""
     apid = spec.partition(":")[0]
-    control(host, f"card del {apid}", f"card add {spec}")
+    control(host, f"card add {spec}")
     drivers = host.run(f"for queue in /sys/bus/ap/devices/{apid}.*; do\n"
                        "\tdriver=$(readlink $queue/driver) && echo ${driver##*/} || echo none\n"
                        "done").out.split()
     if set(drivers) != {"vfio_ap"}:
         raise LabError(f"host {host.name}: the queues of card {apid} are bound to {drivers}")
+
+
+def replace(host: Host, spec: str) -> None:
+    """Pull the card and plug another into its place."""
+    pull(host, spec.partition(":")[0])
+    plug(host, spec)
+
+
+@contextmanager
+def pulled(host: Host, apid: str) -> Iterator[None]:
+    """pull(), and plug() of the card of the host's profile afterwards."""
+    pull(host, apid)
+    try:
+        yield
+    finally:
+        if host.alive:
+            plug(host, of_profile(host, apid))
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """`make demo`: stock QEMU migrates a guest with AP queues between two emulated hosts.
 
-Three migrations from host a to host b, over the network between them:
+Four migrations from host a to host b, over the network between them:
   1. the hosts have equal cards: the guest arrives;
-  2. one card of b is of another type: b refuses, the guest goes on at a;
-  3. that card is replaced by an equal one: the same guest arrives after all.
+  2. one card of b is of another type: b refuses, and a has not stopped the guest;
+  3. that card is replaced by an equal one, whose keys are not set yet, so b's device is not
+     migratable: b refuses;
+  4. it is migratable again: the same guest arrives after all; nobody can take that back
+     while it is on its way.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lab import cards, config
 from lab.hosts import Host, Lab, LabError
-from lab.qemu_client import (GuestAp, Guests, KernelLog, Outcome, Timeline, Vm, migrate,
-                             names_errno)
+from lab.qemu_client import (EARLY, MIDWAY, GuestAp, Guests, KernelLog, Mdev, Migration, Outcome,
+                             Timeline, Vm, names_errno)
 
 GUEST = GuestAp(adapters="05,06", domains="04,06")
 # The card that differs in the second run, and what it is then.
@@ -51,26 +54,76 @@ class Demo:
         if not holds:
             self.failures.append(what)
 
-    def expect_difference(self, log: KernelLog, outcome: Outcome, card: str) -> None:
-        """errno and message must name the planted card and field, and nothing else."""
+    def expect_refused(self, outcome: Outcome, error: str, number: int) -> None:
+        """Both sides failed, for that reason, and the source did not stop for it."""
+        self.expect("refused: migration failed on both sides",
+                    (outcome.source, outcome.target) == ("failed", "failed"), outcome)
+        self.expect(f"QEMU: {errno.errorcode[number]} ({os.strerror(number)})",
+                    names_errno(error, number), error)
+        self.expect("a never stopped the guest", not outcome.stopped, outcome)
+
+    def expect_difference(self, log: KernelLog, card: str) -> None:
+        """Kernel log and report must name the planted card and field, and nothing else."""
         source_type = int(re.findall(r":(\d+)", card)[0])
         line = f"adapter {APID} at: source {source_type} here {PLANTED_TYPE}"
         said = log.differences()
-        self.expect(f"b's kernel: \"{line}\"", said == [line], said)
-        text = f"{outcome.target_error} {outcome.source_error}"
-        self.expect(f"QEMU: EXDEV ({os.strerror(errno.EXDEV)})",
-                    names_errno(text, errno.EXDEV), text)
+        self.expect(f"b's kernel log: \"{line}\"", said == [line], said)
+        report = self.mdevs[1].report()
+        self.expect("b's report: the same difference, \"the hardware differs\"",
+                    (report.differences, report.reason, report.error)
+                    == ((line,), "the hardware differs", -errno.EXDEV), report)
+        report = self.mdevs[0].report()
+        self.expect("a's report: \"left before the end of the stream\"",
+                    (report.session, report.reason)
+                    == ("saving", "left before the end of the stream"), report)
 
-    def run(self, title: str, source: Vm, kept: bool = False) -> tuple[Vm, Outcome, KernelLog]:
-        """One migration with its timeline; kept: the source must keep the guest."""
+    def expect_intact(self, source: Vm) -> None:
+        """The guest can go on at a."""
+        status = source.status()
+        self.expect("source intact: the guest can run", status in ("prelaunch", "paused"), status)
+        state = self.mdevs[0].state()
+        self.expect("source intact: device state RUNNING", state == "RUNNING", state)
+        kept = self.mdevs[0].guest_matrix()
+        self.expect("source intact: the guest has its queues", kept == GUEST.matrix(), kept)
+
+    def expect_arrived(self, outcome: Outcome) -> None:
+        """The guest is at b, with its queues; b had agreed before a stopped it."""
+        self.expect("completed on both sides", outcome.completed, outcome)
+        self.expect("device state was sent", outcome.device_bytes > 0, outcome.info)
+        self.expect("a asked b while the guest could still run",
+                    outcome.states == ["pre-copy", "stop-copy", "stop"], outcome.states)
+        queues = self.mdevs[1].guest_matrix()
+        self.expect("the guest on b has the same queues", queues == GUEST.matrix(), queues)
+
+    def show(self, log: KernelLog) -> None:
+        """Print what the administrators read."""
+        print("  b's kernel log says:")
+        for line in log.of(self.mdevs[1]):
+            print(f"          {line}")
+        for mdev in (self.mdevs[1], self.mdevs[0]):
+            print(f"  {mdev.host.name}'s report says (debugfs, migration/vfio_ap/report):")
+            for line in mdev.report().text.splitlines():
+                print(f"          {line}")
+
+    def run(self, title: str, source: Vm, cause: int | None = None,
+            midway: Callable[[Timeline], None] | None = None) -> tuple[Vm, Outcome, KernelLog]:
+        """One migration with its timeline. cause: errno with which b is to refuse. midway: what
+        to do when the device is next."""
         print(f"\n{title}", flush=True)
         log = KernelLog(self.b)
         target = self.guests.vm(self.mdevs[1], incoming=True, memory=MEMORY)
         timeline = Timeline()
         first = len(source.events())
-        outcome = migrate(source, target, "return-path")
+        migration = Migration(source, target, *EARLY,
+                              *(["pause-before-switchover"] if midway else []))
+        if midway:
+            migration.wait(source, MIDWAY)
+            midway(timeline)
+            migration.go_on()
+        outcome = migration.outcome()
+        named = cause is not None and names_errno(outcome.target_error, cause)
         timeline.add_events(source, first)
-        timeline.add_events(target)
+        timeline.add_events(target, failure=os.strerror(cause) if cause and named else "")
         for vm, mdev in ((source, self.mdevs[0]), (target, self.mdevs[1])):
             timeline.add(vm.host.name, f"kernel: {mdev.state()}, guest {vm.status()}")
         table = timeline.table()
@@ -79,12 +132,6 @@ class Demo:
         (self.folder / f"run{number}.txt").write_text(
             f"{title}\n\n{table}\n\n{outcome}\n\nQEMU on a:\n{source.log()}\n"
             f"QEMU on b:\n{target.log()}\nkernel of b:\n" + "\n".join(log.lines()) + "\n")
-        if kept:
-            self.expect("refused: migration failed on both sides",
-                        (outcome.source, outcome.target) == ("failed", "failed"), outcome)
-        else:
-            self.expect("completed on both sides", outcome.completed, outcome)
-            self.expect("device state was sent", outcome.device_bytes > 0, outcome.info)
         return target, outcome, log
 
 
@@ -97,8 +144,33 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what}: {time.monotonic() - started:.0f} s", flush=True)
 
 
+def store(demo: Demo, mdev: Mdev, value: str, error: str = "") -> None:
+    """Set `migratable` as an administrator does; error: what the answer has to be."""
+    said = mdev.store("migratable", value)
+    answer = said.rpartition(": ")[2]
+    demo.expect(f"{mdev.host.name}: echo {value} > migratable: {error or 'done'}",
+                answer == error, said)
+
+
+def change_keys(demo: Demo, source: Vm) -> Callable[[Timeline], None]:
+    """Run 3; what there is to try in run 4."""
+    a_mdev, b_mdev = demo.mdevs
+    store(demo, b_mdev, "0")
+    target, outcome, _ = demo.run("Run 3: b's device is not migratable", source, errno.EPERM)
+    demo.expect_refused(outcome, outcome.target_error, errno.EPERM)
+    demo.expect_intact(source)
+    target.quit()
+    store(demo, b_mdev, "1")
+
+    def midway(timeline: Timeline) -> None:
+        for mdev in (a_mdev, b_mdev):
+            store(demo, mdev, "0", os.strerror(errno.EBUSY))
+            timeline.add(mdev.host.name, "echo 0 > migratable refused")
+    return midway
+
+
 def demonstrate(demo: Demo) -> None:
-    """The three runs."""
+    """The four runs."""
     a_mdev, b_mdev = demo.mdevs
     card = cards.of_profile(demo.b, APID)
     planted = re.sub(r":\d+", f":{PLANTED_TYPE}", card)
@@ -107,9 +179,8 @@ def demonstrate(demo: Demo) -> None:
     queues = a_mdev.guest_matrix()
     demo.expect(f"the guest on a has the queues {' '.join(GUEST.matrix())}",
                 queues == GUEST.matrix(), queues)
-    target, _, _ = demo.run("Run 1: equal cards", source)
-    arrived = b_mdev.guest_matrix()
-    demo.expect("the guest on b has the same queues", arrived == queues, arrived)
+    target, outcome, _ = demo.run("Run 1: equal cards", source)
+    demo.expect_arrived(outcome)
     target.quit()
     source.quit()
 
@@ -117,19 +188,23 @@ def demonstrate(demo: Demo) -> None:
         cards.replace(demo.b, planted)
     source = demo.guests.vm(a_mdev, memory=MEMORY)
     target, outcome, log = demo.run(f"Run 2: card {APID} of b is of type {PLANTED_TYPE}", source,
-                                    kept=True)
-    demo.expect_difference(log, outcome, card)
-    status = source.status()
-    demo.expect("source intact: the guest can run", status in ("prelaunch", "paused"), status)
-    state = a_mdev.state()
-    demo.expect("source intact: device state RUNNING", state == "RUNNING", state)
-    kept = a_mdev.guest_matrix()
-    demo.expect("source intact: the guest has its queues", kept == queues, kept)
+                                    errno.EXDEV)
+    demo.expect_refused(outcome, outcome.target_error, errno.EXDEV)
+    demo.expect_difference(log, card)
+    demo.expect_intact(source)
+    demo.show(log)
     target.quit()
 
     with timed(f"Host b: card {planted} replaced by {card}"):
         cards.replace(demo.b, card)
-    target, _, _ = demo.run("Run 3: the same guest again, equal cards", source)
+    midway = None
+    if b_mdev.has("migratable"):
+        midway = change_keys(demo, source)
+    else:
+        print("\nRun 3 left out: this kernel has no `migratable`", flush=True)
+    target, outcome, _ = demo.run("Run 4: the same guest again, equal cards", source,
+                                  midway=midway)
+    demo.expect_arrived(outcome)
     target.quit()
     source.quit()
 
@@ -164,7 +239,7 @@ def main(argv: list[str]) -> int:
         print(f"demo: FAILED after {seconds:.0f} s: {len(failures)} of its checks did not hold")
         return 1
     print(f"demo: passed in {seconds:.0f} s: a guest with AP queues was migrated between two "
-          "hosts,\nand a host whose card differs refused it.")
+          "hosts,\nand a host whose card differs refused it before the guest was stopped.")
     return 0
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import itertools
 import os
 import re
@@ -23,7 +24,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
@@ -41,6 +42,15 @@ LIBRARY = "/lab/bin/vfio-ap-enable.so"
 MDEV_TYPE = "/sys/class/mdev_bus/matrix/mdev_supported_types/vfio_ap-passthrough"
 # What a destination's kernel says of a difference, whatever it is.
 DIFFERENCE = re.compile(r"(adapter|(control )?domain) [0-9a-f]+ \w+: source \S+ here \S+$")
+# What debugfs tells of a migration session.
+REPORT = re.compile(r"session: (?:none\n|(?:(?P<role>saving|resuming)\n"
+                    r"opened by: (?P<by>.+\[\d+\])\n"
+                    r"status: (?P<status>open|ended)\n"
+                    r"reason: (?P<reason>.+)\n"
+                    r"error: (?P<error>0|-\d+)\n"
+                    r"(?:published: (?P<published>\d+)\n)?"
+                    r"differences: (?P<count>\d+)\n"
+                    r"(?P<lines>(?:.+\n)*)))")
 # The longest that a step of QEMU has to take in a debug kernel on a busy machine.
 STEP = 180.0
 
@@ -52,6 +62,12 @@ DOWNTIME = 1_000_000
 
 # States in which a migration stays.
 FINAL = ("completed", "failed", "cancelled")
+# The guest is stopped and its memory sent, the device is next: with pause-before-switchover.
+MIDWAY = "pre-switchover"
+# What a Migration switches on, and off when it is not asked for.
+CAPABILITIES = ("return-path", "switchover-ack", "pause-before-switchover", "multifd")
+# The destination says whether it takes the device before the source stops the guest.
+EARLY = ("return-path", "switchover-ack")
 
 _numbers = itertools.count()
 
@@ -198,6 +214,41 @@ class GuestAp:
                 for domain in sorted(numbers(self.domains))]
 
 
+@dataclass(frozen=True)
+class Report:
+    """What the kernel tells of the last migration session of a device, in debugfs.
+
+    session: "none", "saving" or "resuming"; what follows is empty without a session.
+    opened_by: the process, as COMM[PID]. status: "open" or "ended".
+    reason: why it ended, or cannot succeed any more; "-" while there is nothing to say.
+    error: 0 or a negative errno. published: configurations sent after the first one.
+    differences: to the source ("adapter 05 at: source 14 here 13"). text: all of it.
+    """
+
+    session: str
+    opened_by: str = ""
+    status: str = ""
+    reason: str = ""
+    error: int = 0
+    published: int = 0
+    differences: tuple[str, ...] = ()
+    text: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Report:
+        """LabError for a text that is not laid out like that."""
+        match = REPORT.fullmatch(text)
+        if match is None:
+            raise LabError(f"not a report of a migration session:\n{text}")
+        if match["role"] is None:
+            return cls("none", text=text)
+        differences = tuple(match["lines"].splitlines())
+        if len(differences) != int(match["count"]):
+            raise LabError(f"the number of differences is wrong:\n{text}")
+        return cls(match["role"], match["by"], match["status"], match["reason"],
+                   int(match["error"]), int(match["published"] or 0), differences, text)
+
+
 class Mdev:
     """A mediated device of vfio_ap in a host."""
 
@@ -207,14 +258,18 @@ class Mdev:
         self.path = f"/sys/bus/mdev/devices/{ident}"
 
     @classmethod
-    def create(cls, host: Host, ap: GuestAp) -> Mdev:
-        """Make one and assign to it; LabError if the host has less than that to give."""
+    def create(cls, host: Host, ap: GuestAp, migratable: bool = True) -> Mdev:
+        """Make one and assign to it; LabError if the host has less than that to give.
+
+        migratable: let it migrate, where the driver has an attribute to say so."""
         mdev = cls(host, str(uuid.uuid4()))
         cdomains = ap.domains if ap.cdomains is None else ap.cdomains
         lines = [f"echo {mdev.uuid} >{MDEV_TYPE}/create", f"cd {mdev.path}"]
         for attribute, values in (("assign_adapter", ap.adapters), ("assign_domain", ap.domains),
                                   ("assign_control_domain", cdomains)):
             lines += [f"echo 0x{number:x} >{attribute}" for number in numbers(values)]
+        if migratable:
+            lines.append("[ ! -e migratable ] || echo 1 >migratable")
         try:
             host.run("set -e\n" + "\n".join(lines))
             if mdev.matrix() != ap.matrix():
@@ -230,6 +285,24 @@ class Mdev:
         """An attribute's text."""
         return self.host.run(f"cat {self.path}/{attribute}").out
 
+    def store(self, attribute: str, text: str) -> str:
+        """Write to an attribute; "" or what the shell says of the error."""
+        result = self.host.run(f"echo {shlex.quote(text)} >{self.path}/{attribute}", check=False)
+        if bool(result.rc) != bool(result.out.strip()):
+            raise LabError(f"host {self.host.name}: {attribute}: status {result.rc}, "
+                           f"{result.out!r}")
+        return result.out.strip()
+
+    def has(self, attribute: str) -> bool:
+        """Whether the driver has that attribute."""
+        return self.host.run(f"[ -e {self.path}/{attribute} ]", check=False).rc == 0
+
+    def set_migratable(self, on: bool) -> None:
+        """Let it migrate, or not; LabError if the driver refuses."""
+        error = self.store("migratable", str(int(on)))
+        if error:
+            raise LabError(f"host {self.host.name}: {error}")
+
     def matrix(self) -> list[str]:
         """The queues that are assigned, as `05.0004`."""
         return self.read("matrix").split()
@@ -238,10 +311,16 @@ class Mdev:
         """The queues that the guest has, or will have."""
         return self.read("guest_matrix").split()
 
+    def _debugfs(self, name: str) -> str:
+        return self.host.run(f"cat /sys/kernel/debug/vfio/{self.uuid}/migration/{name}").out
+
     def state(self) -> str:
         """The migration state of the device as the kernel sees it ("RUNNING", ...)."""
-        return self.host.run(
-            f"cat /sys/kernel/debug/vfio/{self.uuid}/migration/state").out.strip()
+        return self._debugfs("state").strip()
+
+    def report(self) -> Report:
+        """The kernel's account of the last migration session."""
+        return Report.parse(self._debugfs("vfio_ap/report"))
 
     def remove(self) -> None:
         """Remove the device; nobody may use it."""
@@ -264,6 +343,10 @@ class KernelLog:
             raise LabError(f"host {self._host.name}: the kernel log ran over")
         return [line for line in rest.splitlines() if "lab: " not in line]
 
+    def of(self, mdev: Mdev) -> list[str]:
+        """What was said of a device, without the time."""
+        return [line.partition("] ")[2] for line in self.lines() if f" {mdev.uuid}: " in line]
+
     def differences(self) -> list[str]:
         """What vfio_ap says of differences to a migration's source ("adapter 05 at: ...")."""
         return [m.group(0) for m in map(DIFFERENCE.search, self.lines()) if m]
@@ -274,9 +357,9 @@ class Vm:
 
     def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
                  memory: int = MEMORY, program: str = "qemu-system-s390x",
-                 strict: bool = True) -> None:
+                 strict: bool = True, trace: tuple[str, ...] = ()) -> None:
         """memory: MiB. program: QEMU's path in the host. strict: end if the library does not
-        know that QEMU."""
+        know that QEMU. trace: tracepoints of QEMU, for log()."""
         self.host = host
         self.mdev = mdev
         number = next(_numbers)
@@ -289,13 +372,15 @@ class Vm:
                 "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
         if incoming:
             argv += ["-incoming", "defer"]
-        self.process = host.start("exec " + shlex.join(argv))
+        for event in trace:
+            argv += ["-trace", event]
+        self.process = host.start("echo pid $$; exec " + shlex.join(argv))
         try:
             # QEMU listens by now, and the library has found it to be a build that it knows.
             self.process.wait_output("^vfio-ap-enable: ", STEP)
             self.monitor = Monitor(self.name, host.forward(self._port))
-            self.set_capabilities("events")
-            self.call("migrate-set-parameters", downtime_limit=DOWNTIME)
+            self.set_capabilities(events=True)
+            self.set_downtime()
             if mdev is not None:
                 self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path)
         except LabError as error:
@@ -316,10 +401,16 @@ class Vm:
         assert isinstance(info, dict)
         return info
 
-    def set_capabilities(self, *names: str, on: bool = True) -> None:
-        """Switch migration capabilities."""
+    def set_capabilities(self, **states: bool) -> None:
+        """Switch migration capabilities; '_' stands for '-' in their names."""
         self.call("migrate-set-capabilities",
-                  capabilities=[{"capability": name, "state": on} for name in names])
+                  capabilities=[{"capability": name.replace("_", "-"), "state": on}
+                                for name, on in states.items()])
+
+    def set_downtime(self, milliseconds: int = DOWNTIME) -> None:
+        """How long the guest may be stopped. With 0 QEMU never stops it: it sends what changes,
+        and what the device still gives, for as long as the migration lasts."""
+        self.call("migrate-set-parameters", downtime_limit=milliseconds)
 
     def listen(self) -> str:
         """Wait for a guest to come in; returns the URI to migrate to."""
@@ -363,6 +454,24 @@ class Vm:
         """What QEMU wrote to stdout and stderr."""
         return self.process.output()
 
+    def wait_log(self, text: str, count: int = 1) -> None:
+        """Wait until a text stands in log() so often."""
+        self.wait(lambda: self.log().count(text) >= count or None, f"{text!r} in the log")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """QEMU executes nothing meanwhile."""
+        pid = re.search(r"^pid (\d+)$", self.log(), re.M)
+        assert pid is not None
+        tasks = f"/proc/{pid[1]}/task/*/status"
+        self.host.run(f"kill -STOP {pid[1]} || exit\n"
+                      f"while grep '^State:' {tasks} | grep -qv 'T (stopped)'; do :; done")
+        try:
+            yield
+        finally:
+            if self.host.alive:
+                self.host.run(f"kill -CONT {pid[1]}")
+
     def quit(self) -> None:
         """Let QEMU end in order."""
         if not self.monitor.closed:
@@ -391,9 +500,9 @@ class Guests:
         self._vms: list[Vm] = []
         self._mdevs: list[Mdev] = []
 
-    def mdev(self, host: Host, ap: GuestAp) -> Mdev:
+    def mdev(self, host: Host, ap: GuestAp, migratable: bool = True) -> Mdev:
         """Mdev.create()."""
-        mdev = Mdev.create(host, ap)
+        mdev = Mdev.create(host, ap, migratable)
         self._mdevs.append(mdev)
         return mdev
 
@@ -428,6 +537,8 @@ class Outcome:
     source_error, target_error: QEMU's description of the failure.
     info: query-migrate of the source.
     started, ended: time.monotonic().
+    states: those that QEMU at the source put the device into.
+    steps: the states of the migration at the source.
     """
 
     source: str
@@ -437,6 +548,14 @@ class Outcome:
     info: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0
     ended: float = 0.0
+    states: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether QEMU at the source stopped the guest, for good or until it learnt better."""
+        return (not {"stop", "stop-copy"}.isdisjoint(self.states)
+                or not {MIDWAY, "device"}.isdisjoint(self.steps))
 
     @property
     def completed(self) -> bool:
@@ -453,13 +572,15 @@ class Migration:
     """A migration under way, over the network between the hosts."""
 
     def __init__(self, source: Vm, target: Vm, *capabilities: str) -> None:
-        """Start it, with these capabilities on both sides."""
+        """Start it, with these of CAPABILITIES on both sides and without the others."""
         self.source = source
         self.target = target
         self._first = {vm: len(vm.events()) for vm in (source, target)}
+        unknown = set(capabilities) - set(CAPABILITIES)
+        if unknown:
+            raise LabError(f"not one of CAPABILITIES: {' '.join(sorted(unknown))}")
         for vm in (source, target):
-            if capabilities:
-                vm.set_capabilities(*capabilities)
+            vm.set_capabilities(**{name: name in capabilities for name in CAPABILITIES})
         uri = target.listen()
         self.started = time.monotonic()
         source.call("migrate", uri=uri)
@@ -468,13 +589,39 @@ class Migration:
         """Wait until one side enters one of the states."""
         return vm.wait_migration(*states, since=self._first[vm], timeout=timeout)
 
+    def wait_device(self, vm: Vm, state: str) -> None:
+        """Wait until QEMU on one side has put the device into a state ("pre-copy", ...)."""
+        vm.wait(lambda: state in self.device_states(vm) or None, f"device state {state}")
+
+    def steps(self, vm: Vm) -> list[str]:
+        """The states of the migration on one side so far."""
+        return [str(e.data["status"]) for e in vm.events("MIGRATION", self._first[vm])]
+
+    def device_states(self, vm: Vm) -> list[str]:
+        """The states that QEMU on one side has put the device into so far."""
+        return [str(e.data["device-state"])
+                for e in vm.events("VFIO_MIGRATION", self._first[vm])]
+
+    def go_on(self) -> None:
+        """Let a migration that waits midway go on."""
+        try:
+            self.source.call("migrate-continue", state=MIDWAY)
+        except QemuError:
+            pass    # it has noticed something and does not wait any more
+
+    def _settled(self) -> bool | None:
+        states = self.device_states(self.source)
+        return not states or states[-1] in ("running", "stop") or None
+
     def outcome(self, timeout: float = STEP) -> Outcome:
-        """Wait for the end on both sides."""
-        states = [self.wait(vm, *FINAL, timeout=timeout) for vm in (self.source, self.target)]
+        """Wait for the end on both sides, and of the session of the source's device."""
+        ends = [self.wait(vm, *FINAL, timeout=timeout) for vm in (self.source, self.target)]
         ended = time.monotonic()
+        self.source.wait(self._settled, "end of the device's session")
         infos = [vm.migration() for vm in (self.source, self.target)]
-        return Outcome(states[0], states[1], str(infos[0].get("error-desc", "")),
-                       str(infos[1].get("error-desc", "")), infos[0], self.started, ended)
+        return Outcome(ends[0], ends[1], str(infos[0].get("error-desc", "")),
+                       str(infos[1].get("error-desc", "")), infos[0], self.started, ended,
+                       self.device_states(self.source), self.steps(self.source))
 
 
 def migrate(source: Vm, target: Vm, *capabilities: str, timeout: float = STEP) -> Outcome:
@@ -504,11 +651,14 @@ class Timeline:
         now = time.monotonic() if at is None else at
         self.steps.append(Step(now - self._start, host, what, sent))
 
-    def add_events(self, vm: Vm, since: int = 0) -> None:
-        """Note the migration events of a VM, from number since on."""
+    def add_events(self, vm: Vm, since: int = 0, failure: str = "") -> None:
+        """Note the migration events of a VM, from number since on; failure: why it failed."""
         for event in vm.events(since=since):
             if event.name == "MIGRATION":
-                self.add(vm.host.name, f"migration {event.data['status']}", event.sent, event.time)
+                status = str(event.data["status"])
+                if failure and status == "failed":
+                    status += f": {failure}"
+                self.add(vm.host.name, f"migration {status}", event.sent, event.time)
             elif event.name == "VFIO_MIGRATION":
                 self.add(vm.host.name, f"vfio-ap device {event.data['device-state']}", None,
                          event.time)

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Migrations that are broken off: by the user, by the end of one QEMU."""
+"""Migrations that are broken off: by the user, by the end of one QEMU, by a host's change."""
 
 from __future__ import annotations
 
+import errno
+
+from lab import cards
 from lab.hosts import Host
-from lab.qemu_client import GuestAp, Guests, Migration, QemuError, Vm, migrate
+from lab.qemu_client import (EARLY, MIDWAY, GuestAp, Guests, KernelLog, Migration, Report, Vm,
+                             migrate, names_errno)
 
 AP = GuestAp("05,06", "04,06")
-# Memory is sent, the device is next.
-MIDWAY = "pre-switchover"
+# QEMU's tracepoint of the moment at which it has read the device's stream to the end.
+READ = "vfio_save_complete_precopy "
+CHANGED = "the host changed the AP configuration"
 
 
 def check_intact(source: Vm) -> None:
@@ -19,36 +24,62 @@ def check_intact(source: Vm) -> None:
     assert source.mdev.guest_matrix() == AP.matrix()
 
 
+def check_ended(report: Report, session: str, reason: str) -> None:
+    """What the kernel tells of a session that is over."""
+    assert (report.session, report.status, report.reason) == (session, "ended", reason), report
+
+
 def start(source: Vm, target: Vm) -> Migration:
     """Migrate up to the point where the device is next."""
-    migration = Migration(source, target, "return-path", "pause-before-switchover")
+    assert source.mdev is not None and target.mdev is not None
+    migration = Migration(source, target, *EARLY, "pause-before-switchover")
     migration.wait(source, MIDWAY)
+    assert source.mdev.state() == "PRE_COPY", source.mdev.state()
+    assert target.mdev.state() == "RESUMING", target.mdev.state()
     return migration
-
-
-def go_on(source: Vm) -> None:
-    """Let a migration that waits midway go on."""
-    try:
-        source.call("migrate-continue", state=MIDWAY)
-    except QemuError:
-        pass    # it has noticed and does not wait any more
 
 
 def test_cancel(a: Host, b: Host) -> None:
     """Cancelled, and started again with the same devices on both sides."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
-        there = guests.mdev(b, AP)
+        here, there = guests.mdev(a, AP), guests.mdev(b, AP)
+        source = guests.vm(here)
         target = guests.vm(there, incoming=True)
         migration = start(source, target)
-        assert there.state() == "RESUMING"
         source.call("migrate_cancel")
         outcome = migration.outcome()
         assert (outcome.source, outcome.target) == ("cancelled", "failed"), outcome
+        assert outcome.states == ["pre-copy", "running"], outcome.states
         check_intact(source)
+        check_ended(here.report(), "saving", "left before the end of the stream")
         target.quit()
-        source.set_capabilities("pause-before-switchover", on=False)
-        outcome = migrate(source, guests.vm(there, incoming=True), "return-path")
+        check_ended(there.report(), "resuming", "device closed")
+        outcome = migrate(source, guests.vm(there, incoming=True), *EARLY)
+        assert outcome.completed, outcome
+        check_ended(here.report(), "saving", "completed")
+
+
+def test_cancel_in_pre_copy(a: Host, b: Host) -> None:
+    """Cancelled while the guest has not been stopped, ten times over."""
+    with Guests() as guests:
+        here, there = guests.mdev(a, AP), guests.mdev(b, AP)
+        source = guests.vm(here)
+        source.set_downtime(0)
+        for _ in range(10):
+            target = guests.vm(there, incoming=True)
+            migration = Migration(source, target, *EARLY)
+            migration.wait_device(source, "pre-copy")
+            migration.wait_device(target, "resuming")
+            source.call("migrate_cancel")
+            outcome = migration.outcome()
+            assert (outcome.source, outcome.target) == ("cancelled", "failed"), outcome
+            assert outcome.states == ["pre-copy", "running"], outcome.states
+            assert not outcome.stopped, outcome
+            check_ended(here.report(), "saving", "left before the end of the stream")
+            target.quit()
+        check_intact(source)
+        source.set_downtime()
+        outcome = migrate(source, guests.vm(there, incoming=True), *EARLY)
         assert outcome.completed, outcome
 
 
@@ -61,12 +92,12 @@ def test_target_ends(a: Host, b: Host) -> None:
         migration = start(source, target)
         target.kill()
         assert there.state() == "RUNNING", "a closed device keeps no state"
-        go_on(source)
+        check_ended(there.report(), "resuming", "device closed")
+        migration.go_on()
         assert migration.wait(source, "failed", "completed") == "failed", source.migration()
         assert source.migration()["error-desc"], source.migration()
         check_intact(source)
-        source.set_capabilities("pause-before-switchover", on=False)
-        outcome = migrate(source, guests.vm(there, incoming=True), "return-path")
+        outcome = migrate(source, guests.vm(there, incoming=True), *EARLY)
         assert outcome.completed, outcome
 
 
@@ -81,6 +112,56 @@ def test_source_ends(a: Host, b: Host) -> None:
         assert migration.wait(target, "failed", "completed") == "failed", target.migration()
         assert target.migration()["error-desc"], target.migration()
         assert here.state() == "RUNNING", "a closed device keeps no state"
+        check_ended(here.report(), "saving", "device closed")
         target.quit()
-        outcome = migrate(guests.vm(here), guests.vm(there, incoming=True), "return-path")
+        outcome = migrate(guests.vm(here), guests.vm(there, incoming=True), *EARLY)
         assert outcome.completed, outcome
+
+
+def test_target_loses_a_card(a: Host, b: Host) -> None:
+    """The destination's host loses a card after its device has agreed: the rest of the stream is
+    refused with -ECANCELED, even if the card is back by then."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP))
+        there = guests.mdev(b, AP)
+        target = guests.vm(there, incoming=True)
+        log = KernelLog(b)
+        migration = start(source, target)
+        with cards.pulled(b, "06"):
+            pass
+        assert there.state() == "RESUMING", "no state changes by itself"
+        migration.go_on()
+        outcome = migration.outcome()
+        assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
+        assert names_errno(outcome.target_error, errno.ECANCELED), outcome.target_error
+        check_intact(source)
+        report = there.report()
+        assert (report.reason, report.error) == (CHANGED, -errno.ECANCELED), report
+        said = log.of(there)
+        assert any(line.endswith(f"migration failed: {CHANGED} ({report.error})")
+                   for line in said), said
+        target.quit()
+        outcome = migrate(source, guests.vm(there, incoming=True), *EARLY)
+        assert outcome.completed, outcome
+
+
+def test_source_loses_a_card_late(a: Host, b: Host) -> None:
+    """The source's host loses a card in STOP_COPY, when QEMU has the whole stream and waits for
+    the destination: the guest, which does not use that card any more, arrives."""
+    with Guests() as guests:
+        here, there = guests.mdev(a, AP), guests.mdev(b, AP)
+        source = guests.vm(here, trace=(READ.strip(),))
+        target = guests.vm(there, incoming=True)
+        migration = start(source, target)
+        with target.frozen():
+            migration.go_on()
+            source.wait_log(READ)
+            with cards.pulled(a, "06"):
+                assert here.guest_matrix() == GuestAp("05", "04,06").matrix()
+                assert here.state() == "STOP_COPY", "no state changes by itself"
+        outcome = migration.outcome()
+        assert outcome.completed, outcome
+        assert outcome.states == ["pre-copy", "stop-copy", "stop"], outcome.states
+        assert there.guest_matrix() == AP.matrix()
+        assert there.state() == "RESUMING", there.state()
+        check_ended(here.report(), "saving", CHANGED)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """A destination that is not what the source's guest has refuses, and the guest stays.
 
-Each test migrates one guest several times: refused by destinations that differ, at last taken by
-one that does not. So each refusal is also shown to leave the source as it was.
+With switchover-ack it does so before the source stops the guest. Most tests migrate one guest
+several times: refused by destinations that differ, at last taken by one that does not. So each
+refusal is also shown to leave the source as it was.
 """
 
 from __future__ import annotations
@@ -12,38 +13,65 @@ from collections.abc import Callable
 
 from lab import cards
 from lab.hosts import Host
-from lab.qemu_client import (GuestAp, Guests, KernelLog, Mdev, Outcome, Vm, migrate,
-                             names_errno)
+from lab.qemu_client import (EARLY, MIDWAY, GuestAp, Guests, KernelLog, Mdev, Migration, Outcome,
+                             Vm, migrate, names_errno)
 
 AP = GuestAp("05,06", "04,06")
+# What the kernel says when write() fails with that errno.
+REASONS = {errno.ENXIO: "the configurations differ", errno.EXDEV: "the hardware differs"}
+# QEMU's tracepoint of an answer of the destination to EARLY.
+ACKED = "source_return_path_thread_switchover_acked"
 
 
-def check_intact(source: Vm) -> None:
-    """The guest can go on at the source."""
+def check_intact(source: Vm, ap: GuestAp = AP) -> None:
+    """The guest can go on at the source, with what is left of its queues."""
     assert source.mdev is not None
     assert source.status() in ("prelaunch", "paused"), source.status()
     assert source.mdev.state() == "RUNNING", source.mdev.state()
-    assert source.mdev.matrix() == source.mdev.guest_matrix() == AP.matrix()
+    assert source.mdev.matrix() == AP.matrix(), source.mdev.matrix()
+    assert source.mdev.guest_matrix() == ap.matrix(), source.mdev.guest_matrix()
     assert source.process.poll() is None
 
 
-def check_refused(outcome: Outcome, log: KernelLog, number: int, lines: list[str]) -> None:
-    """Both sides failed; errno and kernel messages say why, and nothing else."""
-    assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
-    assert names_errno(outcome.target_error, number), outcome.target_error
+def check_said(mdev: Mdev, log: KernelLog, number: int, lines: list[str]) -> None:
+    """The destination's kernel names the differences and nothing else, in log and report."""
     said = log.differences()
     assert said == lines, f"expected: {lines}, seen: {said}"
+    report = mdev.report()
+    assert list(report.differences) == lines, report
+    assert (report.session, report.error) == ("resuming", -number), report
+    assert report.reason == REASONS[number], report
+    assert any(REASONS[number] in line for line in log.of(mdev)), log.of(mdev)
 
 
-def attempt(guests: Guests, source: Vm, mdev: Mdev, capabilities: tuple[str, ...],
-            check: Callable[[Outcome, KernelLog, Mdev], None]) -> None:
+def check_refused(outcome: Outcome, log: KernelLog, mdev: Mdev, number: int,
+                  lines: list[str]) -> None:
+    """Both sides failed; errno, kernel messages and report say why."""
+    assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
+    assert names_errno(outcome.target_error, number), outcome.target_error
+    check_said(mdev, log, number, lines)
+
+
+def check_early(outcome: Outcome, source: Vm) -> None:
+    """The source never stopped the guest: its device was in PRE_COPY and in RUNNING again."""
+    assert source.mdev is not None
+    assert not outcome.stopped, outcome
+    assert outcome.states == ["pre-copy", "running"], outcome.states
+    report = source.mdev.report()
+    assert (report.session, report.status) == ("saving", "ended"), report
+    assert report.reason == "left before the end of the stream", report
+
+
+def attempt(guests: Guests, source: Vm, mdev: Mdev,
+            check: Callable[[Outcome, KernelLog, Mdev], None], *capabilities: str) -> Outcome:
     """Migrate the source to a new VM with that device, check, end the VM."""
     target = guests.vm(mdev, incoming=True)
     log = KernelLog(mdev.host)
-    outcome = migrate(source, target, *capabilities)
+    outcome = migrate(source, target, *(capabilities or EARLY))
     check(outcome, log, mdev)
     target.quit()
     assert mdev.state() == "RUNNING", "a closed device keeps no state"
+    return outcome
 
 
 def arrived(outcome: Outcome, log: KernelLog, mdev: Mdev) -> None:
@@ -56,7 +84,7 @@ def arrived(outcome: Outcome, log: KernelLog, mdev: Mdev) -> None:
 def refused(number: int, *lines: str) -> Callable[[Outcome, KernelLog, Mdev], None]:
     """For attempt(): the destination refused with this errno and these messages."""
     def check(outcome: Outcome, log: KernelLog, mdev: Mdev) -> None:
-        check_refused(outcome, log, number, list(lines))
+        check_refused(outcome, log, mdev, number, list(lines))
         assert mdev.state() == "RESUMING"
     return check
 
@@ -75,10 +103,11 @@ def test_assignment_differs(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP))
         for ap, lines in cases:
             mdev = guests.mdev(b, ap)
-            attempt(guests, source, mdev, ("return-path",), refused(errno.ENXIO, *lines))
+            outcome = attempt(guests, source, mdev, refused(errno.ENXIO, *lines))
             guests.remove(mdev)
+            check_early(outcome, source)
             check_intact(source)
-        attempt(guests, source, guests.mdev(b, AP), ("return-path",), arrived)
+        attempt(guests, source, guests.mdev(b, AP), arrived)
 
 
 def test_card_differs(a: Host, b: Host) -> None:
@@ -94,36 +123,98 @@ def test_card_differs(a: Host, b: Host) -> None:
         mdev = guests.mdev(b, AP)
         for spec, line in cases:
             with cards.replaced(b, spec):
-                attempt(guests, source, mdev, ("return-path",), refused(errno.EXDEV, line))
+                outcome = attempt(guests, source, mdev, refused(errno.EXDEV, line))
+            check_early(outcome, source)
             check_intact(source)
         # A deeper queue is no reason to refuse.
         with cards.replaced(b, "05:14c:qd=15"):
-            attempt(guests, source, mdev, ("return-path",), arrived)
+            attempt(guests, source, mdev, arrived)
+
+
+def test_without_switchover_ack(a: Host, b: Host) -> None:
+    """QEMU may have stopped the guest by the time it hears of the refusal; it goes on then."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP))
+        mdev = guests.mdev(b, AP)
+        with cards.replaced(b, "05:13c"):
+            outcome = attempt(guests, source, mdev,
+                              refused(errno.EXDEV, "adapter 05 at: source 14 here 13"),
+                              "return-path")
+        assert outcome.states in (["pre-copy", "running"],
+                                  ["pre-copy", "stop-copy", "running"]), outcome.states
+        check_intact(source)
+        attempt(guests, source, mdev, arrived, "return-path")
 
 
 def test_without_return_path(a: Host, b: Host) -> None:
-    """The source cannot learn of it and takes the migration for completed; the destination does
-    not run the guest. (So says QEMU: whoever manages it has to use a return path.)"""
+    """The source cannot learn of it and may take the migration for completed; the destination
+    does not run the guest. (So says QEMU: whoever manages it has to use a return path.)"""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
         with cards.replaced(b, "05:13c"):
             target = guests.vm(guests.mdev(b, AP), incoming=True)
+            assert target.mdev is not None
             log = KernelLog(b)
             outcome = migrate(source, target)
             assert outcome.target == "failed", outcome
             assert names_errno(outcome.target_error, errno.EXDEV), outcome.target_error
-            assert log.differences() == ["adapter 05 at: source 14 here 13"]
+            check_said(target.mdev, log, errno.EXDEV, ["adapter 05 at: source 14 here 13"])
             assert target.status() == "inmigrate", target.status()
 
 
 def test_with_multifd(a: Host, b: Host) -> None:
-    """The write fails in a thread of QEMU that loads the device state."""
+    """The configuration does not wait for multifd: it crosses in pre-copy."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
+        mdev = guests.mdev(b, AP)
         with cards.replaced(b, "05:13c"):
-            target = guests.vm(guests.mdev(b, AP), incoming=True)
-            log = KernelLog(b)
-            outcome = migrate(source, target, "return-path", "multifd")
-            assert outcome.target == "failed", outcome
-            assert log.differences() == ["adapter 05 at: source 14 here 13"]
-            assert target.status() == "inmigrate", target.status()
+            outcome = attempt(guests, source, mdev,
+                              refused(errno.EXDEV, "adapter 05 at: source 14 here 13"),
+                              *EARLY, "multifd")
+        check_early(outcome, source)
+        check_intact(source)
+
+
+def test_source_loses_a_card(a: Host, b: Host) -> None:
+    """After the destination has agreed, while the guest runs: the source publishes what is left,
+    and the destination, which has the card, refuses that. The source never stops."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,))
+        target = guests.vm(guests.mdev(b, AP), incoming=True)
+        assert source.mdev is not None and target.mdev is not None
+        log = KernelLog(b)
+        source.set_downtime(0)
+        migration = Migration(source, target, *EARLY)
+        source.wait_log(ACKED)
+        with cards.pulled(a, "06"):
+            outcome = migration.outcome()
+            check_refused(outcome, log, target.mdev, errno.ENXIO,
+                          ["adapter 06 assigned: source 0 here 1"])
+            check_early(outcome, source)
+            assert source.mdev.report().published > 0, source.mdev.report()
+            check_intact(source, GuestAp("05", "04,06"))
+            target.quit()
+            # A device that has no more than that takes the guest as it is now.
+            source.set_downtime()
+            less = guests.mdev(b, GuestAp("05", "04,06"))
+            attempt(guests, source, less, arrived)
+            source.quit()
+
+
+def test_source_loses_a_card_midway(a: Host, b: Host) -> None:
+    """The same when QEMU has stopped the guest already: it goes on at the source."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP))
+        target = guests.vm(guests.mdev(b, AP), incoming=True)
+        assert target.mdev is not None
+        log = KernelLog(b)
+        migration = Migration(source, target, "return-path", "pause-before-switchover")
+        migration.wait(source, MIDWAY)
+        with cards.pulled(a, "06"):
+            migration.go_on()
+            outcome = migration.outcome()
+            check_refused(outcome, log, target.mdev, errno.ENXIO,
+                          ["adapter 06 assigned: source 0 here 1"])
+            assert outcome.states == ["pre-copy", "stop-copy", "running"], outcome.states
+            check_intact(source, GuestAp("05", "04,06"))
+        check_intact(source)

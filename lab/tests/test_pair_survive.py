@@ -7,12 +7,10 @@ In a file of its own, the last one: the host has to be booted again after it.
 from __future__ import annotations
 
 from lab.hosts import Host
-from lab.qemu_client import GuestAp, Guests, Migration, QemuError
+from lab.qemu_client import EARLY, MIDWAY, GuestAp, Guests, Migration, QemuError
 
 AP = GuestAp("05,06", "04,06")
 RETRIES = "/proc/sys/net/ipv4/tcp_retries2"
-# Memory is sent, the device is next.
-MIDWAY = "pre-switchover"
 
 
 def test_target_host_dies(a: Host, b: Host) -> None:
@@ -22,7 +20,7 @@ def test_target_host_dies(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
         target = guests.vm(guests.mdev(b, AP), incoming=True)
-        migration = Migration(source, target, "return-path", "pause-before-switchover")
+        migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
         b.kill()
         try:

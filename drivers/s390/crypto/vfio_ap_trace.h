@@ -43,7 +43,7 @@
 		{ VFIO_AP_DIFF_MSGLEN,		"ml" })
 
 /**
- * trace_vfio_ap_arc - one arc between two migration states
+ * vfio_ap_arc - one arc between two migration states
  * @name: the mediated device
  * @from: the state before
  * @to: the state asked for
@@ -73,7 +73,7 @@ TRACE_EVENT(vfio_ap_arc,
 );
 
 /**
- * trace_vfio_ap_session_open - a session begins
+ * vfio_ap_session_open - a session begins
  * @name: the mediated device
  * @kind: "saving" or "resuming"
  */
@@ -95,7 +95,7 @@ TRACE_EVENT(vfio_ap_session_open,
 );
 
 /**
- * trace_vfio_ap_session_end - a session has ended
+ * vfio_ap_session_end - a session has ended
  * @name: the mediated device
  * @kind: "saving" or "resuming"
  * @reason: why, in the words of the report
@@ -124,7 +124,7 @@ TRACE_EVENT(vfio_ap_session_end,
 );
 
 /**
- * trace_vfio_ap_difference - source and destination differ
+ * vfio_ap_difference - source and destination differ
  * @name: the destination's mediated device
  * @diff: the difference
  */

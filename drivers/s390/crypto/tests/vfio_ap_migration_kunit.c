@@ -33,6 +33,7 @@
 #include <linux/module.h>
 #include <linux/poll.h>
 #include <linux/seq_file.h>
+#include <linux/uaccess.h>
 #include <linux/vfio.h>
 
 /* Asked from ERROR, vfio_mig_get_next_state() warns. */
@@ -46,12 +47,34 @@ static int migration_kunit_next_state(struct vfio_device *vdev,
 	return vfio_mig_get_next_state(vdev, cur, new, next);
 }
 
+/* What happens while a reader or writer waits for its memory: see during_copy. */
+static void migration_kunit_in_copy(void);
+
+static unsigned long migration_kunit_to_user(void __user *to, const void *from,
+					     unsigned long len)
+{
+	migration_kunit_in_copy();
+	return copy_to_user(to, from, len);
+}
+
+static unsigned long migration_kunit_from_user(void *to, const void __user *from,
+					       unsigned long len)
+{
+	migration_kunit_in_copy();
+	return copy_from_user(to, from, len);
+}
+
 #define vfio_mig_get_next_state	migration_kunit_next_state
+#define copy_to_user		migration_kunit_to_user
+#define copy_from_user		migration_kunit_from_user
 
 #include "../vfio_ap_stream.c"
 #include "../vfio_ap_policy.c"
 #include "../vfio_ap_report.c"
 #include "../vfio_ap_migration.c"
+
+#undef copy_to_user
+#undef copy_from_user
 
 #define STATES		VFIO_DEVICE_STATE_NR
 #define USER_BYTES	SZ_64K
@@ -115,6 +138,9 @@ static const enum vfio_device_mig_state quiet_states[] = {
  * @host_protected: this kernel is a protected guest itself
  * @answers:	how often the guest is not protected before it is; -1: as above
  * @questions:	how often the driver asked whether it is
+ * @next:	the data file that @during_copy got
+ * @copies:	how often it was called
+ * @during_copy: called once, when the driver is about to copy from or to the user
  */
 struct migration_test {
 	struct ap_matrix_mdev *mdev;
@@ -130,6 +156,9 @@ struct migration_test {
 	bool host_protected;
 	int answers;
 	unsigned int questions;
+	struct file *next;
+	unsigned int copies;
+	void (*during_copy)(struct migration_test *t);
 };
 
 /* What the rest of the driver has. */
@@ -144,6 +173,16 @@ struct ap_matrix_dev *matrix_dev = &test_matrix_dev;
 bool vfio_ap_queue_passable(struct vfio_ap_queue *q)
 {
 	return q->reset_status.response_code == AP_RESPONSE_NORMAL;
+}
+
+static void migration_kunit_in_copy(void)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+	void (*during_copy)(struct migration_test *t) = t->during_copy;
+
+	t->during_copy = NULL;
+	if (during_copy)
+		during_copy(t);
 }
 
 static bool guest_protected(struct kvm *kvm)
@@ -493,6 +532,8 @@ static void migration_test_exit(struct kunit *test)
 		vfio_ap_migration_exit(t->mdev);
 	}
 	close_file(t);
+	if (t->next)
+		__fput_sync(t->next);
 }
 
 /* Go to a state from RUNNING; what came in is a whole stream. */
@@ -1203,6 +1244,25 @@ static void republish_at_each_byte(struct kunit *test)
 	}
 }
 
+static void during_copy_change(struct migration_test *t)
+{
+	change_adapters(t, 5);
+}
+
+/* The reader gets the pair that has taken the place of the one it waited for. */
+static void replaced_while_it_is_read(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	t->got = read_some(t, t->buf, HEADER_BYTES);
+	t->during_copy = during_copy_change;
+	KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+	expect_stream(test, 1, 5);
+}
+
 /* The host looks again and finds what was there: that is no news. */
 static void republish_nothing_new(struct kunit *test)
 {
@@ -1334,6 +1394,27 @@ static void change_ends_resuming(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ECANCELED, go(t, VFIO_DEVICE_STATE_STOP));
 	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
 	reset(t);
+}
+
+/* The bytes of a session that has failed meanwhile are worth nothing. */
+static void change_while_it_is_read(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	t->during_copy = during_copy_change;
+	KUNIT_EXPECT_EQ(test, -ECANCELED, read_some(t, t->buf, 10));
+}
+
+static void change_while_it_is_written(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	t->during_copy = during_copy_change;
+	KUNIT_EXPECT_EQ(test, -ECANCELED, write_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, -ECANCELED, go(t, VFIO_DEVICE_STATE_STOP));
 }
 
 /* Without opt-in, what is new is dirty; unread as it is, it stays initial. */
@@ -1846,6 +1927,82 @@ static void old_file_leaves_a_new_session_alone(struct kunit *test)
 	}
 }
 
+/* The session ends, and another one begins, with a file of its own. */
+static void during_copy_begin_again(struct migration_test *t)
+{
+	enum vfio_device_mig_state state = get_state(t);
+	struct file *old = t->file;
+
+	reset(t);
+	t->file = NULL;
+	KUNIT_EXPECT_EQ(kunit_get_current_test(), 0, begin(t, state));
+	swap(t->file, old);
+	t->next = old;
+}
+
+static void take_next_file(struct migration_test *t)
+{
+	close_file(t);
+	t->file = t->next;
+	t->next = NULL;
+}
+
+/* Who was waiting when its session ended has nothing of the next one. */
+static void late_read_gets_nothing(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
+	t->during_copy = during_copy_begin_again;
+	KUNIT_EXPECT_EQ(test, -ENODEV, read_some(t, t->buf, 10));
+	take_next_file(t);
+	KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+	expect_stream(test, 1, 2);
+}
+
+static void late_write_has_no_effect(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	t->during_copy = during_copy_begin_again;
+	KUNIT_EXPECT_EQ(test, -ENODEV, write_some(t, t->buf, 100));
+	take_next_file(t);
+	KUNIT_EXPECT_EQ(test, -ENODATA, go(t, VFIO_DEVICE_STATE_STOP));
+	KUNIT_EXPECT_EQ(test, 0, write_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+}
+
+static void during_copy_try_locks(struct migration_test *t)
+{
+	bool free = mutex_trylock(&matrix_dev->mdevs_lock);
+
+	KUNIT_EXPECT_TRUE(kunit_get_current_test(), free);
+	if (free)
+		mutex_unlock(&matrix_dev->mdevs_lock);
+	t->copies++;
+}
+
+/* Memory may be slow to come: no guest may have to wait for it. */
+static void copies_hold_no_lock_of_others(struct kunit *test)
+{
+	struct vfio_precopy_info info = { .argsz = sizeof(info) };
+	struct migration_test *t = test->priv;
+
+	enter(test, VFIO_DEVICE_STATE_PRE_COPY);
+	t->during_copy = during_copy_try_locks;
+	KUNIT_EXPECT_EQ(test, 8, read_some(t, t->buf, 8));
+	t->during_copy = during_copy_try_locks;
+	KUNIT_EXPECT_EQ(test, 0, precopy_info(t, &info));
+	reset(t);
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	t->during_copy = during_copy_try_locks;
+	KUNIT_EXPECT_EQ(test, 0, write_all(t, USER_BYTES));
+	KUNIT_EXPECT_EQ(test, t->copies, 3);
+}
+
 static struct kunit_case migration_cases[] = {
 	KUNIT_CASE_PARAM(state_walk, walk_gen_params),
 	KUNIT_CASE(walks_of_two_arcs),
@@ -1868,6 +2025,7 @@ static struct kunit_case migration_cases[] = {
 	KUNIT_CASE(save_again),
 	KUNIT_CASE(precopy_gives_the_same_stream),
 	KUNIT_CASE(republish_at_each_byte),
+	KUNIT_CASE(replaced_while_it_is_read),
 	KUNIT_CASE(republish_nothing_new),
 	KUNIT_CASE(republish_just_before_stop_copy),
 	KUNIT_CASE(republish_sixteen_times),
@@ -1875,6 +2033,8 @@ static struct kunit_case migration_cases[] = {
 	KUNIT_CASE(republish_what_cannot_be),
 	KUNIT_CASE(change_ends_stop_copy),
 	KUNIT_CASE(change_ends_resuming),
+	KUNIT_CASE(change_while_it_is_read),
+	KUNIT_CASE(change_while_it_is_written),
 	KUNIT_CASE(precopy_info_bytes),
 	KUNIT_CASE(precopy_info_reinit),
 	KUNIT_CASE(precopy_info_v2_changes_no_byte),
@@ -1894,6 +2054,9 @@ static struct kunit_case migration_cases[] = {
 	KUNIT_CASE(files_outlive_the_device),
 	KUNIT_CASE(sessions_outlive_the_file),
 	KUNIT_CASE(old_file_leaves_a_new_session_alone),
+	KUNIT_CASE(late_read_gets_nothing),
+	KUNIT_CASE(late_write_has_no_effect),
+	KUNIT_CASE(copies_hold_no_lock_of_others),
 	{}
 };
 

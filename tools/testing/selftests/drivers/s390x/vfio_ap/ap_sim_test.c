@@ -376,6 +376,12 @@ TEST_F(ap_sim, control_errors)
 		{ "rc fa tapq 1", -EINVAL },
 		{ "latency fa.00fc 1", -ENOENT },
 		{ "latency fa.00fb slow", -EINVAL },
+		{ "notify", -EINVAL },
+		{ "notify fa", -EINVAL },
+		{ "notify fa.00fc", -ENOENT },
+		{ "notify fa.00fb now", -EINVAL },
+		{ "sie", -EINVAL },
+		{ "sie maybe", -EINVAL },
 		{ "reset_polls x", -EINVAL },
 		{ "segment 100", -EINVAL },
 		{ "a b c d e f g", -EINVAL },
@@ -545,6 +551,19 @@ TEST_F(ap_sim, response_code_on_demand)
 	EXPECT_LE(1, queue_value("rapq"));
 	ASSERT_TRUE(rescan_until(queue_is_up(true)));
 	EXPECT_EQ(0, cca_random(self->fd));
+}
+
+/* The AP bus takes an interrupt without a reply for what it is */
+TEST_F(ap_sim, interrupt_on_demand)
+{
+	add_card(_metadata, CCA_CARD);
+	EXPECT_EQ(1, queue_value("irq"));
+	EXPECT_EQ(0, queue_value("host_irqs"));
+	EXPECT_EQ(0, ap_sim_control("notify " QUEUE));
+	EXPECT_EQ(1, queue_value("host_irqs"));
+	EXPECT_EQ(0, queue_value("replies"));
+	EXPECT_EQ(0, cca_random(self->fd));
+	EXPECT_EQ(2, queue_value("host_irqs"));
 }
 
 /* The AP bus believes that a queue is there in spite of an asynchronous error. */

@@ -259,7 +259,11 @@ TEST_F_TIMEOUT(info, argsz_and_address_of_irq_info, ENV_TIMEOUT)
  * struct refusal - a bad call of VFIO_DEVICE_SET_IRQS
  * @why: what is bad
  * @want: the error
- * @argsz: as in the call, as are @flags, @start, @count and @event
+ * @argsz: as in the call
+ * @flags: the same
+ * @start: the same
+ * @count: the same
+ * @event: the same
  */
 struct refusal {
 	char why[40];

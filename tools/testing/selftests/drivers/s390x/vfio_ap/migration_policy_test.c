@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -62,13 +63,21 @@ static bool is_session(int state)
 	return false;
 }
 
-/* One write(), which the bytes need not survive as a text */
+/* Threads do that at the same time, so the path is not in ap_mdev_path()'s buffer */
+static const char *attribute_path(char *path, size_t size, const char *uuid)
+{
+	snprintf(path, size, MATRIX_DIR "/%s/migratable", uuid);
+	return path;
+}
+
+/* One write(), of bytes that may be no text */
 static int store_bytes(const char *uuid, const void *bytes, size_t len)
 {
+	char path[128];
 	ssize_t n;
 	int fd;
 
-	fd = open(ap_mdev_path(uuid, "migratable"), O_WRONLY | O_CLOEXEC);
+	fd = open(attribute_path(path, sizeof(path), uuid), O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	n = write(fd, bytes, len);
@@ -86,20 +95,17 @@ static int store(const char *uuid, const char *text)
 }
 
 /* What the attribute says, or a negative errno */
-static int value_of(const char *text)
+static int value(const char *uuid)
 {
+	char path[128], text[64];
+	int ret;
+
+	ret = ap_file_read(attribute_path(path, sizeof(path), uuid), text, sizeof(text));
+	if (ret < 0)
+		return ret;
 	if (!strcmp(text, "0\n"))
 		return 0;
 	return strcmp(text, "1\n") ? -EBADMSG : 1;
-}
-
-static int value(const char *uuid)
-{
-	char text[64];
-	int ret;
-
-	ret = ap_mdev_read(uuid, "migratable", text, sizeof(text));
-	return ret < 0 ? ret : value_of(text);
 }
 
 /* What VFIO_DEVICE_GET_INFO says, or a negative errno */
@@ -987,15 +993,18 @@ static bool span_passed(struct span *s, unsigned int mark)
 	return (int)(atomic_load(&s->done) - mark) > 0;
 }
 
-#define RACE_ROUNDS	24
+#define RACE_ROUNDS	16
+/* Turns in which a thread that is not waited for is likely to get somewhere */
+#define RACE_YIELDS	1000
 /* In each round: what the migrating thread does */
 enum race_step {
 	RACE_AFTER_STORE,	/* attempts it once 0 is set */
 	RACE_UNTIL_STORE,	/* stays in a session until a store of 0 was tried */
-	RACE_UNTIL_RESET,	/* stays in a session until it is reset */
-	RACE_BEHIND_RESET,	/* competes with the store for the end of a reset */
+	RACE_UNTIL_RESET,	/* stays in a session until its reset is over */
+	RACE_IN_RESET,		/* stays in a session until its reset is under way */
+	RACE_BEHIND_RESET,	/* waits for the end of that, as does a store of 0 */
 	RACE_FREE,		/* no more than the calls */
-	RACE_STEPS = RACE_FREE + 4,
+	RACE_STEPS = RACE_FREE + 16,
 };
 
 /**
@@ -1013,6 +1022,7 @@ enum race_step {
  * @zero: the administrator knows that 0 is set
  * @entered: the migrating thread is in a session, as far as it knows
  * @waiting: the migrating thread waits for a store
+ * @turns: of the administrator's loop, for as long as SET_STATE took
  * @over: the migrating thread has ended
  * @broken: a thread has seen what must not be; @why is set
  * @why: what it was
@@ -1035,6 +1045,7 @@ struct race {
 	atomic_bool zero;
 	atomic_bool entered;
 	atomic_bool waiting;
+	unsigned int turns;
 	atomic_bool over;
 	atomic_bool broken;
 	char why[160];
@@ -1084,22 +1095,42 @@ static void hold_zero(struct race *r)
 		broken(r, "0 is set, and 1 cannot be");
 }
 
-/* 1 is set: let the other thread make use of it, unless it waits for us */
-static void offer_one(struct race *r)
+/* Until the other thread is in a session, or not any more, or for some turns */
+static unsigned int watch_attempt(struct race *r, unsigned int mark, unsigned int turns)
+{
+	unsigned int n;
+
+	for (n = 0; n < turns; n++)
+		if (span_passed(&r->attempts, mark) || atomic_load(&r->entered) || race_ends(r))
+			break;
+	return n;
+}
+
+/*
+ * 1 is set. Let the other thread, unless it waits for this one, make use of it;
+ * and the next time come at any moment of its SET_STATE.
+ */
+static void offer_one(struct race *r, unsigned int *seed)
 {
 	unsigned int mark;
 
 	span_idle(&r->attempts, &mark);
-	while (!span_passed(&r->attempts, mark) && !atomic_load(&r->entered) &&
+	while (!span_since(&r->attempts, mark) && !atomic_load(&r->entered) &&
 	       !atomic_load(&r->waiting) && !race_ends(r))
 		sched_yield();
+	if (!span_since(&r->attempts, mark))
+		return;
+	if (r->zeros % 2)
+		r->turns = watch_attempt(r, mark, UINT_MAX);
+	else
+		watch_attempt(r, mark, rand_r(seed) % (r->turns + 1));
 }
 
 static void *administrate(void *arg)
 {
 	const char *uuid = ((struct race *)arg)->env->dev.uuid;
 	struct race *r = arg;
-	unsigned int mark;
+	unsigned int mark, seed = r->seed;
 	bool idle;
 	int ret;
 
@@ -1112,7 +1143,7 @@ static void *administrate(void *arg)
 			r->zeros++;
 			hold_zero(r);
 			span_end(&r->stores);
-			offer_one(r);
+			offer_one(r, &seed);
 			continue;
 		}
 		if (ret != -EBUSY)
@@ -1186,6 +1217,19 @@ static void stay(struct race *r, unsigned int step, bool idle, unsigned int mark
 		while (!resets_done(r) && !atomic_load(&r->broken))
 			judge(r, idle, mark);
 		break;
+	case RACE_IN_RESET:
+		want_reset(r);
+		while (vfio_mig_state(r->env->dev.device) != VFIO_DEVICE_STATE_RUNNING &&
+		       !atomic_load(&r->broken))
+			;
+		break;
+	case RACE_BEHIND_RESET:
+		/* That reset came first: it was seen to be under way */
+		while (!resets_done(r))
+			sched_yield();
+		idle = span_idle(&r->resets, &mark);
+		judge(r, idle, mark);
+		break;
 	}
 }
 
@@ -1226,7 +1270,10 @@ static bool attempt(struct race *r, unsigned int step)
 		r->sessions++;
 		atomic_store(&r->entered, true);
 		stay(r, step, idle, resets);
-		leave_session(r, state, fd, idle, resets);
+		if (step == RACE_IN_RESET)
+			atomic_store(&r->entered, false);
+		else
+			leave_session(r, state, fd, idle, resets);
 		close(fd);
 	} else if (ret != -EPERM) {
 		broken(r, "RUNNING > %s gave %d", vfio_mig_name(state), ret);
@@ -1255,7 +1302,7 @@ static void await_store(struct race *r)
 
 static void migrate_to_and_fro(struct race *r)
 {
-	unsigned int i, step;
+	unsigned int i, step, n;
 
 	for (i = 0; i < RACE_ROUNDS * RACE_STEPS && !atomic_load(&r->broken); i++) {
 		step = i % RACE_STEPS;
@@ -1268,12 +1315,15 @@ static void migrate_to_and_fro(struct race *r)
 			break;
 		case RACE_UNTIL_STORE:
 		case RACE_UNTIL_RESET:
-			/* The administrator gives 1 a chance after each 0 */
+		case RACE_IN_RESET:
+			/* The administrator gives 1 a chance after every other 0 */
 			while (!attempt(r, step) && !atomic_load(&r->broken))
 				;
 			break;
 		case RACE_BEHIND_RESET:
-			want_reset(r);
+			/* Every other time let the store be the first that waits */
+			for (n = 0; i / RACE_STEPS % 2 && n < RACE_YIELDS; n++)
+				sched_yield();
 			attempt(r, step);
 			break;
 		default:
@@ -1314,7 +1364,7 @@ TEST_F_TIMEOUT(session, none_is_open_while_the_switch_is_0, ENV_TIMEOUT)
 	EXPECT_LE((unsigned int)RACE_ROUNDS, r.zeros);
 	EXPECT_LE((unsigned int)RACE_ROUNDS, r.refused);
 	EXPECT_LE((unsigned int)RACE_ROUNDS, r.busy);
-	EXPECT_LE(2U * RACE_ROUNDS, r.sessions);
+	EXPECT_LE(3U * RACE_ROUNDS, r.sessions);
 	EXPECT_LT(0U, r.judged);
 	EXPECT_EQ(2L * r.zeros, event_count(event));
 	EXPECT_EQ(1, value(self->uuid));

@@ -738,7 +738,7 @@ static long pinned(void)
 	long sum = 0;
 	char *at;
 
-	if (ap_file_read("/proc/p/status", text, sizeof(text)) < 0)
+	if (ap_file_read("/proc/self/status", text, sizeof(text)) < 0)
 		return -1;
 	at = strstr(text, "VmLck:");
 	sum += at ? strtol(at + 6, NULL, 10) : 0;
@@ -787,6 +787,41 @@ TEST_F_TIMEOUT(queue, a_guest_registers_an_interrupt, ENV_TIMEOUT)
 
 	EXPECT_EQ(0, vcpu_aqic(p, true));
 	vfio_ap_close_device(&p->env.dev);
+	EXPECT_EQ(before, pinned());
+	EXPECT_FALSE(queue_notifies(p));
+}
+
+/* Unmap the memory of the guest, or detach the device from where it is mapped */
+static int unmap_all(struct place *p)
+{
+	struct vfio_ap *dev = &p->env.dev;
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap),
+		.size = dev->mem_size,
+	};
+	struct vfio_device_detach_iommufd_pt detach = { .argsz = sizeof(detach) };
+
+	if (dev->path == VFIO_AP_CDEV)
+		return ioctl(dev->device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach) ? -errno : 0;
+	return ioctl(dev->container, VFIO_IOMMU_UNMAP_DMA, &unmap) ? -errno : 0;
+}
+
+/* A range may begin at 0, which is no address that a queue has registered */
+TEST_F_TIMEOUT(queue, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	long before, aqic;
+
+	aqic = ap_sim_counter("aqic");
+	ASSERT_LT(0, aqic);
+	ASSERT_EQ(0, unmap_all(p));
+	EXPECT_EQ(aqic, ap_sim_counter("aqic"));
+
+	ASSERT_EQ(0, reopen(p));
+	enable_interrupts(_metadata, p, &before);
+	aqic = ap_sim_counter("aqic");
+	ASSERT_EQ(0, unmap_all(p));
+	EXPECT_EQ(aqic + 1, ap_sim_counter("aqic"));
 	EXPECT_EQ(before, pinned());
 	EXPECT_FALSE(queue_notifies(p));
 }
@@ -936,6 +971,7 @@ TEST_F_TIMEOUT(queue, a_second_device_of_a_guest_is_refused_and_harms_not_the_fi
 	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));
 	ASSERT_EQ(0, vcpu_create(p));
 	before = pinned();
+	ASSERT_LE(0, before);
 
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(-EPERM, open_second(p, uuid));

@@ -289,14 +289,3 @@ const char *stream_decode_pre_copy(struct stream *s, const void *data, size_t le
 		return "END before STOP_COPY";
 	return s->nr_pairs && s->hwinfo_at > s->config_at ? NULL : "no whole pair";
 }
-
-void stream_card_spec(const struct stream_hwrow *row, char *spec, size_t size)
-{
-	__u64 info = row->info;
-
-	snprintf(spec, size, "%02x:%u%c:fac=0x%x:qd=%u:ml=%u:nd=%u", row->apid,
-		 (__u32)hwinfo_get(info, STREAM_HW_AT),
-		 info & STREAM_HW_CCA ? 'c' : info & STREAM_HW_EP11 ? 'p' : 'a',
-		 (__u32)(info >> 32), (__u32)hwinfo_get(info, STREAM_HW_QD),
-		 (__u32)hwinfo_get(info, STREAM_HW_ML), (__u32)hwinfo_get(info, STREAM_HW_ND));
-}

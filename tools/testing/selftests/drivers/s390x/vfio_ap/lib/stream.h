@@ -152,9 +152,6 @@ const char *stream_decode(struct stream *s, const void *data, size_t len);
 /* The same for what a source gives before STOP_COPY: whole pairs, no END */
 const char *stream_decode_pre_copy(struct stream *s, const void *data, size_t len);
 
-/* A card as the simulator wants it described that gives this row */
-void stream_card_spec(const struct stream_hwrow *row, char *spec, size_t size);
-
 __u32 stream_crc(const void *data, size_t len);
 __u16 stream_get16(const void *data);
 __u32 stream_get32(const void *data);

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`migratable`: while master keys are changed on one host, no guest moves to or from it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from lab.hosts import Host
+from lab.qemu_client import (EARLY, MIDWAY, GuestAp, Guests, Mdev, Migration, Outcome, Vm,
+                             migrate, names_errno)
+
+AP = GuestAp("05,06", "04,06")
+BUSY = os.strerror(errno.EBUSY)
+
+
+def check_intact(source: Vm) -> None:
+    """The guest can go on at the source."""
+    assert source.mdev is not None
+    assert source.status() in ("prelaunch", "paused"), source.status()
+    assert source.mdev.state() == "RUNNING", source.mdev.state()
+    assert source.mdev.guest_matrix() == AP.matrix()
+
+
+def check_refused(outcome: Outcome, error: str) -> None:
+    """Both sides failed, one with EPERM; the source did not even begin to stop."""
+    assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
+    assert names_errno(error, errno.EPERM), outcome
+    assert not outcome.stopped, outcome
+
+
+def value(mdev: Mdev) -> int:
+    """What the attribute reads."""
+    return int(mdev.read("migratable"))
+
+
+def test_key_change(a: Host, b: Host) -> None:
+    """The story of a key change: 0 on the source, on the destination, and 1 again on both."""
+    with Guests() as guests:
+        here, there = guests.mdev(a, AP, migratable=False), guests.mdev(b, AP)
+        assert (value(here), value(there)) == (0, 1), "0 is the default"
+        source = guests.vm(here)
+
+        target = guests.vm(there, incoming=True)
+        outcome = migrate(source, target, *EARLY)
+        check_refused(outcome, outcome.source_error)
+        assert here.report().session == "none", here.report()
+        check_intact(source)
+        target.quit()
+
+        there.set_migratable(False)
+        here.set_migratable(True)
+        before = there.report()
+        target = guests.vm(there, incoming=True)
+        outcome = migrate(source, target, *EARLY)
+        check_refused(outcome, outcome.target_error)
+        assert there.state() == "RUNNING", there.state()
+        assert there.report() == before, "a session that was refused did not begin"
+        check_intact(source)
+        target.quit()
+
+        there.set_migratable(True)
+        outcome = migrate(source, guests.vm(there, incoming=True), *EARLY)
+        assert outcome.completed, outcome
+
+
+def test_changed_while_open(a: Host, b: Host) -> None:
+    """While a migration is under way neither side can be made unmigratable, and says so; it can
+    as soon as the migration has ended, in whatever way."""
+    with Guests() as guests:
+        here, there = guests.mdev(a, AP), guests.mdev(b, AP)
+        source = guests.vm(here)
+        target = guests.vm(there, incoming=True)
+        for last in (False, True):
+            migration = Migration(source, target, *EARLY, "pause-before-switchover")
+            migration.wait(source, MIDWAY)
+            assert (here.state(), there.state()) == ("PRE_COPY", "RESUMING")
+            for mdev in (here, there):
+                error = mdev.store("migratable", "0")
+                assert error.endswith(BUSY), error
+                assert value(mdev) == 1
+                assert mdev.store("migratable", "1") == "", "the same value changes nothing"
+            if last:
+                break
+            source.call("migrate_cancel")
+            assert migration.outcome().source == "cancelled"
+            check_intact(source)
+            target.quit()
+            for mdev in (here, there):
+                mdev.set_migratable(False)
+                assert value(mdev) == 0
+                mdev.set_migratable(True)
+            target = guests.vm(there, incoming=True)
+        migration.go_on()
+        outcome = migration.outcome()
+        assert outcome.completed, outcome
+        # The source's session is over; the destination's lasts until the guest is started.
+        here.set_migratable(False)
+        error = there.store("migratable", "0")
+        assert error.endswith(BUSY), error
+        target.quit()
+        there.set_migratable(False)
+
+
+def check_usable(guests: Guests, mdev: Mdev) -> None:
+    """A guest can be made, reset and ended."""
+    vm = guests.vm(mdev)
+    vm.call("system_reset")
+    vm.wait(lambda: vm.events("RESET") or None, "RESET")
+    assert mdev.state() == "RUNNING", mdev.state()
+    assert mdev.guest_matrix() == AP.matrix()
+    vm.quit()
+
+
+def test_forbids_nothing_else(a: Host, b: Host) -> None:
+    """0 forbids to begin a migration, and changes nothing for a guest that stays."""
+    with Guests() as guests:
+        for host in (a, b):
+            check_usable(guests, guests.mdev(host, AP, migratable=False))

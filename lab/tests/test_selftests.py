@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The selftests as others run them: by the kernel's run_kselftest.sh, on machines without AP
+hardware, and on machines whose AP hardware is not simulated."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from lab import config, ktap
+from lab.hosts import Host, Result
+
+PROGRAM = "migration_config_test"
+VARIABLE = f"KSELFTEST_{PROGRAM.upper()}_ARGS"
+# One of its tests, which needs queues but no simulator, in both of its variants.
+TEST = "attributes_are_free_after_a_save"
+# Its tests that change the hardware.
+SIMULATOR = {"a_card_of_another_type_is_a_difference", "reset_leads_to_running_with_a_dead_card",
+             "saving_and_resuming_ask_no_queue"}
+APQNS = "05.0004,05.0006,06.0004,06.0006"
+
+
+def run_kselftest(host: Host, arguments: str, environment: str = "") -> Result:
+    """run_kselftest.sh in the host. It opens its output by a name that udev makes elsewhere, and
+    anew for each test: through a pipe nothing is overwritten."""
+    return host.run("set -o pipefail; ln -sf /proc/self/fd/1 /dev/stdout; cd /lab/selftests && "
+                    f"{environment} ./run_kselftest.sh {arguments} 2>&1 | cat", timeout=900,
+                    check=False)
+
+
+def nested(text: str) -> list[str]:
+    """The results of the tests in the programs that run_kselftest.sh has run."""
+    return re.findall(r"^# ((?:not )?ok \d.*)$", text, re.M)
+
+
+def test_run_kselftest(a: Host) -> None:
+    """One program, with an argument handed down to it."""
+    done = run_kselftest(a, f"-t {config.SELFTEST}:{PROGRAM}", f"{VARIABLE}='-t {TEST}'")
+    assert done.rc == 0, done.out
+    assert f"\nok 1 selftests: {config.SELFTEST}: {PROGRAM}\n" in done.out, done.out
+    assert "# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:0" in done.out, done.out
+    assert nested(done.out) == [f"ok 1 config.group.{TEST}", f"ok 2 config.cdev.{TEST}"], done.out
+    # The limit of one program is the collection's, not the default.
+    assert "timeout set to 1800" in done.out, done.out
+
+
+def test_failure(a: Host) -> None:
+    """What a program that fails looks like there (here by a wrong option)."""
+    done = run_kselftest(a, f"-t {config.SELFTEST}:{PROGRAM}", f"{VARIABLE}='-x'")
+    assert done.rc == 1, done.out
+    assert f"\nnot ok 1 selftests: {config.SELFTEST}: {PROGRAM} # exit=1" in done.out, done.out
+
+
+def test_without_hardware(bare: Host) -> None:
+    """All programs, where there is nothing to test: all is skipped, nothing fails."""
+    done = run_kselftest(bare, f"-c {config.SELFTEST}")
+    assert done.rc == 0, done.out
+    listing = (config.share(bare.flavour) / "selftests/kselftest-list.txt").read_text()
+    programs = ktap.kselftest_programs(listing)
+    assert done.out.count(f"\nok {len(programs)} selftests: {config.SELFTEST}: ") == 1, done.out
+    assert "\nnot ok " not in done.out, done.out
+    results = nested(done.out)
+    assert len(results) > 100, done.out
+    for result in results:
+        assert result.startswith("ok ") and "# SKIP " in result and "AP simulator" in result, result
+
+
+def run_without_simulator(host: Host, apqns: str | None) -> list[ktap.Outcome]:
+    """The program where it sees queues but no control of a simulator, as on real hardware."""
+    allowed = "" if apqns is None else f"VFIO_AP_APQNS={shlex.quote(apqns)}"
+    done = host.run(f"{allowed} unshare -m sh -c 'umount /sys/kernel/debug && "
+                    f"cd /lab/selftests/{config.SELFTEST} && exec ./{PROGRAM}'", timeout=900)
+    return ktap.parse(done.out)
+
+
+def test_unasked(a: Host) -> None:
+    """Queues that nobody gave to the tests are left alone, whatever the variable says."""
+    for apqns, reason in ((None, "no AP simulator; to use real queues set VFIO_AP_APQNS="),
+                          ("05.0004,0b.0004", "0b.0004, which is not bound to vfio_ap"),
+                          ("5.4", "VFIO_AP_APQNS is no list"),
+                          ("05.0004;06.0004", "VFIO_AP_APQNS is no list"),
+                          ("", "VFIO_AP_APQNS is no list"),
+                          ("05.0004,05.0006", "the tests need 2 x 2")):
+        outcomes = run_without_simulator(a, apqns)
+        assert len(outcomes) > 10
+        for outcome in outcomes:
+            assert outcome.status == "skip" and reason in outcome.reason, (apqns, outcome)
+
+
+def test_real_queues(a: Host) -> None:
+    """With queues that the user names: only what changes the hardware is skipped."""
+    outcomes = run_without_simulator(a, APQNS)
+    assert len(outcomes) > 10
+    for outcome in outcomes:
+        if outcome.name.split(".")[-1] in SIMULATOR:
+            assert outcome.status == "skip" and "needs the AP simulator" in outcome.reason, outcome
+        else:
+            assert outcome.status == "ok", outcome

@@ -1,0 +1,1272 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-ap migration: what PRE_COPY sends while the guest runs, and again when the
+ * host changes the guest's configuration.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "lib/env.h"
+#include "kselftest_harness.h"
+
+#define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
+
+/* What is awaited comes within this time, or the test fails (ms) */
+#define PATIENCE 60000
+
+/* Pairs of CONFIG and HWINFO that may follow the first one in a stream */
+#define MORE_PAIRS (STREAM_MAX_PAIRS - 1)
+
+/**
+ * struct source - a device that is saved, and the host's part in that
+ * @env: the device; env.decoded is what its guest has if nothing is gone
+ * @fd: data file or -1
+ * @out: what was read of it
+ * @pair: length of a pair of CONFIG and HWINFO if nothing is gone
+ * @start: length of a stream up to the end of its first pair, if nothing is gone
+ * @cdom: a control domain that comes and goes
+ * @cdom_gone: the host does not have it now
+ * @card: the last adapter
+ * @card_gone: the host does not have it now
+ */
+struct source {
+	struct env env;
+	int fd;
+	struct stream_buf out;
+	size_t pair;
+	size_t start;
+	unsigned int cdom;
+	bool cdom_gone;
+	struct ap_card card;
+	bool card_gone;
+};
+
+static const char *source_setup(struct source *src, enum vfio_ap_path path, int *ret)
+{
+	struct env *env = &src->env;
+	const char *why;
+	struct stream *s = &env->decoded;
+
+	memset(src, 0, sizeof(*src));
+	src->fd = -1;
+	why = env_setup(env, path, ret);
+	if (why || *ret)
+		return why;
+	*ret = env_stream(env);
+	if (*ret)
+		return NULL;
+	src->pair = STREAM_PAIR_SIZE(s->nr_rows);
+	src->start = STREAM_HEADER_SIZE + src->pair;
+	src->cdom = env->pool.cdomains[env->pool.nr_cdomains - 1];
+	ap_card_describe(&src->card, s->rows[s->nr_rows - 1].apid, s->rows[s->nr_rows - 1].info);
+	return NULL;
+}
+
+/* Forget the session of before */
+static void source_drop(struct source *src)
+{
+	if (src->fd >= 0)
+		close(src->fd);
+	src->fd = -1;
+	stream_free(&src->out);
+}
+
+/* Leave the host as it was, whatever failed */
+static void source_teardown(struct source *src)
+{
+	source_drop(src);
+	env_teardown(&src->env);
+	if (src->cdom_gone)
+		ap_sim_change("cdomain add %02x", src->cdom);
+	if (src->card_gone)
+		ap_card_add(&src->card);
+}
+
+/* A new session, from any state; 0 or a negative errno */
+static int source_begin(struct source *src, __u32 state)
+{
+	source_drop(src);
+	return env_enter(&src->env, state, &src->fd);
+}
+
+/* The host takes the control domain away, or gives it back */
+static int change(struct source *src)
+{
+	int ret;
+
+	ret = ap_sim_change("cdomain %s %02x", src->cdom_gone ? "add" : "del", src->cdom);
+	if (!ret)
+		src->cdom_gone = !src->cdom_gone;
+	return ret;
+}
+
+/* The same with the card: a pair of another length */
+static int change_card(struct source *src)
+{
+	int ret;
+
+	ret = src->card_gone ? ap_card_add(&src->card) : ap_card_remove(&src->card);
+	if (!ret)
+		src->card_gone = !src->card_gone;
+	return ret;
+}
+
+/* Put a pair of what the guest has now, which the tests' own encoder makes */
+static void put_pair(const struct source *src, struct stream_buf *b)
+{
+	const struct stream *s = &src->env.decoded;
+	struct ap_masks masks = s->masks;
+
+	if (src->cdom_gone)
+		ap_mask_clear(masks.adm, src->cdom);
+	if (src->card_gone)
+		ap_mask_clear(masks.apm, src->card.apid);
+	stream_config(b, &masks);
+	stream_hwinfo(b, s->rows, s->nr_rows - src->card_gone);
+}
+
+/* A stream that begins with what the guest has now */
+static void put_start(const struct source *src, struct stream_buf *b)
+{
+	stream_free(b);
+	stream_header(b);
+	put_pair(src, b);
+}
+
+/* Read @len bytes; 0 or a negative errno */
+static int source_read(struct source *src, size_t len)
+{
+	__u8 buf[48];
+	ssize_t n;
+
+	for (; len; len -= n) {
+		n = read(src->fd, buf, len < sizeof(buf) ? len : sizeof(buf));
+		if (n <= 0)
+			return n ? -errno : -ENODATA;
+		stream_put(&src->out, buf, n);
+	}
+	return 0;
+}
+
+/* Read up to a temporary end, of which it is sure that it is one */
+static int source_read_all(struct source *src)
+{
+	int ret = env_read(src->fd, 0, &src->out);
+
+	return ret == -ENOMSG ? 0 : ret ?: -EPROTO;
+}
+
+/* Go to STOP_COPY, without a new file, and read to the end */
+static int source_finish(struct source *src)
+{
+	int fd, ret;
+
+	ret = vfio_mig_set(src->env.dev.device, VFIO_DEVICE_STATE_STOP_COPY, &fd);
+	if (ret)
+		return ret;
+	return fd >= 0 ? -EPROTO : env_read(src->fd, 0, &src->out);
+}
+
+static bool same_bytes(const struct stream_buf *a, const struct stream_buf *b)
+{
+	return a->len == b->len && !memcmp(a->data, b->data, a->len);
+}
+
+/* Whether what was read is a stream, whose last pair is what the guest has now */
+static bool is_right(const struct source *src)
+{
+	struct stream_buf last = {};
+	struct stream s;
+	const char *why;
+	bool right;
+
+	why = stream_decode(&s, src->out.data, src->out.len);
+	if (why) {
+		ksft_print_msg("no stream: %s\n", why);
+		return false;
+	}
+	put_pair(src, &last);
+	right = s.end_at - s.config_at == last.len &&
+		!memcmp(src->out.data + s.config_at, last.data, last.len);
+	if (!right)
+		ksft_print_msg("the last of %u pairs is not what the guest has\n", s.nr_pairs);
+	stream_free(&last);
+	return right;
+}
+
+static unsigned int count_pairs(const struct source *src)
+{
+	struct stream s;
+
+	return stream_decode(&s, src->out.data, src->out.len) ? 0 : s.nr_pairs;
+}
+
+static bool readable(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1 && p.revents & POLLIN;
+}
+
+/* Whether the ioctl tells this; what it tells otherwise is printed */
+static bool info_is(int fd, __u64 initial, __u64 dirty, __u32 flags)
+{
+	struct vfio_precopy_info info;
+	int ret = vfio_precopy_info(fd, &info);
+
+	if (!ret && info.initial_bytes == initial && info.dirty_bytes == dirty &&
+	    info.flags == flags)
+		return true;
+	ksft_print_msg("%d: initial %llu dirty %llu flags %#x, not %llu %llu %#x\n", ret,
+		       info.initial_bytes, info.dirty_bytes, info.flags, initial, dirty, flags);
+	return false;
+}
+
+/* The negative errno of the ioctl, or 0 */
+static int try_info(int fd)
+{
+	struct vfio_precopy_info info;
+
+	return vfio_precopy_info(fd, &info);
+}
+
+/**
+ * struct waiter - a thread in poll()
+ * @thread: the thread
+ * @fd: what it polls
+ * @tid: its number, 0 before it runs
+ * @revents: what it saw; 0 if nothing came
+ */
+struct waiter {
+	pthread_t thread;
+	int fd;
+	atomic_int tid;
+	short revents;
+};
+
+static void *wait_job(void *arg)
+{
+	struct waiter *w = arg;
+	struct pollfd p = { .fd = w->fd, .events = POLLIN };
+
+	w->tid = gettid();
+	/* Not poll(), of which it is not sure what it calls */
+	if (syscall(__NR_poll, &p, 1, PATIENCE) == 1)
+		w->revents = p.revents;
+	return NULL;
+}
+
+static long elapsed_ms(const struct timespec *since)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
+}
+
+/* 0 when the thread sleeps in poll(), or a negative errno */
+static int waiter_start(struct waiter *w, int fd)
+{
+	struct timespec since;
+	char path[64], text[256];
+	int ret;
+
+	w->fd = fd;
+	w->tid = 0;
+	w->revents = 0;
+	ret = pthread_create(&w->thread, NULL, wait_job, w);
+	if (ret)
+		return -ret;
+	clock_gettime(CLOCK_MONOTONIC, &since);
+	while (elapsed_ms(&since) < PATIENCE) {
+		sched_yield();
+		if (!w->tid)
+			continue;
+		/* "running", or the number of the system call in which it sleeps */
+		snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", w->tid);
+		ret = ap_file_read(path, text, sizeof(text));
+		if (ret < 0)
+			break;
+		if (strtol(text, NULL, 10) == __NR_poll)
+			return 0;
+	}
+	pthread_join(w->thread, NULL);
+	return ret < 0 ? ret : -ETIMEDOUT;
+}
+
+/* What has woken it, or 0 if nothing has */
+static int waiter_join(struct waiter *w)
+{
+	return pthread_join(w->thread, NULL) ? 0 : w->revents;
+}
+
+/* What both states do, on both ways to open a device */
+FIXTURE(precopy) {
+	struct source src;
+	int device;
+};
+
+FIXTURE_VARIANT(precopy) {
+	enum vfio_ap_path path;
+	__u32 state;
+};
+
+FIXTURE_VARIANT_ADD(precopy, group) {
+	.path = VFIO_AP_GROUP,
+	.state = VFIO_DEVICE_STATE_PRE_COPY,
+};
+
+FIXTURE_VARIANT_ADD(precopy, cdev) {
+	.path = VFIO_AP_CDEV,
+	.state = VFIO_DEVICE_STATE_PRE_COPY_P2P,
+};
+
+FIXTURE_SETUP(precopy)
+{
+	const char *why;
+	int ret;
+
+	why = source_setup(&self->src, variant->path, &ret);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+	self->device = self->src.env.dev.device;
+}
+
+FIXTURE_TEARDOWN(precopy)
+{
+	source_teardown(&self->src);
+}
+
+TEST_F_TIMEOUT(precopy, initial_bytes_are_all_but_the_end, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct stream_buf want = {};
+	int i;
+
+	EXPECT_EQ(16 + 8 + 96 + 8 + 16 * src->env.decoded.nr_rows, src->start);
+	ASSERT_EQ(0, source_begin(src, variant->state));
+	while (src->out.len < src->start) {
+		ASSERT_TRUE(info_is(src->fd, src->start - src->out.len, 0, 0));
+		ASSERT_TRUE(readable(src->fd));
+		ASSERT_EQ(0, source_read(src, 1));
+	}
+	put_start(src, &want);
+	EXPECT_TRUE(same_bytes(&want, &src->out));
+
+	/* A temporary end, however often one asks */
+	for (i = 0; i < 3; i++) {
+		EXPECT_TRUE(info_is(src->fd, 0, 0, 0));
+		EXPECT_FALSE(readable(src->fd));
+		EXPECT_EQ(-ENOMSG, env_try_read(src->fd));
+	}
+	EXPECT_EQ((int)variant->state, vfio_mig_state(self->device));
+	stream_free(&want);
+}
+
+/* Whatever was read before, in all it is what STOP_COPY alone would give */
+TEST_F_TIMEOUT(precopy, stop_copy_appends_the_end_to_the_same_file, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	const size_t places[] = {
+		0, 1, STREAM_HEADER_SIZE, STREAM_HEADER_SIZE + 1, 100, src->start - 1, src->start,
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE_OF(places); i++) {
+		ASSERT_EQ(0, source_begin(src, variant->state));
+		ASSERT_EQ(0, source_read(src, places[i]));
+		ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+		EXPECT_TRUE(readable(src->fd));
+		EXPECT_EQ(-EINVAL, try_info(src->fd));
+		EXPECT_EQ(0, env_read(src->fd, i, &src->out));
+		EXPECT_TRUE(same_bytes(&src->env.stream, &src->out)) {
+			TH_LOG("after %zu bytes", places[i]);
+		}
+		/* The end is permanent, and who polls learns of it */
+		EXPECT_EQ(0, env_try_read(src->fd));
+		EXPECT_EQ(0, env_try_read(src->fd));
+		EXPECT_TRUE(readable(src->fd));
+	}
+	EXPECT_EQ(0, env_resume(&src->env, src->out.data, src->out.len, 0));
+	EXPECT_EQ(-ENODEV, env_try_read(src->fd));
+	EXPECT_EQ(-ENODEV, try_info(src->fd));
+}
+
+/* Refused while the guest still runs at the source, which then stays there */
+TEST_F_TIMEOUT(precopy, a_destination_that_differs_refuses_before_the_end, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct vfio_ap other;
+	size_t done;
+	int fd;
+
+	ASSERT_EQ(0, env_neighbour(&src->env, &other, variant->path));
+	ASSERT_EQ(0, source_begin(src, variant->state));
+	ASSERT_EQ(0, source_read_all(src));
+	ASSERT_EQ(0, vfio_mig_set(other.device, VFIO_DEVICE_STATE_RESUMING, &fd));
+	EXPECT_EQ(-ENXIO, env_write(fd, src->out.data, src->out.len, 1, &done));
+	/* By the last byte of CONFIG */
+	EXPECT_EQ((size_t)STREAM_HEADER_SIZE + STREAM_RECORD_SIZE + STREAM_CONFIG_SIZE - 1, done);
+	EXPECT_EQ((int)variant->state, vfio_mig_state(self->device));
+	EXPECT_EQ(-ENOMSG, env_try_read(src->fd));
+	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	close(fd);
+	vfio_ap_close(&other);
+}
+
+/* Ways out of PRE_COPY that end the session */
+enum way_out {
+	OUT_RUNNING,
+	OUT_RUNNING_P2P,
+	OUT_STOP,
+	OUT_RESUMING,
+	OUT_RESET,
+	OUT_CLOSE,
+	NR_WAYS_OUT,
+};
+
+static int leave(struct source *src, enum way_out way)
+{
+	static const __u32 states[] = {
+		[OUT_RUNNING] = VFIO_DEVICE_STATE_RUNNING,
+		[OUT_RUNNING_P2P] = VFIO_DEVICE_STATE_RUNNING_P2P,
+		[OUT_STOP] = VFIO_DEVICE_STATE_STOP,
+		[OUT_RESUMING] = VFIO_DEVICE_STATE_RESUMING,
+	};
+
+	switch (way) {
+	case OUT_RESET:
+		return vfio_ap_reset(&src->env.dev);
+	case OUT_CLOSE:
+		vfio_ap_close_device(&src->env.dev);
+		return 0;
+	default:
+		return vfio_mig_set(src->env.dev.device, states[way], NULL);
+	}
+}
+
+TEST_F_TIMEOUT(precopy, the_end_of_the_session_wakes_pollers, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct waiter waiter;
+	enum way_out way;
+	int revents;
+
+	for (way = 0; way < NR_WAYS_OUT; way++) {
+		ASSERT_EQ(0, source_begin(src, variant->state));
+		ASSERT_EQ(0, source_read_all(src));
+		ASSERT_EQ(0, waiter_start(&waiter, src->fd));
+		EXPECT_EQ(0, leave(src, way));
+		revents = waiter_join(&waiter);
+		EXPECT_EQ(POLLIN | POLLERR, revents & (POLLIN | POLLERR)) {
+			TH_LOG("way %d", way);
+		}
+		EXPECT_EQ(-ENODEV, env_try_read(src->fd));
+		EXPECT_EQ(-ENODEV, try_info(src->fd));
+		EXPECT_TRUE(readable(src->fd));
+	}
+}
+
+TEST_F_TIMEOUT(precopy, stop_copy_wakes_pollers, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct waiter waiter;
+
+	ASSERT_EQ(0, source_begin(src, variant->state));
+	ASSERT_EQ(0, source_read_all(src));
+	ASSERT_EQ(0, waiter_start(&waiter, src->fd));
+	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+	EXPECT_EQ(POLLIN, waiter_join(&waiter) & (POLLIN | POLLERR));
+	EXPECT_EQ(0, env_read(src->fd, 0, &src->out));
+	EXPECT_TRUE(same_bytes(&src->env.stream, &src->out));
+}
+
+/* What does not depend on how the device was opened */
+FIXTURE(file) {
+	struct source src;
+	int device;
+};
+
+FIXTURE_SETUP(file)
+{
+	const char *why;
+	int ret;
+
+	why = source_setup(&self->src, VFIO_AP_GROUP, &ret);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+	self->device = self->src.env.dev.device;
+}
+
+FIXTURE_TEARDOWN(file)
+{
+	source_teardown(&self->src);
+}
+
+/* -errno of the ioctl with anything for an argument, or its result */
+static int raw_info(int fd, unsigned long cmd, void *arg)
+{
+	int ret = ioctl(fd, cmd, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+TEST_F_TIMEOUT(file, arguments_of_precopy_info_are_checked, ENV_TIMEOUT)
+{
+	static const __u32 short_sizes[] = { 0, 4, 8, 16, sizeof(struct vfio_precopy_info) - 1 };
+	static const unsigned long cmds[] = {
+		0, VFIO_DEVICE_RESET, VFIO_DEVICE_FEATURE, VFIO_MIG_GET_PRECOPY_INFO + 1, ~0UL,
+	};
+	const long page = sysconf(_SC_PAGESIZE);
+	struct source *src = &self->src;
+	struct vfio_precopy_info *info;
+	__u8 *mem;
+	size_t i;
+
+	mem = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, mprotect(mem + page, page, PROT_NONE));
+	info = (void *)(mem + page) - sizeof(*info);
+	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+
+	for (i = 0; i < ARRAY_SIZE_OF(short_sizes); i++) {
+		*info = (struct vfio_precopy_info){ .argsz = short_sizes[i] };
+		EXPECT_EQ(-EINVAL, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, info));
+		EXPECT_EQ(0U, info->initial_bytes);
+	}
+	for (i = 0; i < ARRAY_SIZE_OF(cmds); i++) {
+		info->argsz = sizeof(*info);
+		EXPECT_EQ(-ENOTTY, raw_info(src->fd, cmds[i], info)) {
+			TH_LOG("command %#lx", cmds[i]);
+		}
+		EXPECT_EQ(0U, info->initial_bytes);
+	}
+	EXPECT_EQ(-EFAULT, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, NULL));
+	EXPECT_EQ(-EFAULT, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, mem + page));
+	EXPECT_EQ(-EFAULT, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, (void *)info + 8));
+
+	/* A larger one is what a newer user has: nothing behind ours is touched */
+	info->argsz = 4096;
+	EXPECT_EQ(0, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, info));
+	EXPECT_EQ(4096U, info->argsz);
+	EXPECT_EQ(src->start, info->initial_bytes);
+	EXPECT_EQ(0U, info->dirty_bytes);
+
+	/* Readable is not writable */
+	ASSERT_EQ(0, mprotect(mem, page, PROT_READ));
+	EXPECT_EQ(-EFAULT, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, info));
+	ASSERT_EQ(0, mprotect(mem, page, PROT_READ | PROT_WRITE));
+
+	/* Without the opt-in, flags are not ours; with it, they are output only */
+	info->argsz = sizeof(*info);
+	info->flags = ~0U;
+	ASSERT_EQ(0, vfio_mig_opt_in(self->device));
+	EXPECT_EQ(0, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, info));
+	EXPECT_EQ(0U, info->flags);
+	/* None of all that has moved the position */
+	EXPECT_TRUE(info_is(src->fd, src->start, 0, 0));
+	munmap(mem, 2 * page);
+}
+
+TEST_F_TIMEOUT(file, precopy_info_belongs_to_the_pre_copy_states, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	int old, fd;
+
+	/* A file that never was in PRE_COPY, and one that is written */
+	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_STOP_COPY));
+	EXPECT_EQ(-EINVAL, try_info(src->fd));
+	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_RESUMING));
+	EXPECT_EQ(-ENOTTY, try_info(src->fd));
+	EXPECT_EQ(0, vfio_ap_reset(&src->env.dev));
+
+	ASSERT_EQ(0, env_enter(&src->env, VFIO_DEVICE_STATE_PRE_COPY, &old));
+	EXPECT_EQ(0, try_info(old));
+	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	EXPECT_EQ(-ENODEV, try_info(old));
+	/* The state is right, but it is that of another session */
+	ASSERT_EQ(0, env_enter(&src->env, VFIO_DEVICE_STATE_PRE_COPY, &fd));
+	EXPECT_EQ(-ENODEV, try_info(old));
+	EXPECT_TRUE(info_is(fd, src->start, 0, 0));
+	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY_P2P, NULL));
+	EXPECT_TRUE(info_is(fd, src->start, 0, 0));
+	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+	EXPECT_EQ(-EINVAL, try_info(fd));
+	/* Also at the end of the file */
+	EXPECT_EQ(0, env_read(fd, 0, &src->out));
+	EXPECT_EQ(-EINVAL, try_info(fd));
+	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
+	EXPECT_EQ(-ENODEV, try_info(fd));
+	close(fd);
+	close(old);
+}
+
+/* A temporary end is none that a nonblocking reader would have to wait for */
+TEST_F_TIMEOUT(file, a_file_that_does_not_block, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+
+	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+	ASSERT_EQ(0, fcntl(src->fd, F_SETFL, O_NONBLOCK));
+	EXPECT_EQ(-ENOMSG, env_read(src->fd, 7, &src->out));
+	EXPECT_EQ(src->start, src->out.len);
+	EXPECT_EQ(-ENOMSG, env_try_read(src->fd));
+	EXPECT_EQ(0, source_finish(src));
+	EXPECT_TRUE(same_bytes(&src->env.stream, &src->out));
+	EXPECT_EQ(0, env_try_read(src->fd));
+}
+
+/* Two threads, until there is nothing for either, and until the end */
+struct reader {
+	pthread_t thread;
+	int fd;
+	size_t chunk;
+	size_t len;
+	size_t count[256];
+	int ret;
+};
+
+static void *read_job(void *arg)
+{
+	struct reader *r = arg;
+	__u8 buf[8];
+	ssize_t n, i;
+
+	while ((n = read(r->fd, buf, r->chunk)) > 0) {
+		for (i = 0; i < n; i++)
+			r->count[buf[i]]++;
+		r->len += n;
+	}
+	r->ret = n < 0 ? -errno : 0;
+	return NULL;
+}
+
+TEST_F_TIMEOUT(file, two_readers_get_each_byte_once, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct reader r[2];
+	size_t want[256], i, k, round;
+
+	for (round = 0; round < 10; round++) {
+		memset(want, 0, sizeof(want));
+		for (i = 0; i < src->start; i++)
+			want[src->env.stream.data[i]]++;
+		memset(r, 0, sizeof(r));
+		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+		for (k = 0; k < 2; k++) {
+			r[k].fd = src->fd;
+			r[k].chunk = 1 + k * round % 8;
+			ASSERT_EQ(0, pthread_create(&r[k].thread, NULL, read_job, &r[k]));
+		}
+		for (k = 0; k < 2; k++) {
+			ASSERT_EQ(0, pthread_join(r[k].thread, NULL));
+			EXPECT_EQ(-ENOMSG, r[k].ret);
+		}
+		EXPECT_EQ(src->start, r[0].len + r[1].len);
+		for (i = 0; i < 256; i++)
+			ASSERT_EQ(want[i], r[0].count[i] + r[1].count[i]);
+	}
+}
+
+/* AP has no peer-to-peer DMA: nothing but the state's name changes */
+TEST_F_TIMEOUT(file, p2p_arcs_are_nothing_to_the_session, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	size_t chunk = src->start / 8;
+	__u32 state;
+	int fd, i;
+
+	ASSERT_EQ(0, env_enter(&src->env, VFIO_DEVICE_STATE_RUNNING_P2P, NULL));
+	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY_P2P, &src->fd));
+	ASSERT_LE(0, src->fd);
+	for (i = 0; i < 9; i++) {
+		state = i % 2 ? VFIO_DEVICE_STATE_PRE_COPY_P2P : VFIO_DEVICE_STATE_PRE_COPY;
+		EXPECT_EQ(0, vfio_mig_set(self->device, state, &fd));
+		EXPECT_EQ(-1, fd);
+		EXPECT_EQ((int)state, vfio_mig_state(self->device));
+		EXPECT_TRUE(info_is(src->fd, src->start - src->out.len, 0, 0));
+		ASSERT_EQ(0, source_read(src, src->start - src->out.len < chunk ?
+					 src->start - src->out.len : chunk));
+	}
+	EXPECT_EQ(-ENOMSG, env_try_read(src->fd));
+	EXPECT_EQ(0, source_finish(src));
+	EXPECT_TRUE(same_bytes(&src->env.stream, &src->out));
+}
+
+/* A control domain of the device's configuration goes and comes, or does not */
+static int try_attributes(struct source *src)
+{
+	unsigned int cdom = src->env.pool.cdomains[0];
+	const char *uuid = src->env.dev.uuid;
+	int ret;
+
+	ret = ap_mdev_write(uuid, "unassign_control_domain", "%#x", cdom);
+	return ret ?: ap_mdev_write(uuid, "assign_control_domain", "%#x", cdom);
+}
+
+TEST_F_TIMEOUT(file, the_configuration_is_fixed_while_the_session_is_open, ENV_TIMEOUT)
+{
+	static const __u32 before[] = {
+		VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_STOP,
+	};
+	static const __u32 during[] = {
+		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P,
+	};
+	struct source *src = &self->src;
+	size_t i, k;
+	int fd;
+
+	for (i = 0; i < ARRAY_SIZE_OF(before); i++) {
+		ASSERT_EQ(0, vfio_mig_set(self->device, before[i], NULL));
+		EXPECT_EQ(0, try_attributes(src)) {
+			TH_LOG("in %s", vfio_mig_name(before[i]));
+		}
+		for (k = 0; k < ARRAY_SIZE_OF(during); k++) {
+			ASSERT_EQ(0, vfio_mig_set(self->device, during[k], &fd));
+			EXPECT_EQ(-EBUSY, try_attributes(src));
+			/* It is the session that counts, and it needs no file */
+			if (fd >= 0)
+				close(fd);
+			EXPECT_EQ(-EBUSY, try_attributes(src));
+		}
+		EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, &fd));
+		EXPECT_EQ(-1, fd);
+		EXPECT_EQ(-EBUSY, try_attributes(src));
+	}
+	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	EXPECT_EQ(0, try_attributes(src));
+}
+
+/* The host changes the configuration, for users who know of that and others */
+FIXTURE(republish) {
+	struct source src;
+	struct stream_buf want;
+	int device;
+};
+
+/* @told: opted in to be told of new initial data */
+FIXTURE_VARIANT(republish) {
+	enum vfio_ap_path path;
+	__u32 state;
+	bool told;
+};
+
+FIXTURE_VARIANT_ADD(republish, not_told) {
+	.path = VFIO_AP_GROUP,
+	.state = VFIO_DEVICE_STATE_PRE_COPY,
+	.told = false,
+};
+
+FIXTURE_VARIANT_ADD(republish, told) {
+	.path = VFIO_AP_CDEV,
+	.state = VFIO_DEVICE_STATE_PRE_COPY_P2P,
+	.told = true,
+};
+
+FIXTURE_SETUP(republish)
+{
+	const char *why;
+	int ret;
+
+	memset(&self->want, 0, sizeof(self->want));
+	why = ap_sim_present() ? source_setup(&self->src, variant->path, &ret) : AP_NO_SIM;
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+	self->device = self->src.env.dev.device;
+	if (variant->told)
+		ASSERT_EQ(0, vfio_mig_opt_in(self->device));
+}
+
+FIXTURE_TEARDOWN(republish)
+{
+	stream_free(&self->want);
+	source_teardown(&self->src);
+}
+
+/*
+ * After a change, with @total bytes in the stream of which the first part has
+ * @first: who is told hears once that there is new initial data.
+ */
+static bool tells_change(struct source *src, bool told, size_t first, size_t total)
+{
+	const size_t at = src->out.len;
+	const size_t initial = first > at ? first - at : 0;
+
+	if (!told)
+		return info_is(src->fd, initial, total - at - initial, 0);
+	return info_is(src->fd, total - at, 0, VFIO_PRECOPY_INFO_REINIT) &&
+	       info_is(src->fd, total - at, 0, 0);
+}
+
+/*
+ * What is not read yet of the last pair is replaced, else one is added: byte for
+ * byte what the tests' own encoder makes of it, whether the user is told or not.
+ */
+TEST_F_TIMEOUT(republish, a_change_wherever_the_reader_is, 2 * ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct stream_buf *want = &self->want;
+	const size_t config = STREAM_RECORD_SIZE + STREAM_CONFIG_SIZE;
+	const size_t places[] = {
+		0, 8, STREAM_HEADER_SIZE, STREAM_HEADER_SIZE + 1,
+		STREAM_HEADER_SIZE + STREAM_RECORD_SIZE,
+		STREAM_HEADER_SIZE + STREAM_RECORD_SIZE + 40, STREAM_HEADER_SIZE + config,
+		STREAM_HEADER_SIZE + config + STREAM_RECORD_SIZE + 20,
+		src->start - 1, src->start,
+	};
+	size_t i;
+
+	/* The domain goes at one place and comes back at the next */
+	for (i = 0; i < ARRAY_SIZE_OF(places); i++) {
+		ASSERT_EQ(0, source_begin(src, variant->state));
+		put_start(src, want);
+		ASSERT_EQ(0, source_read(src, places[i]));
+		ASSERT_EQ(0, change(src));
+		if (places[i] <= STREAM_HEADER_SIZE)
+			put_start(src, want);
+		else
+			put_pair(src, want);
+		EXPECT_TRUE(tells_change(src, variant->told, src->start, want->len)) {
+			TH_LOG("after %zu bytes", places[i]);
+		}
+		EXPECT_TRUE(readable(src->fd));
+		/* Half the time the rest is read before the guest stops */
+		if (i / 2 % 2) {
+			EXPECT_EQ(0, source_read_all(src));
+			EXPECT_TRUE(same_bytes(want, &src->out));
+			EXPECT_TRUE(info_is(src->fd, 0, 0, 0));
+			EXPECT_FALSE(readable(src->fd));
+		}
+		EXPECT_EQ(0, source_finish(src));
+		stream_end(want);
+		EXPECT_TRUE(same_bytes(want, &src->out)) {
+			TH_LOG("after %zu bytes", places[i]);
+		}
+		EXPECT_TRUE(is_right(src));
+		/* Who has what the guest has takes it, unless it once was something else */
+		EXPECT_EQ(places[i] <= STREAM_HEADER_SIZE ? 0 : -ENXIO,
+			  env_resume(&src->env, src->out.data, src->out.len, 0));
+	}
+}
+
+/* However often: what nobody has begun to read need not be read any more */
+TEST_F_TIMEOUT(republish, a_pair_that_is_not_read_is_replaced, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct stream_buf *want = &self->want;
+	struct stream_buf first = {};
+	int i;
+
+	ASSERT_EQ(0, source_begin(src, variant->state));
+	put_start(src, want);
+	put_start(src, &first);
+	ASSERT_EQ(0, source_read(src, 60));
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, change(src));
+		EXPECT_TRUE(tells_change(src, variant->told, first.len, first.len + src->pair));
+	}
+	put_pair(src, want);
+	/* Into the second pair, behind which there will be a third one */
+	ASSERT_EQ(0, source_read(src, want->len - 60 - src->pair + 30));
+	EXPECT_TRUE(info_is(src->fd, variant->told ? want->len - src->out.len : 0,
+			    variant->told ? 0 : want->len - src->out.len, 0));
+	ASSERT_EQ(0, change(src));
+	/* Several changes, of which the user hears at once */
+	ASSERT_EQ(0, change(src));
+	ASSERT_EQ(0, change(src));
+	put_pair(src, want);
+	EXPECT_TRUE(tells_change(src, variant->told, first.len, want->len));
+	EXPECT_EQ(0, source_finish(src));
+	stream_end(want);
+	EXPECT_TRUE(same_bytes(want, &src->out));
+	EXPECT_TRUE(is_right(src));
+	stream_free(&first);
+}
+
+/* Pairs of different lengths in each other's place */
+TEST_F_TIMEOUT(republish, adapters_go_and_come, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct stream_buf *want = &self->want;
+
+	/* Shorter, and then longer, than what was there */
+	ASSERT_EQ(0, source_begin(src, variant->state));
+	ASSERT_EQ(0, change_card(src));
+	put_start(src, want);
+	EXPECT_TRUE(tells_change(src, variant->told, want->len, want->len));
+	ASSERT_EQ(0, change_card(src));
+	put_start(src, want);
+	EXPECT_TRUE(tells_change(src, variant->told, want->len, want->len));
+	/* Behind one that is being read, and behind one that was read */
+	ASSERT_EQ(0, source_read(src, src->start - 5));
+	ASSERT_EQ(0, change_card(src));
+	put_pair(src, want);
+	EXPECT_TRUE(tells_change(src, variant->told, src->start, want->len));
+	ASSERT_EQ(0, source_read_all(src));
+	EXPECT_TRUE(same_bytes(want, &src->out));
+	ASSERT_EQ(0, change_card(src));
+	put_pair(src, want);
+	EXPECT_TRUE(tells_change(src, variant->told, src->start, want->len));
+	EXPECT_EQ(0, source_finish(src));
+	stream_end(want);
+	EXPECT_TRUE(same_bytes(want, &src->out));
+	EXPECT_TRUE(is_right(src));
+}
+
+TEST_F_TIMEOUT(republish, a_change_wakes_pollers, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct stream_buf *want = &self->want;
+	struct waiter waiter;
+	int i;
+
+	ASSERT_EQ(0, source_begin(src, variant->state));
+	put_start(src, want);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, source_read_all(src));
+		EXPECT_FALSE(readable(src->fd));
+		ASSERT_EQ(0, waiter_start(&waiter, src->fd));
+		EXPECT_EQ(0, change(src));
+		EXPECT_EQ(POLLIN, waiter_join(&waiter) & (POLLIN | POLLERR));
+		put_pair(src, want);
+		EXPECT_EQ(-ENOMSG, env_read(src->fd, 5, &src->out));
+		EXPECT_TRUE(same_bytes(want, &src->out));
+	}
+}
+
+/* What a cancelled migration was told does not get into the next one */
+TEST_F_TIMEOUT(republish, cancelled_after_a_change, ENV_TIMEOUT)
+{
+	static const enum way_out ways[] = { OUT_RUNNING, OUT_RESET, OUT_RUNNING_P2P, OUT_STOP };
+	struct source *src = &self->src;
+	const size_t before[] = { 0, 60, src->start, src->start };
+	/* Of what there is after the change */
+	const size_t after[] = { 20, 0, 0, 30 };
+	size_t i;
+	int old;
+
+	for (i = 0; i < ARRAY_SIZE_OF(before); i++) {
+		ASSERT_EQ(0, source_begin(src, variant->state));
+		ASSERT_EQ(0, source_read(src, before[i]));
+		ASSERT_EQ(0, change(src));
+		ASSERT_EQ(0, source_read(src, after[i]));
+		EXPECT_EQ(0, leave(src, ways[i]));
+		old = src->fd;
+		src->fd = -1;
+		EXPECT_EQ(-ENODEV, env_try_read(old));
+
+		ASSERT_EQ(0, source_begin(src, variant->state));
+		EXPECT_TRUE(info_is(src->fd, src->start, 0, 0));
+		EXPECT_EQ(0, source_finish(src));
+		EXPECT_TRUE(is_right(src));
+		EXPECT_EQ(1U, count_pairs(src));
+		EXPECT_EQ(-ENODEV, env_try_read(old));
+		EXPECT_EQ(-ENODEV, try_info(old));
+		close(old);
+		EXPECT_EQ(0, env_resume(&src->env, src->out.data, src->out.len, 0));
+	}
+}
+
+/* The same, where it makes no difference how the device was opened */
+FIXTURE(change) {
+	struct source src;
+	int device;
+};
+
+FIXTURE_SETUP(change)
+{
+	const char *why;
+	int ret;
+
+	why = ap_sim_present() ? source_setup(&self->src, VFIO_AP_CDEV, &ret) : AP_NO_SIM;
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+	self->device = self->src.env.dev.device;
+}
+
+FIXTURE_TEARDOWN(change)
+{
+	source_teardown(&self->src);
+}
+
+TEST_F_TIMEOUT(change, the_next_user_has_not_opted_in, ENV_TIMEOUT)
+{
+	enum vfio_ap_path path[] = { VFIO_AP_GROUP, VFIO_AP_CDEV };
+	struct source *src = &self->src;
+	struct env *env = &src->env;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, vfio_mig_opt_in(env->dev.device));
+		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+		ASSERT_EQ(0, source_read_all(src));
+		ASSERT_EQ(0, change(src));
+		EXPECT_TRUE(info_is(src->fd, src->pair, 0, VFIO_PRECOPY_INFO_REINIT));
+
+		vfio_ap_close(&env->dev);
+		ASSERT_EQ(0, vfio_ap_open(&env->dev, ap_mdev_uuid(0), path[i]));
+		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+		ASSERT_EQ(0, source_read_all(src));
+		ASSERT_EQ(0, change(src));
+		EXPECT_TRUE(info_is(src->fd, 0, src->pair, 0));
+	}
+}
+
+/* Scans of the AP bus, and changes of what the guest does not have, are none */
+TEST_F_TIMEOUT(change, what_is_the_same_is_not_sent_again, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+
+	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+	ASSERT_EQ(0, source_read_all(src));
+	EXPECT_EQ(0, ap_bus_rescan());
+	EXPECT_EQ(0, ap_sim_change("cdomain add f7"));
+	EXPECT_EQ(0, ap_sim_change("cdomain del f7"));
+	EXPECT_FALSE(readable(src->fd));
+	EXPECT_EQ(-ENOMSG, env_try_read(src->fd));
+	EXPECT_EQ(0, source_finish(src));
+	EXPECT_TRUE(same_bytes(&src->env.stream, &src->out));
+}
+
+TEST_F_TIMEOUT(change, sixteen_pairs_are_added_and_no_more, 2 * ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct stream_buf want = {};
+	struct waiter waiter;
+	int i, round;
+
+	/* A stream with all of them can be ended; one more, and it can not */
+	for (round = 0; round < 2; round++) {
+		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+		ASSERT_EQ(0, source_read_all(src));
+		put_start(src, &want);
+		for (i = 0; i < MORE_PAIRS; i++) {
+			ASSERT_EQ(0, change(src));
+			put_pair(src, &want);
+			ASSERT_TRUE(info_is(src->fd, 0, src->pair, 0));
+			ASSERT_EQ(0, source_read_all(src));
+			ASSERT_TRUE(same_bytes(&want, &src->out));
+		}
+		if (!round) {
+			EXPECT_EQ(0, source_finish(src));
+			stream_end(&want);
+			EXPECT_TRUE(same_bytes(&want, &src->out));
+			EXPECT_TRUE(is_right(src));
+			EXPECT_EQ((unsigned int)STREAM_MAX_PAIRS, count_pairs(src));
+		}
+	}
+	stream_free(&want);
+
+	ASSERT_EQ(0, waiter_start(&waiter, src->fd));
+	ASSERT_EQ(0, change(src));
+	EXPECT_EQ(POLLIN | POLLERR, waiter_join(&waiter) & (POLLIN | POLLERR));
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(-ECANCELED, env_try_read(src->fd));
+		EXPECT_EQ(-ECANCELED, try_info(src->fd));
+		EXPECT_TRUE(readable(src->fd));
+		/* Refused before the first arc */
+		EXPECT_EQ(-ECANCELED, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY,
+						   NULL));
+		EXPECT_EQ(VFIO_DEVICE_STATE_PRE_COPY, vfio_mig_state(self->device));
+	}
+	/* Another change does not heal it */
+	ASSERT_EQ(0, change(src));
+	EXPECT_EQ(-ECANCELED, env_try_read(src->fd));
+	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	EXPECT_EQ(-ENODEV, env_try_read(src->fd));
+	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+	EXPECT_EQ(0, source_finish(src));
+	EXPECT_TRUE(is_right(src));
+	EXPECT_EQ(0, env_resume(&src->env, src->out.data, src->out.len, 0));
+}
+
+/* A VMM that does not read for a while must not lose its migration */
+TEST_F_TIMEOUT(change, what_nobody_reads_takes_no_room, 2 * ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct stream_buf want = {};
+	int i;
+
+	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+	ASSERT_EQ(0, source_read(src, STREAM_HEADER_SIZE + 1));
+	put_start(src, &want);
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(0, change(src));
+	/* The same as at first, but nobody knows what was read in between */
+	put_pair(src, &want);
+	EXPECT_TRUE(info_is(src->fd, src->start - STREAM_HEADER_SIZE - 1, src->pair, 0));
+	EXPECT_EQ(0, source_finish(src));
+	stream_end(&want);
+	EXPECT_TRUE(same_bytes(&want, &src->out));
+	stream_free(&want);
+	EXPECT_EQ(0, env_resume(&src->env, src->out.data, src->out.len, 0));
+}
+
+TEST_F_TIMEOUT(change, a_request_for_the_device_ends_it, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	struct waiter waiter;
+	int event, status;
+	__u64 count;
+	pid_t pid;
+
+	event = eventfd(0, EFD_CLOEXEC);
+	ASSERT_LE(0, event);
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_REQ_IRQ_INDEX, event));
+	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+	ASSERT_EQ(0, source_read_all(src));
+	ASSERT_EQ(0, waiter_start(&waiter, src->fd));
+	pid = env_remove_in_child(src->env.dev.uuid);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ((ssize_t)sizeof(count), read(event, &count, sizeof(count)));
+
+	EXPECT_EQ(POLLIN | POLLERR, waiter_join(&waiter) & (POLLIN | POLLERR));
+	EXPECT_EQ(-ECANCELED, env_try_read(src->fd));
+	EXPECT_EQ(-ECANCELED, try_info(src->fd));
+	EXPECT_EQ(-ECANCELED, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+	EXPECT_EQ(VFIO_DEVICE_STATE_PRE_COPY, vfio_mig_state(self->device));
+	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	EXPECT_EQ(-EBUSY, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY, NULL));
+	EXPECT_EQ(-EBUSY, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY_P2P, NULL));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->device));
+	vfio_ap_close(&src->env.dev);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(-ENODEV, env_try_read(src->fd));
+	close(event);
+}
+
+/**
+ * struct collector - a thread that reads a file to its very end
+ * @thread: the thread
+ * @fd: data file
+ * @seed: of the lengths that it asks for
+ * @out: what it read
+ * @ret: how it ended: 0 or a negative errno
+ */
+struct collector {
+	pthread_t thread;
+	int fd;
+	unsigned int seed;
+	struct stream_buf out;
+	int ret;
+};
+
+static void *collect_job(void *arg)
+{
+	struct collector *c = arg;
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+	__u8 buf[64];
+	ssize_t n;
+
+	do {
+		n = read(c->fd, buf, 1 + rand_r(&c->seed) % sizeof(buf));
+		if (n > 0)
+			stream_put(&c->out, buf, n);
+		if (n < 0 && errno == ENOMSG) {
+			n = poll(&p, 1, PATIENCE);
+			if (!n)
+				errno = ETIMEDOUT;
+			n = n ?: -1;
+		}
+	} while (n > 0);
+	c->ret = n < 0 ? -errno : 0;
+	return NULL;
+}
+
+/* At whatever byte a change meets the reader, the stream is one */
+TEST_F_TIMEOUT(change, the_host_changes_under_a_reader, ENV_TIMEOUT)
+{
+	unsigned int seed = time(NULL), round, i;
+	struct source *src = &self->src;
+	struct collector c;
+
+	TH_LOG("seed %u", seed);
+	for (round = 0; round < 3; round++) {
+		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+		c = (struct collector){ .fd = src->fd, .seed = seed + round };
+		ASSERT_EQ(0, pthread_create(&c.thread, NULL, collect_job, &c));
+		for (i = 0; i < MORE_PAIRS / 2; i++)
+			ASSERT_EQ(0, i % 4 ? change(src) : change_card(src));
+		EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+		ASSERT_EQ(0, pthread_join(c.thread, NULL));
+		EXPECT_EQ(0, c.ret);
+		stream_free(&src->out);
+		src->out = c.out;
+		EXPECT_TRUE(is_right(src));
+	}
+}
+
+/**
+ * struct scan - a scan of the AP bus in another thread
+ * @thread: the thread
+ * @ended: it has ended
+ * @ret: 0 or a negative errno
+ */
+struct scan {
+	pthread_t thread;
+	atomic_bool ended;
+	int ret;
+};
+
+static void *scan_job(void *arg)
+{
+	struct scan *scan = arg;
+
+	scan->ret = ap_bus_rescan();
+	scan->ended = true;
+	return NULL;
+}
+
+/*
+ * While a card is being plugged the stream can not be ended: it would not tell
+ * what the guest is about to get. That is refused, and the session goes on until
+ * it has sent the card.
+ */
+TEST_F_TIMEOUT(change, no_stream_ends_while_a_hotplug_is_pending, ENV_TIMEOUT)
+{
+	struct source *src = &self->src;
+	unsigned int tries;
+	struct scan scan;
+	long before;
+	int ret = 0;
+
+	for (tries = 0; tries < 20 && ret != -EAGAIN; tries++) {
+		ASSERT_EQ(0, change_card(src));
+		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
+		ASSERT_EQ(0, source_read_all(src));
+		before = ap_sim_counter("tapq");
+		ASSERT_EQ(0, ap_sim_control("card add %s", src->card.spec));
+		scan.ended = false;
+		ASSERT_EQ(0, pthread_create(&scan.thread, NULL, scan_job, &scan));
+		/* The bus looks at queues after it has told of the card, until it is plugged */
+		while (ap_sim_counter("tapq") == before && !scan.ended)
+			sched_yield();
+		ret = vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL);
+		EXPECT_EQ(ret ? VFIO_DEVICE_STATE_PRE_COPY : VFIO_DEVICE_STATE_STOP_COPY,
+			  vfio_mig_state(self->device));
+		ASSERT_EQ(0, pthread_join(scan.thread, NULL));
+		ASSERT_EQ(0, scan.ret);
+		src->card_gone = false;
+	}
+	ASSERT_EQ(-EAGAIN, ret);
+	EXPECT_EQ(0, source_finish(src));
+	EXPECT_TRUE(is_right(src));
+	EXPECT_EQ(2U, count_pairs(src));
+}
+
+TEST_HARNESS_MAIN
