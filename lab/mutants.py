@@ -142,7 +142,8 @@ class Pitfall:
 def pitfalls(text: str) -> list[Pitfall]:
     """Read lab/mutants/pitfalls; MutantError for an entry that is not as it should be."""
     found = []
-    for entry in re.split(r"\n\s*\n", re.sub(r"^[#\[].*\n?", "\n", text, flags=re.M)):
+    text = re.sub(r"\n[ \t]+", " ", re.sub(r"^[#\[].*\n?", "\n", text, flags=re.M))
+    for entry in re.split(r"\n\s*\n", text):
         lines = [line.strip() for line in entry.strip().splitlines()]
         if not lines:
             continue
@@ -270,9 +271,9 @@ class Bench:
         except LabError as error:
             return str(error)
 
-    def load(self, named: Named, path: pathlib.Path) -> Host:
-        """Put the module into a host in the place of the one that is there. That of a KUnit
-        test runs it."""
+    def load(self, path: pathlib.Path, glob: str) -> Host:
+        """Put the module into a host in the place of the one that is there. A KUnit module runs
+        those of its cases that match."""
         host = self.host()
         problem = self._unload(host, path.stem)
         if problem:
@@ -282,8 +283,7 @@ class Bench:
         if problem:
             raise MutantError(f"{path.stem} cannot be unloaded: {problem}")
         shutil.copyfile(path, host.path(path.name))
-        glob = f"{named.suite}.{named.case.split('.')[0]}"
-        host.run(f"echo {shlex.quote(glob)} >/sys/module/kunit/parameters/filter_glob")
+        host.run(f"echo -n {shlex.quote(glob)} >/sys/module/kunit/parameters/filter_glob")
         done = host.run(f"insmod /lab/results/{path.name}", LIMIT, check=False)
         if done.rc:
             raise MutantError(f"{path.stem} does not load: {done.out.strip()}")
@@ -336,7 +336,7 @@ def judge(named: Named, outcomes: list[ktap.Outcome]) -> Verdict:
 def run_test(bench: Bench, named: Named, path: pathlib.Path, leak: bool) -> Verdict:
     """Try a module with a test."""
     try:
-        host = bench.load(named, path)
+        host = bench.load(path, f"{named.suite}.{named.case.split('.')[0]}")
         if leak:
             host.run("echo clear >/sys/kernel/debug/kmemleak")
         verdict = judge(named, run_case(host, named))
@@ -352,16 +352,13 @@ def run_test(bench: Bench, named: Named, path: pathlib.Path, leak: bool) -> Verd
         return Verdict(True, str(error).splitlines()[:1])
 
 
-def try_one(bench: Bench, mutant: Mutant | None, tests: Iterable[Named],
-            leak: bool = False) -> dict[Named, Verdict | MutantError]:
-    """Build a mutant, or the driver as it is, and run tests with it."""
-    tests = list(tests)
-    modules = sorted({test.module for test in tests})
-    try:
-        paths = build(mutant, modules, bench.flavour)
-    except MutantError as error:
-        return {test: error for test in tests}
-    found: dict[Named, Verdict | MutantError] = {}
+Found = dict[Named, Verdict | MutantError]
+
+
+def run_tests(bench: Bench, tests: Iterable[Named], paths: dict[str, pathlib.Path],
+              leak: bool = False) -> Found:
+    """Try modules with tests, one by one."""
+    found: Found = {}
     for test in tests:
         try:
             found[test] = run_test(bench, test, paths[test.module], leak)
@@ -370,7 +367,19 @@ def try_one(bench: Bench, mutant: Mutant | None, tests: Iterable[Named],
     return found
 
 
-def outcome(found: dict[Named, Verdict | MutantError], red: bool) -> ktap.Outcome:
+def run_suite(bench: Bench, tests: list[Named], path: pathlib.Path) -> Found:
+    """Run a whole KUnit suite for those of its cases."""
+    try:
+        host = bench.load(path, f"{tests[0].suite}.*")
+        outcomes = run_case(host, tests[0])
+        bench.settle(host)
+        return {test: judge(test, outcomes) for test in tests}
+    except (LabError, MutantError) as error:
+        bench.close()
+        return {test: MutantError(str(error)) for test in tests}
+
+
+def outcome(found: Found, red: bool) -> ktap.Outcome:
     """The result of a mutant (red is wanted) or a control."""
     log = []
     for test, verdict in found.items():
@@ -381,9 +390,32 @@ def outcome(found: dict[Named, Verdict | MutantError], red: bool) -> ktap.Outcom
     return ktap.Outcome("", "not ok" if log else "ok", log=log)
 
 
-def controls(mutants: Iterable[Mutant]) -> dict[tuple[Named, bool], None]:
-    """Tests that have to pass without any mutant, each once; whether leaks are looked for."""
-    return {(test, mutant.leak): None for mutant in mutants for test in mutant.tests}
+def run_controls(report: runner.Report, bench: Bench, mutants: list[Mutant]) -> None:
+    """Every test passes, or leaks nothing, without any mutant."""
+    wanted = {(test, mutant.leak): None for mutant in mutants for test in mutant.tests}
+    paths = build(None, sorted({test.module for test, _ in wanted}), bench.flavour)
+    suites: dict[str, list[Named]] = {}
+    for test, leak in wanted:
+        if test.kunit and not leak:
+            suites.setdefault(test.suite, []).append(test)
+    for tests in suites.values():
+        for test, verdict in run_suite(bench, tests, paths[tests[0].module]).items():
+            report.add(f"control.{test.name}", outcome({test: verdict}, red=False))
+    for test, leak in wanted:
+        if leak or not test.kunit:
+            report.add(f"control.{test.name}",
+                       outcome(run_tests(bench, [test], paths, leak), red=False))
+
+
+def run_mutants(report: runner.Report, bench: Bench, mutants: list[Mutant]) -> None:
+    """Every mutant turns its tests red."""
+    for mutant in mutants:
+        try:
+            paths = build(mutant, sorted({test.module for test in mutant.tests}), bench.flavour)
+            found = run_tests(bench, mutant.tests, paths, mutant.leak)
+        except MutantError as error:
+            found = {test: error for test in mutant.tests[:1]}
+        report.add(f"mutant.{mutant.name}", outcome(found, red=True))
 
 
 def run(report: runner.Report, mutants: list[Mutant], flavour: str) -> None:
@@ -391,13 +423,11 @@ def run(report: runner.Report, mutants: list[Mutant], flavour: str) -> None:
     bench = Bench(flavour)
     try:
         with progress.stage("tests of the driver as it is"):
-            for test, leak in controls(mutants):
-                report.add(f"control.{test.name}",
-                           outcome(try_one(bench, None, [test], leak), red=False))
+            run_controls(report, bench, mutants)
         with progress.stage("mutants"):
-            for mutant in mutants:
-                found = try_one(bench, mutant, mutant.tests, mutant.leak)
-                report.add(f"mutant.{mutant.name}", outcome(found, red=True))
+            run_mutants(report, bench, mutants)
+    except MutantError as error:
+        raise LabError(f"the driver as it is: {error}") from None
     finally:
         bench.close()
 

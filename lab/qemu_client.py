@@ -8,7 +8,7 @@
 
 QEMU is Debian's, unmodified, with lab/qemu's library preloaded. Its monitor (QMP) is reached
 through a forwarded port; events are collected by a thread of their own as they arrive. The
-guests are not started: nothing in the lab can execute their instructions.
+guests run as far as QEMU can tell, but nothing in the lab can execute their instructions.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ DOWNTIME = 1_000_000
 # States in which a migration stays.
 FINAL = ("completed", "failed", "cancelled")
 # The guest is stopped and its memory sent, the device is next: with pause-before-switchover.
+# The device is in STOP_COPY then, or in PRE_COPY if the guest did not run before.
 MIDWAY = "pre-switchover"
 # What a Migration switches on, and off when it is not asked for.
 CAPABILITIES = ("return-path", "switchover-ack", "pause-before-switchover", "multifd")
@@ -357,21 +358,26 @@ class Vm:
 
     def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
                  memory: int = MEMORY, program: str = "qemu-system-s390x",
-                 strict: bool = True, trace: tuple[str, ...] = ()) -> None:
+                 strict: bool = True, trace: tuple[str, ...] = (),
+                 started: bool = True) -> None:
         """memory: MiB. program: QEMU's path in the host. strict: end if the library does not
-        know that QEMU. trace: tracepoints of QEMU, for log()."""
+        know that QEMU. trace: tracepoints of QEMU, for log(). started: let the guest run, now
+        or when it has come in."""
         self.host = host
         self.mdev = mdev
         number = next(_numbers)
         self.name = f"{host.name}.qemu{number}"
         self._port = 4400 + number % 1000
         self._migration_port = 5400 + number % 1000
-        argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}", f"LD_PRELOAD={LIBRARY}",
+        argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}", "VFIO_AP_ENABLE_IDLE=1",
+                f"LD_PRELOAD={LIBRARY}",
                 program, "-nodefaults", "-no-user-config", "-display", "none",
-                "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", "host", "-S",
+                "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", "host",
                 "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
         if incoming:
             argv += ["-incoming", "defer"]
+        if not (incoming and started):
+            argv += ["-S"]
         for event in trace:
             argv += ["-trace", event]
         self.process = host.start("echo pid $$; exec " + shlex.join(argv))
@@ -383,6 +389,8 @@ class Vm:
             self.set_downtime()
             if mdev is not None:
                 self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path)
+            if started and not incoming:
+                self.call("cont")
         except LabError as error:
             self.kill()
             raise QemuError(f"{self.name}: {error}\n{self.process.output()}") from error
@@ -538,7 +546,7 @@ class Outcome:
     info: query-migrate of the source.
     started, ended: time.monotonic().
     states: those that QEMU at the source put the device into.
-    steps: the states of the migration at the source.
+    stopped: QEMU at the source stopped the guest, for good or until it learnt better.
     """
 
     source: str
@@ -549,13 +557,7 @@ class Outcome:
     started: float = 0.0
     ended: float = 0.0
     states: list[str] = field(default_factory=list)
-    steps: list[str] = field(default_factory=list)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether QEMU at the source stopped the guest, for good or until it learnt better."""
-        return (not {"stop", "stop-copy"}.isdisjoint(self.states)
-                or not {MIDWAY, "device"}.isdisjoint(self.steps))
+    stopped: bool = False
 
     @property
     def completed(self) -> bool:
@@ -593,10 +595,6 @@ class Migration:
         """Wait until QEMU on one side has put the device into a state ("pre-copy", ...)."""
         vm.wait(lambda: state in self.device_states(vm) or None, f"device state {state}")
 
-    def steps(self, vm: Vm) -> list[str]:
-        """The states of the migration on one side so far."""
-        return [str(e.data["status"]) for e in vm.events("MIGRATION", self._first[vm])]
-
     def device_states(self, vm: Vm) -> list[str]:
         """The states that QEMU on one side has put the device into so far."""
         return [str(e.data["device-state"])
@@ -621,7 +619,8 @@ class Migration:
         infos = [vm.migration() for vm in (self.source, self.target)]
         return Outcome(ends[0], ends[1], str(infos[0].get("error-desc", "")),
                        str(infos[1].get("error-desc", "")), infos[0], self.started, ended,
-                       self.device_states(self.source), self.steps(self.source))
+                       self.device_states(self.source),
+                       bool(self.source.events("STOP", self._first[self.source])))
 
 
 def migrate(source: Vm, target: Vm, *capabilities: str, timeout: float = STEP) -> Outcome:

@@ -367,6 +367,7 @@ def run_kselftests(report: Report, pools: list[Pool], profile: str) -> None:
     """Run every program of kselftest-list.txt, in one host of each pool at a time.
 
     A program keeps one core of the build machine busy, mostly, so two hosts take half the time.
+    The hosts of all pools but the first are shut down at the end.
     """
     root = config.share(pools[0].flavour) / "selftests"
     listing = root / "kselftest-list.txt"
@@ -386,11 +387,18 @@ def run_kselftests(report: Report, pools: list[Pool], profile: str) -> None:
             add_suite(report, f"{profile}.{pathlib.Path(program).stem}",
                       run_program(pool, profile, folder, program, limit))
 
-    workers = [threading.Thread(target=work, args=[pool]) for pool in pools[:len(programs)]]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    def work_and_close(pool: Pool) -> None:
+        # An emulator ends with the thread that started it.
+        work(pool)
+        pool.close()
+
+    helpers = [threading.Thread(target=work_and_close, args=[pool])
+               for pool in pools[1:len(programs)]]
+    for helper in helpers:
+        helper.start()
+    work(pools[0])
+    for helper in helpers:
+        helper.join()
 
 
 def run_program(pool: Pool, profile: str, folder: str, program: str,
@@ -449,7 +457,6 @@ def main(pattern: str = "*", repeat: int = 1, flavour: str = "debug") -> int:
                 with progress.stage("tests in one host"):
                     run_kunit(report, pool, "a")
                     run_kselftests(report, [pool, second], "a")
-                    second.close()
                 with progress.stage("tests of two hosts"):
                     run_python(report, pool, pair=True)
             finally:

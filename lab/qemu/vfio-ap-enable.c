@@ -25,6 +25,9 @@
  *
  * The work is done when QEMU creates its KVM VM: all classes exist by then and no
  * device does, so devices from the command line are covered as well.
+ *
+ * With VFIO_AP_ENABLE_IDLE=1 no CPU of the guest executes anything, for hosts that
+ * cannot execute guests. To QEMU such a guest runs, waits and is stopped as any other.
  */
 
 #define _GNU_SOURCE
@@ -41,6 +44,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <linux/kvm.h>
 
@@ -61,6 +65,9 @@ enum {
 
 /* VFIO_DEVICE_TYPE_AP in QEMU's enumeration. */
 #define QEMU_VFIO_DEVICE_TYPE_AP	3
+
+/* How long an idle CPU stays away from QEMU if nothing calls it back. */
+#define IDLE_NS	(20 * 1000 * 1000)
 
 /* A loop over QEMU's device list ends here even if the list were damaged. */
 #define MAX_DEVICES	4096
@@ -212,6 +219,7 @@ static const struct {
 	qemu.error_setg_internal(errp, __FILE__, __LINE__, __func__, __VA_ARGS__)
 
 static bool strict;
+static bool idle;
 static bool symbols_present;
 static const struct layout *lay;
 static void (*original_realize)(void *dev, Error **errp);
@@ -554,6 +562,23 @@ static void enable(void)
 	fprintf(stderr, PROGRAM "%s: vfio-ap made migratable\n", name);
 }
 
+/* KVM_RUN as if a signal had ended it before the guest's first instruction. */
+static int idle_cpu(void)
+{
+	const struct timespec nap = { .tv_nsec = IDLE_NS };
+
+	nanosleep(&nap, NULL);
+	errno = EINTR;
+	return -1;
+}
+
+static bool is_set(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value && strcmp(value, "0");
+}
+
 /* In place of the C library's: all that QEMU does with devices passes here. */
 __attribute__((visibility("default")))
 int ioctl(int fd, unsigned long request, ...)
@@ -570,16 +595,18 @@ int ioctl(int fd, unsigned long request, ...)
 		done = true;
 		enable();
 	}
+	if (request == KVM_RUN && idle)
+		return idle_cpu();
 	return syscall(SYS_ioctl, fd, request, arg);
 }
 
 __attribute__((constructor))
 static void start(void)
 {
-	const char *env = getenv("VFIO_AP_ENABLE_STRICT");
 	const char *missing;
 
-	strict = env && *env && strcmp(env, "0");
+	strict = is_set("VFIO_AP_ENABLE_STRICT");
+	idle = is_set("VFIO_AP_ENABLE_IDLE");
 	/* for QEMU only, not for what it may start */
 	unsetenv("LD_PRELOAD");
 	missing = find_symbols();

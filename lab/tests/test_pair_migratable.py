@@ -17,7 +17,7 @@ BUSY = os.strerror(errno.EBUSY)
 def check_intact(source: Vm) -> None:
     """The guest can go on at the source."""
     assert source.mdev is not None
-    assert source.status() in ("prelaunch", "paused"), source.status()
+    assert source.status() == "running", source.status()
     assert source.mdev.state() == "RUNNING", source.mdev.state()
     assert source.mdev.guest_matrix() == AP.matrix()
 
@@ -74,7 +74,7 @@ def test_changed_while_open(a: Host, b: Host) -> None:
         for last in (False, True):
             migration = Migration(source, target, *EARLY, "pause-before-switchover")
             migration.wait(source, MIDWAY)
-            assert (here.state(), there.state()) == ("PRE_COPY", "RESUMING")
+            assert (here.state(), there.state()) == ("STOP_COPY", "RESUMING")
             for mdev in (here, there):
                 error = mdev.store("migratable", "0")
                 assert error.endswith(BUSY), error
@@ -83,14 +83,14 @@ def test_changed_while_open(a: Host, b: Host) -> None:
             if last:
                 break
             source.call("migrate_cancel")
-            assert migration.outcome().source == "cancelled"
+            assert migration.outcome().source == "cancelled", source.migration()
             check_intact(source)
             target.quit()
             for mdev in (here, there):
                 mdev.set_migratable(False)
                 assert value(mdev) == 0
                 mdev.set_migratable(True)
-            target = guests.vm(there, incoming=True)
+            target = guests.vm(there, incoming=True, started=False)
         migration.go_on()
         outcome = migration.outcome()
         assert outcome.completed, outcome
@@ -98,8 +98,9 @@ def test_changed_while_open(a: Host, b: Host) -> None:
         here.set_migratable(False)
         error = there.store("migratable", "0")
         assert error.endswith(BUSY), error
-        target.quit()
+        target.call("cont")
         there.set_migratable(False)
+        assert target.status() == "running", target.status()
 
 
 def check_usable(guests: Guests, mdev: Mdev) -> None:

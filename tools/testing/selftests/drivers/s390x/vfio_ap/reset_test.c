@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-ap: VFIO_DEVICE_RESET of a device with a queue whose reset takes long
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/env.h"
+#include "kselftest_harness.h"
+
+#define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
+
+/* Response codes of PQAP(TAPQ) while the queue is being reset */
+#define RESET_IN_PROGRESS	0x02
+#define BUSY			0x05
+
+/*
+ * The driver waits ten seconds for the reset of a queue; emulated hosts with
+ * debug kernels have other things to do meanwhile.
+ */
+#define BOUND_S			60
+
+/**
+ * struct resetter - a thread that resets a device
+ * @dev: the device
+ * @thread: the thread
+ * @done: it has; read and written atomically
+ * @ret: what the reset gave
+ */
+struct resetter {
+	struct vfio_ap *dev;
+	pthread_t thread;
+	bool done;
+	int ret;
+};
+
+FIXTURE(reset) {
+	struct env env;
+	struct resetter resetter;
+	char scan_interval[16];
+};
+
+FIXTURE_VARIANT(reset) {
+	enum vfio_ap_path path;
+};
+
+FIXTURE_VARIANT_ADD(reset, group) {
+	.path = VFIO_AP_GROUP,
+};
+
+FIXTURE_VARIANT_ADD(reset, cdev) {
+	.path = VFIO_AP_CDEV,
+};
+
+static int answer(const struct env *env, unsigned int rc)
+{
+	return ap_sim_control("rc %02x.%04x tapq %x", env->pool.adapters[0],
+			      env->pool.domains[0], rc);
+}
+
+FIXTURE_SETUP(reset)
+{
+	const char *why;
+	int ret;
+
+	why = ap_sim_present() ? env_setup(&self->env, variant->path, &ret) : AP_NO_SIM;
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+	self->resetter.dev = &self->env.dev;
+
+	/* A scan would take the answers that are meant for vfio_ap */
+	ASSERT_LT(0, ap_bus_read("config_time", self->scan_interval,
+				 sizeof(self->scan_interval)));
+	ASSERT_EQ(0, ap_bus_write("config_time", "120\n"));
+}
+
+FIXTURE_TEARDOWN(reset)
+{
+	if (self->scan_interval[0])
+		answer(&self->env, 0);
+	env_teardown(&self->env);
+	if (self->scan_interval[0])
+		ap_bus_write("config_time", "%s", self->scan_interval);
+}
+
+static void *resetter_thread(void *arg)
+{
+	struct resetter *resetter = arg;
+
+	resetter->ret = vfio_ap_reset(resetter->dev);
+	__atomic_store_n(&resetter->done, true, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+/* Begin a reset of the device; returns when its queues are looked at again */
+static int resetter_start(struct resetter *resetter)
+{
+	long before = ap_sim_counter("tapq");
+	int ret;
+
+	if (before < 0)
+		return before;
+	ret = pthread_create(&resetter->thread, NULL, resetter_thread, resetter);
+	if (ret)
+		return -ret;
+	while (ap_sim_counter("tapq") < before + 2 &&
+	       !__atomic_load_n(&resetter->done, __ATOMIC_SEQ_CST))
+		sched_yield();
+	return 0;
+}
+
+/* The result of the reset, or -ETIME if it ended only when the queue was ready */
+static int resetter_join(struct resetter *resetter, const struct env *env)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += BOUND_S;
+	if (!pthread_timedjoin_np(resetter->thread, NULL, &end))
+		return resetter->ret;
+	answer(env, 0);
+	pthread_join(resetter->thread, NULL);
+	return -ETIME;
+}
+
+/* What another guest of the host does meanwhile does not wait for it */
+TEST_F_TIMEOUT(reset, a_slow_queue_delays_no_other_guest, ENV_TIMEOUT)
+{
+	struct vfio_ap neighbour;
+	char text[4096];
+	__u64 size;
+
+	ASSERT_EQ(0, env_neighbour(&self->env, &neighbour, variant->path));
+	ASSERT_EQ(0, answer(&self->env, RESET_IN_PROGRESS));
+	ASSERT_EQ(0, resetter_start(&self->resetter));
+	EXPECT_EQ(0, vfio_mig_set(neighbour.device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+	EXPECT_EQ(0, vfio_mig_data_size(neighbour.device, &size));
+	EXPECT_EQ(0, vfio_mig_set(neighbour.device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	EXPECT_LT(0, ap_mdev_read(self->env.dev.uuid, "matrix", text, sizeof(text)));
+	EXPECT_FALSE(__atomic_load_n(&self->resetter.done, __ATOMIC_SEQ_CST));
+
+	ASSERT_EQ(0, answer(&self->env, 0));
+	EXPECT_EQ(0, resetter_join(&self->resetter, &self->env));
+	vfio_ap_close(&neighbour);
+}
+
+/* A reset without end is given up, and can be repeated; the state is RUNNING */
+TEST_F_TIMEOUT(reset, it_ends_though_the_queue_does_not, ENV_TIMEOUT)
+{
+	static const unsigned int codes[] = { RESET_IN_PROGRESS, BUSY };
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
+		ASSERT_EQ(0, env_enter(&self->env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
+		ASSERT_EQ(0, answer(&self->env, codes[i]));
+		self->resetter.done = false;
+		ASSERT_EQ(0, resetter_start(&self->resetter));
+		/* The session ends before the queues are waited for */
+		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->env.dev.device));
+		EXPECT_EQ(-ENODEV, env_try_read(fd));
+		close(fd);
+		EXPECT_EQ(-EIO, resetter_join(&self->resetter, &self->env));
+		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->env.dev.device));
+
+		ASSERT_EQ(0, answer(&self->env, 0));
+		EXPECT_EQ(0, vfio_ap_reset(&self->env.dev));
+	}
+}
+
+TEST_HARNESS_MAIN
