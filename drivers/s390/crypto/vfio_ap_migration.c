@@ -484,7 +484,8 @@ static int vfio_ap_migration_fill_info(struct vfio_ap_migration_file *migf,
 	vdev = &migf->matrix_mdev->vdev;
 	if (vdev->precopy_info_v2) {
 		info->flags = 0;
-		if (migf->renewed && migf->unread) {
+		/* Even if it was read by now: userspace has to know what it sent. */
+		if (migf->renewed) {
 			migf->initial = migf->unread;
 			info->flags = VFIO_PRECOPY_INFO_REINIT;
 		}
