@@ -35,6 +35,8 @@
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -43,8 +45,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #include <linux/kvm.h>
 
@@ -65,9 +67,6 @@ enum {
 
 /* VFIO_DEVICE_TYPE_AP in QEMU's enumeration. */
 #define QEMU_VFIO_DEVICE_TYPE_AP	3
-
-/* How long an idle CPU stays away from QEMU if nothing calls it back. */
-#define IDLE_NS	(20 * 1000 * 1000)
 
 /* A loop over QEMU's device list ends here even if the list were damaged. */
 #define MAX_DEVICES	4096
@@ -562,12 +561,27 @@ static void enable(void)
 	fprintf(stderr, PROGRAM "%s: vfio-ap made migratable\n", name);
 }
 
-/* KVM_RUN as if a signal had ended it before the guest's first instruction. */
-static int idle_cpu(void)
+/*
+ * KVM_RUN of a guest that never executes anything: it ends with a signal. QEMU's
+ * handler sets immediate_exit, so one that came before this is seen, too.
+ */
+static int idle_cpu(int fd)
 {
-	const struct timespec nap = { .tv_nsec = IDLE_NS };
+	static __thread const struct kvm_run *run;
+	sigset_t all, before;
 
-	nanosleep(&nap, NULL);
+	if (!run) {
+		void *page = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ, MAP_SHARED, fd, 0);
+
+		if (page == MAP_FAILED)
+			return -1;
+		run = page;
+	}
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (!*(volatile const __u8 *)&run->immediate_exit)
+		sigsuspend(&before);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	errno = EINTR;
 	return -1;
 }
@@ -596,7 +610,7 @@ int ioctl(int fd, unsigned long request, ...)
 		enable();
 	}
 	if (request == KVM_RUN && idle)
-		return idle_cpu();
+		return idle_cpu(fd);
 	return syscall(SYS_ioctl, fd, request, arg);
 }
 

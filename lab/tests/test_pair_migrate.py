@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""QEMU migrates a vfio-ap device between two hosts with equal cards.
-
-What is named pending_* has not been seen to pass since pre-copy came, and is not run.
-"""
+"""QEMU migrates a vfio-ap device between two hosts with equal cards."""
 
 from __future__ import annotations
 
@@ -87,7 +84,7 @@ def test_completes_with_multifd(a: Host, b: Host) -> None:
         assert target.mdev is not None and target.mdev.state() == "RUNNING"
 
 
-def pending_goes_back(a: Host, b: Host) -> None:
+def test_goes_back(a: Host, b: Host) -> None:
     """To b, and from there back to a: with the same devices."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
@@ -133,7 +130,7 @@ def test_paused_guest(a: Host, b: Host) -> None:
         assert (report.status, report.reason) == ("ended", "device closed"), report
 
 
-def pending_control_domains_of_their_own(a: Host, b: Host) -> None:
+def test_control_domains_of_their_own(a: Host, b: Host) -> None:
     """A guest may control domains that it does not use."""
     ap = GuestAp("06", "04", cdomains="06,47")
     with Guests() as guests:
@@ -143,7 +140,7 @@ def pending_control_domains_of_their_own(a: Host, b: Host) -> None:
         assert outcome.completed, outcome
 
 
-def pending_card_comes_back(a: Host, b: Host) -> None:
+def test_card_comes_back(a: Host, b: Host) -> None:
     """The source's host loses a card and gets it again, after the destination has agreed and
     while QEMU cannot look: QEMU has to ask once more, as the initial bytes are others now."""
     with Guests() as guests:
@@ -162,7 +159,7 @@ def pending_card_comes_back(a: Host, b: Host) -> None:
         assert source.mdev.report().published > 0, source.mdev.report()
 
 
-def pending_card_comes_back_midway(a: Host, b: Host) -> None:
+def test_card_comes_back_midway(a: Host, b: Host) -> None:
     """The same when QEMU asks no more: the last pair of CONFIG and HWINFO, which counts, goes
     with the rest of the stream. (The device of a guest that runs is in STOP_COPY by then.)"""
     with Guests() as guests:

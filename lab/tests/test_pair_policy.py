@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""An administrator's tools and the attribute `migratable` of a mediated device.
-
-What is named pending_* has not been seen to pass since pre-copy came, and is not run.
-"""
+"""An administrator's tools and the attribute `migratable` of a mediated device."""
 
 from __future__ import annotations
 
@@ -50,7 +47,7 @@ def attributes_of(host: Host) -> list[dict[str, str]]:
     return attributes
 
 
-def pending_mdevctl_sets_migratable(a: Host) -> None:
+def test_mdevctl_sets_migratable(a: Host) -> None:
     """A definition's attrs are enough for a device that survives reboots to be migratable."""
     queues = "05.0004\n06.0004\n"
     with defined(a):
@@ -67,7 +64,7 @@ def pending_mdevctl_sets_migratable(a: Host) -> None:
         assert start(a) == f"{queues}1\n"
 
 
-def pending_mdevctl_is_refused(a: Host) -> None:
+def test_mdevctl_is_refused(a: Host) -> None:
     """What the kernel does not take, mdevctl tells, and leaves no half-made device."""
     with defined(a, {"migratable": "yes"}):
         result = a.run(f"mdevctl start --uuid {UUID}", check=False)

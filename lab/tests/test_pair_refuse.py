@@ -4,8 +4,6 @@
 With switchover-ack it does so before the source stops the guest. Most tests migrate one guest
 several times: refused by destinations that differ, at last taken by one that does not. So each
 refusal is also shown to leave the source as it was.
-
-What is named pending_* has not been seen to pass since pre-copy came, and is not run.
 """
 
 from __future__ import annotations
@@ -93,7 +91,7 @@ def refused(number: int, *lines: str) -> Callable[[Outcome, KernelLog, Mdev], No
     return check
 
 
-def pending_assignment_differs(a: Host, b: Host) -> None:
+def test_assignment_differs(a: Host, b: Host) -> None:
     """Adapters, domains and control domains of the destination's device: -ENXIO."""
     cases = [
         (GuestAp("05", "04,06"), ["adapter 06 assigned: source 1 here 0"]),
@@ -114,7 +112,7 @@ def pending_assignment_differs(a: Host, b: Host) -> None:
         attempt(guests, source, guests.mdev(b, AP), arrived)
 
 
-def pending_card_differs(a: Host, b: Host) -> None:
+def test_card_differs(a: Host, b: Host) -> None:
     """Type, mode and queue depth of the destination's card: -EXDEV."""
     assert cards.of_profile(b, "05") == "05:14c", "the cases below start from that"
     cases = [
@@ -135,7 +133,7 @@ def pending_card_differs(a: Host, b: Host) -> None:
             attempt(guests, source, mdev, arrived)
 
 
-def pending_without_switchover_ack(a: Host, b: Host) -> None:
+def test_without_switchover_ack(a: Host, b: Host) -> None:
     """QEMU may have stopped the guest by the time it hears of the refusal; it goes on then."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
@@ -149,7 +147,7 @@ def pending_without_switchover_ack(a: Host, b: Host) -> None:
         attempt(guests, source, mdev, arrived, "return-path")
 
 
-def pending_without_return_path(a: Host, b: Host) -> None:
+def test_without_return_path(a: Host, b: Host) -> None:
     """The source cannot learn of it and may take the migration for completed; the destination
     does not run the guest. (So says QEMU: whoever manages it has to use a return path.)"""
     with Guests() as guests:
@@ -165,7 +163,7 @@ def pending_without_return_path(a: Host, b: Host) -> None:
             assert target.status() == "inmigrate", target.status()
 
 
-def pending_with_multifd(a: Host, b: Host) -> None:
+def test_with_multifd(a: Host, b: Host) -> None:
     """The configuration does not wait for multifd: it crosses in pre-copy."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
@@ -178,7 +176,7 @@ def pending_with_multifd(a: Host, b: Host) -> None:
         check_intact(source)
 
 
-def pending_source_loses_a_card(a: Host, b: Host) -> None:
+def test_source_loses_a_card(a: Host, b: Host) -> None:
     """After the destination has agreed, while the guest runs: the source publishes what is left,
     and the destination, which has the card, refuses that. The source never stops."""
     with Guests() as guests:
@@ -204,7 +202,7 @@ def pending_source_loses_a_card(a: Host, b: Host) -> None:
             source.quit()
 
 
-def pending_source_loses_a_card_midway(a: Host, b: Host) -> None:
+def test_source_loses_a_card_midway(a: Host, b: Host) -> None:
     """The same with a guest that was not started, at the moment when its device is next."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), started=False)

@@ -2,8 +2,6 @@
 """A guest survives the end of the host that it was on its way to.
 
 In a file of its own, the last one: the host has to be booted again after it.
-
-What is named pending_* has not been seen to pass since pre-copy came, and is not run.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ AP = GuestAp("05,06", "04,06")
 RETRIES = "/proc/sys/net/ipv4/tcp_retries2"
 
 
-def pending_target_host_dies(a: Host, b: Host) -> None:
+def test_target_host_dies(a: Host, b: Host) -> None:
     """The power is cut: a readable failure, and the guest stays at the source."""
     # Give a silent peer up after seconds, not after a quarter of an hour.
     before = a.run(f"cat {RETRIES}; echo 3 >{RETRIES}").out.strip()

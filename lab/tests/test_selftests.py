@@ -11,9 +11,9 @@ from lab import config, ktap
 from lab.hosts import Host, Result
 
 PROGRAM = "migration_config_test"
-VARIABLE = f"KSELFTEST_{PROGRAM.upper()}_ARGS"
 # One of its tests, which needs queues but no simulator, in both of its variants.
 TEST = "attributes_are_free_after_a_save"
+FAILING = "migration_state_test"
 # Its tests that change the hardware.
 SIMULATOR = {"a_card_of_another_type_is_a_difference", "reset_leads_to_running_with_a_dead_card",
              "saving_and_resuming_ask_no_queue"}
@@ -34,42 +34,52 @@ def nested(text: str) -> list[str]:
 
 
 def test_run_kselftest(a: Host) -> None:
-    """One program, with an argument handed down to it."""
-    done = run_kselftest(a, f"-t {config.SELFTEST}:{PROGRAM}", f"{VARIABLE}='-t {TEST}'")
-    assert done.rc == 0, done.out
+    """Two programs with arguments handed down to them: one test; one that fails by its option."""
+    done = run_kselftest(
+        a, f"-t {config.SELFTEST}:{PROGRAM} -t {config.SELFTEST}:{FAILING}",
+        f"KSELFTEST_{PROGRAM.upper()}_ARGS='-t {TEST}' KSELFTEST_{FAILING.upper()}_ARGS=-x")
+    assert done.rc == 1, done.out
     assert f"\nok 1 selftests: {config.SELFTEST}: {PROGRAM}\n" in done.out, done.out
-    assert "# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:0" in done.out, done.out
+    assert f"\nnot ok 2 selftests: {config.SELFTEST}: {FAILING} # exit=1\n" in done.out, done.out
+    assert "# Totals: pass:1 fail:1 xfail:0 xpass:0 skip:0" in done.out, done.out
     assert nested(done.out) == [f"ok 1 config.group.{TEST}", f"ok 2 config.cdev.{TEST}"], done.out
     # The limit of one program is the collection's, not the default.
     assert "timeout set to 1800" in done.out, done.out
 
 
-def test_failure(a: Host) -> None:
-    """What a program that fails looks like there (here by a wrong option)."""
-    done = run_kselftest(a, f"-t {config.SELFTEST}:{PROGRAM}", f"{VARIABLE}='-x'")
-    assert done.rc == 1, done.out
-    assert f"\nnot ok 1 selftests: {config.SELFTEST}: {PROGRAM} # exit=1" in done.out, done.out
-
-
-def test_without_hardware(bare: Host) -> None:
-    """All programs, where there is nothing to test: all is skipped, nothing fails."""
-    done = run_kselftest(bare, f"-c {config.SELFTEST}")
-    assert done.rc == 0, done.out
-    listing = (config.share(bare.flavour) / "selftests/kselftest-list.txt").read_text()
-    programs = ktap.kselftest_programs(listing)
-    assert done.out.count(f"\nok {len(programs)} selftests: {config.SELFTEST}: ") == 1, done.out
-    assert "\nnot ok " not in done.out, done.out
-    results = nested(done.out)
-    assert len(results) > 100, done.out
+def check_skipped(results: list[str]) -> None:
+    """All of the results are skips for the right reason."""
     for result in results:
         assert result.startswith("ok ") and "# SKIP " in result and "AP simulator" in result, result
 
 
-def run_without_simulator(host: Host, apqns: str | None) -> list[ktap.Outcome]:
+def test_without_hardware(bare: Host) -> None:
+    """Where there is nothing to test all of each program is skipped, and nothing fails."""
+    done = run_kselftest(bare, f"-t {config.SELFTEST}:{PROGRAM}")
+    assert done.rc == 0 and f"\nok 1 selftests: {config.SELFTEST}: {PROGRAM}" in done.out, done.out
+    results = nested(done.out)
+    assert len(results) > 10, done.out
+    check_skipped(results)
+
+    # The script takes its time: the others without it.
+    listing = (config.share(bare.flavour) / "selftests/kselftest-list.txt").read_text()
+    programs = [name for _, name in ktap.kselftest_programs(listing)]
+    assert PROGRAM in programs
+    text = bare.run(f"cd /lab/selftests/{config.SELFTEST}\n"
+                    f"for program in {' '.join(programs)}; do ./$program 2>&1 || exit 1; done",
+                    timeout=900).out
+    results = re.findall(r"^(?:not )?ok .*", text, re.M)
+    assert len(results) > 10 * len(programs), text
+    check_skipped(results)
+
+
+def run_without_simulator(host: Host, apqns: str | None,
+                          options: str = "") -> list[ktap.Outcome]:
     """The program where it sees queues but no control of a simulator, as on real hardware."""
     allowed = "" if apqns is None else f"VFIO_AP_APQNS={shlex.quote(apqns)}"
     done = host.run(f"{allowed} unshare -m sh -c 'umount /sys/kernel/debug && "
-                    f"cd /lab/selftests/{config.SELFTEST} && exec ./{PROGRAM}'", timeout=900)
+                    f"cd /lab/selftests/{config.SELFTEST} && exec ./{PROGRAM} {options}'",
+                    timeout=900)
     return ktap.parse(done.out)
 
 
@@ -81,16 +91,17 @@ def test_unasked(a: Host) -> None:
                           ("05.0004;06.0004", "VFIO_AP_APQNS is no list"),
                           ("", "VFIO_AP_APQNS is no list"),
                           ("05.0004,05.0006", "the tests need 2 x 2")):
-        outcomes = run_without_simulator(a, apqns)
-        assert len(outcomes) > 10
+        options = f"-t {TEST}" if apqns is not None else ""
+        outcomes = run_without_simulator(a, apqns, options)
+        assert len(outcomes) > (1 if options else 10)
         for outcome in outcomes:
             assert outcome.status == "skip" and reason in outcome.reason, (apqns, outcome)
 
 
 def test_real_queues(a: Host) -> None:
     """With queues that the user names: only what changes the hardware is skipped."""
-    outcomes = run_without_simulator(a, APQNS)
-    assert len(outcomes) > 10
+    outcomes = run_without_simulator(a, APQNS, "-v group")
+    assert len(outcomes) > len(SIMULATOR)
     for outcome in outcomes:
         if outcome.name.split(".")[-1] in SIMULATOR:
             assert outcome.status == "skip" and "needs the AP simulator" in outcome.reason, outcome

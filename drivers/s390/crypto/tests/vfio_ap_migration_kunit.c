@@ -659,13 +659,13 @@ static void walks_of_two_arcs(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(session_states); i++) {
 		for (k = 0; k < ARRAY_SIZE(quiet_states); k++) {
 			enter(test, session_states[i]);
-			KUNIT_EXPECT_TRUE(test, busy(t));
-			KUNIT_EXPECT_EQ(test, 0, go(t, quiet_states[k]));
-			KUNIT_EXPECT_EQ(test, file_status(t->file, t->user),
+			KUNIT_ASSERT_TRUE(test, busy(t));
+			KUNIT_ASSERT_EQ(test, 0, go(t, quiet_states[k]));
+			KUNIT_ASSERT_EQ(test, file_status(t->file, t->user),
 					-ENODEV);
-			KUNIT_EXPECT_EQ(test, 0,
+			KUNIT_ASSERT_EQ(test, 0,
 					go(t, VFIO_DEVICE_STATE_RUNNING));
-			KUNIT_EXPECT_FALSE(test, busy(t));
+			KUNIT_ASSERT_FALSE(test, busy(t));
 		}
 	}
 }
@@ -938,7 +938,7 @@ static void protected_while_saving(struct kunit *test)
 	t->questions = 0;
 	KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
 	questions = t->questions;
-	KUNIT_EXPECT_GE(test, questions, 2);
+	KUNIT_ASSERT_GE(test, questions, 2);
 	reset(t);
 
 	for (i = 0; i < questions; i++) {
@@ -946,16 +946,16 @@ static void protected_while_saving(struct kunit *test)
 		enter(test, VFIO_DEVICE_STATE_PRE_COPY);
 		t->answers = i;
 		t->guest_protected = true;
-		KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+		KUNIT_ASSERT_EQ(test, -EOPNOTSUPP,
 				go(t, VFIO_DEVICE_STATE_STOP_COPY));
-		KUNIT_EXPECT_EQ(test, t->answers, -1);
-		KUNIT_EXPECT_EQ(test, get_state(t), i == questions - 1 ?
+		KUNIT_ASSERT_EQ(test, t->answers, -1);
+		KUNIT_ASSERT_EQ(test, get_state(t), i == questions - 1 ?
 				VFIO_DEVICE_STATE_PRE_COPY_P2P :
 				VFIO_DEVICE_STATE_PRE_COPY);
-		KUNIT_EXPECT_TRUE(test, busy(t));
-		KUNIT_EXPECT_EQ(test, 0, file_status(t->file, t->user));
-		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
-		KUNIT_EXPECT_FALSE(test, busy(t));
+		KUNIT_ASSERT_TRUE(test, busy(t));
+		KUNIT_ASSERT_EQ(test, 0, file_status(t->file, t->user));
+		KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+		KUNIT_ASSERT_FALSE(test, busy(t));
 	}
 }
 
@@ -1014,7 +1014,7 @@ static void data_size(struct kunit *test)
 		enter(test, live_states[i]);
 		for (k = 0; k < ARRAY_SIZE(adapters); k++) {
 			set_adapters(t, adapters[k]);
-			KUNIT_EXPECT_EQ(test, get_data_size(t),
+			KUNIT_ASSERT_EQ(test, get_data_size(t),
 					144 + 16 * adapters[k]);
 		}
 		reset(t);
@@ -1177,14 +1177,14 @@ static void save_again(struct kunit *test)
 				    VFIO_DEVICE_STATE_STOP_COPY);
 		if (i % 3)
 			read_some(t, t->buf, 40);
-		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+		KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
 
 		t->got = 0;
 		set_adapters(t, adapters + 1);
 		enter(test, VFIO_DEVICE_STATE_STOP_COPY);
-		KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+		KUNIT_ASSERT_EQ(test, 0, read_all(t, USER_BYTES));
 		expect_stream(test, 1, adapters + 1);
-		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+		KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
 	}
 }
 
@@ -1199,17 +1199,17 @@ static void precopy_gives_the_same_stream(struct kunit *test)
 		t->got = 0;
 		enter(test, i % 2 ? VFIO_DEVICE_STATE_PRE_COPY_P2P :
 				    VFIO_DEVICE_STATE_PRE_COPY);
-		KUNIT_EXPECT_TRUE(test, readable(t));
-		KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, chunks[i]));
-		KUNIT_EXPECT_EQ(test, t->got, HEADER_BYTES + PAIR_BYTES(2));
-		KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, chunks[i]));
-		KUNIT_EXPECT_FALSE(test, readable(t));
+		KUNIT_ASSERT_TRUE(test, readable(t));
+		KUNIT_ASSERT_EQ(test, -ENOMSG, read_all(t, chunks[i]));
+		KUNIT_ASSERT_EQ(test, t->got, HEADER_BYTES + PAIR_BYTES(2));
+		KUNIT_ASSERT_EQ(test, -ENOMSG, read_all(t, chunks[i]));
+		KUNIT_ASSERT_FALSE(test, readable(t));
 
-		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
-		KUNIT_EXPECT_TRUE(test, readable(t));
-		KUNIT_EXPECT_EQ(test, 0, read_all(t, chunks[i]));
-		KUNIT_EXPECT_TRUE_MSG(test, readable(t), "permanent end");
-		KUNIT_EXPECT_EQ(test, t->got, STREAM_BYTES(2));
+		KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+		KUNIT_ASSERT_TRUE(test, readable(t));
+		KUNIT_ASSERT_EQ(test, 0, read_all(t, chunks[i]));
+		KUNIT_ASSERT_TRUE_MSG(test, readable(t), "permanent end");
+		KUNIT_ASSERT_EQ(test, t->got, STREAM_BYTES(2));
 		expect_stream(test, 1, 2);
 		reset(t);
 	}
@@ -1231,14 +1231,14 @@ static void republish_at_each_byte(struct kunit *test)
 		while (t->got < read)
 			t->got += read_some(t, t->buf + t->got, read - t->got);
 		change_adapters(t, 5);
-		KUNIT_EXPECT_TRUE(test, readable(t));
+		KUNIT_ASSERT_TRUE(test, readable(t));
 		/* And once more: nothing is read of that one. */
 		change_adapters(t, 3);
-		KUNIT_EXPECT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
-		KUNIT_EXPECT_EQ(test, t->got, HEADER_BYTES + PAIR_BYTES(3) +
+		KUNIT_ASSERT_EQ(test, -ENOMSG, read_all(t, USER_BYTES));
+		KUNIT_ASSERT_EQ(test, t->got, HEADER_BYTES + PAIR_BYTES(3) +
 				(pairs - 1) * PAIR_BYTES(2));
-		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
-		KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
+		KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+		KUNIT_ASSERT_EQ(test, 0, read_all(t, USER_BYTES));
 		expect_stream(test, pairs, 3);
 		reset(t);
 	}
@@ -1361,10 +1361,10 @@ static void republish_what_cannot_be(struct kunit *test)
 		spoil[i](t);
 		vfio_ap_migration_config_changed(t->mdev);
 		release_update_locks_for_mdev(t->mdev);
-		KUNIT_EXPECT_EQ_MSG(test, -ECANCELED, read_all(t, USER_BYTES),
+		KUNIT_ASSERT_EQ_MSG(test, -ECANCELED, read_all(t, USER_BYTES),
 				    "change %u", i);
-		KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_PRE_COPY);
-		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+		KUNIT_ASSERT_EQ(test, get_state(t), VFIO_DEVICE_STATE_PRE_COPY);
+		KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
 	}
 }
 
@@ -1554,14 +1554,14 @@ static void resume_truncated(struct kunit *test)
 		KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
 		make_stream(t, 2);
 		if (len)
-			KUNIT_EXPECT_EQ(test, len, write_some(t, t->buf, len));
-		KUNIT_EXPECT_EQ(test, -ENODATA, go(t, VFIO_DEVICE_STATE_STOP));
-		KUNIT_EXPECT_EQ(test, -ENODATA, go(t, VFIO_DEVICE_STATE_RUNNING));
-		KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
-		KUNIT_EXPECT_TRUE(test, busy(t));
-		KUNIT_EXPECT_EQ(test, STREAM_BYTES(2) - len,
+			KUNIT_ASSERT_EQ(test, len, write_some(t, t->buf, len));
+		KUNIT_ASSERT_EQ(test, -ENODATA, go(t, VFIO_DEVICE_STATE_STOP));
+		KUNIT_ASSERT_EQ(test, -ENODATA, go(t, VFIO_DEVICE_STATE_RUNNING));
+		KUNIT_ASSERT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
+		KUNIT_ASSERT_TRUE(test, busy(t));
+		KUNIT_ASSERT_EQ(test, STREAM_BYTES(2) - len,
 				write_some(t, t->buf + len, STREAM_BYTES(2) - len));
-		KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+		KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
 	}
 }
 

@@ -309,7 +309,7 @@ static void golden_truncated(struct kunit *test)
 	size_t len;
 
 	for (len = 0; len < golden->len; len++)
-		KUNIT_EXPECT_EQ_MSG(test, -ENODATA,
+		KUNIT_ASSERT_EQ_MSG(test, -ENODATA,
 				    decode_chunks(t, golden->data, len, golden->len),
 				    "after %zu bytes", len);
 }
@@ -325,10 +325,10 @@ static void golden_bit_flips(struct kunit *test)
 	put(t, golden->data, golden->len);
 	for (bit = 0; bit < golden->len * 8; bit++) {
 		t->buf[bit / 8] ^= BIT(bit % 8);
-		KUNIT_EXPECT_NE_MSG(test, 0, decode(t), "bit %zu", bit);
+		KUNIT_ASSERT_NE_MSG(test, 0, decode(t), "bit %zu", bit);
 		t->buf[bit / 8] ^= BIT(bit % 8);
 	}
-	KUNIT_EXPECT_EQ(test, 0, decode(t));
+	KUNIT_ASSERT_EQ(test, 0, decode(t));
 }
 
 static void golden_bytes_after_end(struct kunit *test)
@@ -562,7 +562,7 @@ static void record_sequences(struct kunit *test)
 				records[i] = kinds[nr >> (2 * i) & 3];
 				put_any(t, records[i]);
 			}
-			KUNIT_EXPECT_EQ_MSG(test, judge_sequence(records),
+			KUNIT_ASSERT_EQ_MSG(test, judge_sequence(records),
 					    decode(t), "%s", records);
 		}
 	}
@@ -950,7 +950,7 @@ static void compare_each_bit(struct kunit *test)
 	struct stream_test *t = test->priv;
 	unsigned int bit;
 
-	KUNIT_EXPECT_EQ(test, more | same, VFIO_AP_STREAM_HWINFO_MASK);
+	KUNIT_ASSERT_EQ(test, more | same, VFIO_AP_STREAM_HWINFO_MASK);
 	for (bit = 0; bit < 64; bit++) {
 		/* Messages of up to 3 units are as long as those of none. */
 		u64 with = bit == 8 || bit == 9 ? 7ULL << 8 : 0;
@@ -961,17 +961,17 @@ static void compare_each_bit(struct kunit *test)
 		with |= BIT_ULL(bit);
 		set_adapters(&t->image, with & ~BIT_ULL(bit));
 		set_adapters(&t->dec.image, with);
-		KUNIT_EXPECT_EQ_MSG(test, up,
+		KUNIT_ASSERT_EQ_MSG(test, up,
 				    vfio_ap_stream_compare_hwinfo(&t->image,
 								  &t->dec.image,
 								  log_diff, &log),
 				    "bit %u set here", bit);
-		KUNIT_EXPECT_EQ_MSG(test, down,
+		KUNIT_ASSERT_EQ_MSG(test, down,
 				    vfio_ap_stream_compare_hwinfo(&t->dec.image,
 								  &t->image,
 								  log_diff, &log),
 				    "bit %u set at the source", bit);
-		KUNIT_EXPECT_EQ(test, log.nr, !!up + !!down);
+		KUNIT_ASSERT_EQ(test, log.nr, !!up + !!down);
 	}
 }
 
@@ -1020,23 +1020,23 @@ static void compare_config(struct kunit *test)
 		struct diff_log log = {};
 
 		masks[bit / 8] ^= 0x80 >> (bit % 8);
-		KUNIT_EXPECT_EQ(test, -ENXIO,
+		KUNIT_ASSERT_EQ(test, -ENXIO,
 				vfio_ap_stream_compare_config(&t->image, &t->dec.image,
 							      log_diff, &log));
-		KUNIT_EXPECT_EQ(test, log.nr, 1);
-		KUNIT_EXPECT_EQ(test, log.last.field, bit / 256);
-		KUNIT_EXPECT_EQ(test, log.last.id, bit % 256);
-		KUNIT_EXPECT_EQ(test, log.last.source, 1);
-		KUNIT_EXPECT_EQ(test, log.last.here, 0);
+		KUNIT_ASSERT_EQ(test, log.nr, 1);
+		KUNIT_ASSERT_EQ(test, log.last.field, bit / 256);
+		KUNIT_ASSERT_EQ(test, log.last.id, bit % 256);
+		KUNIT_ASSERT_EQ(test, log.last.source, 1);
+		KUNIT_ASSERT_EQ(test, log.last.here, 0);
 
-		KUNIT_EXPECT_EQ(test, -ENXIO,
+		KUNIT_ASSERT_EQ(test, -ENXIO,
 				vfio_ap_stream_compare_config(&t->dec.image, &t->image,
 							      log_diff, &log));
-		KUNIT_EXPECT_EQ(test, log.nr, 2);
-		KUNIT_EXPECT_EQ(test, log.last.here, 1);
+		KUNIT_ASSERT_EQ(test, log.nr, 2);
+		KUNIT_ASSERT_EQ(test, log.last.here, 1);
 		masks[bit / 8] ^= 0x80 >> (bit % 8);
 	}
-	KUNIT_EXPECT_EQ(test, 0,
+	KUNIT_ASSERT_EQ(test, 0,
 			vfio_ap_stream_compare_config(&t->image, &t->dec.image,
 						      log_diff, NULL));
 }

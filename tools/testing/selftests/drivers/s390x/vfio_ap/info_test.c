@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -12,6 +13,7 @@
 
 #include "lib/env.h"
 #include "lib/info.h"
+#include "lib/trap.h"
 #include "kselftest_harness.h"
 
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
@@ -326,7 +328,7 @@ TEST_F_TIMEOUT(info, bad_calls_of_set_irqs_are_refused_and_change_nothing, ENV_T
 	nr = self->info.device.num_irqs;
 	event = event_new();
 	ASSERT_LE(0, event);
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_CFG_CHG_IRQ_INDEX, event));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_CFG_CHG_IRQ_INDEX, event));
 
 	for (index = 0; index < nr; index++) {
 		for (i = 0; i < ARRAY_SIZE_OF(refusals); i++)
@@ -335,11 +337,11 @@ TEST_F_TIMEOUT(info, bad_calls_of_set_irqs_are_refused_and_change_nothing, ENV_T
 				TH_LOG("index %u: %s", index, refusals[i].why);
 			}
 		/* A file, but not of the kind */
-		EXPECT_EQ(-EINVAL, env_set_event(self->device, index, self->device));
+		EXPECT_EQ(-EINVAL, vfio_ap_set_event(self->device, index, self->device));
 	}
-	EXPECT_EQ(-EINVAL, env_set_event(self->device, nr, event));
-	EXPECT_EQ(-EINVAL, env_set_event(self->device, INT_MAX, event));
-	EXPECT_EQ(-EINVAL, env_set_event(self->device, UINT_MAX, event));
+	EXPECT_EQ(-EINVAL, vfio_ap_set_event(self->device, nr, event));
+	EXPECT_EQ(-EINVAL, vfio_ap_set_event(self->device, INT_MAX, event));
+	EXPECT_EQ(-EINVAL, vfio_ap_set_event(self->device, UINT_MAX, event));
 
 	EXPECT_EQ(0, event_count(event));
 	ASSERT_EQ(0, change_config(&self->cdomain));
@@ -394,38 +396,104 @@ TEST_F_TIMEOUT(info, an_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 	ASSERT_LE(0, second);
 	ASSERT_LE(0, other);
 
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_REQ_IRQ_INDEX, other));
-	ASSERT_EQ(0, env_set_event(self->device, index, first));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_REQ_IRQ_INDEX, other));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, index, first));
 	EXPECT_EQ(0, event_count(first));
 	ASSERT_EQ(0, change_config(&self->cdomain));
 	EXPECT_LT(0, event_count(first));
 
 	/* The same again is no mistake */
-	ASSERT_EQ(0, env_set_event(self->device, index, first));
-	ASSERT_EQ(0, env_set_event(self->device, index, second));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, index, first));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, index, second));
 	ASSERT_EQ(0, change_config(&self->cdomain));
 	EXPECT_EQ(0, event_count(first));
 	EXPECT_LT(0, event_count(second));
 
 	/* Another interrupt's eventfd has nothing to do with it */
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_REQ_IRQ_INDEX, -1));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_REQ_IRQ_INDEX, -1));
 	ASSERT_EQ(0, change_config(&self->cdomain));
 	EXPECT_LT(0, event_count(second));
 
-	ASSERT_EQ(0, env_set_event(self->device, index, -1));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, index, -1));
 	ASSERT_EQ(0, change_config(&self->cdomain));
 	EXPECT_EQ(0, event_count(second));
 	/* There is nothing left to remove, and that is no mistake either */
-	EXPECT_EQ(0, env_set_event(self->device, index, -1));
+	EXPECT_EQ(0, vfio_ap_set_event(self->device, index, -1));
 
 	/* Nobody can read it any more, yet it can be signalled */
-	ASSERT_EQ(0, env_set_event(self->device, index, first));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, index, first));
 	close(first);
 	EXPECT_EQ(0, change_config(&self->cdomain));
 	EXPECT_EQ(0, event_count(second));
 	EXPECT_EQ(0, event_count(other));
 	close(second);
 	close(other);
+}
+
+/**
+ * struct stuck_call - an ioctl whose argument is in a trap
+ * @trap: the trap
+ * @device: device file descriptor
+ * @cmd: the ioctl
+ * @ret: 0 or a negative errno
+ */
+struct stuck_call {
+	struct trap trap;
+	int device;
+	unsigned long cmd;
+	int ret;
+};
+
+static void *call_job(void *arg)
+{
+	struct stuck_call *stuck = arg;
+
+	stuck->ret = call(stuck->device, stuck->cmd, stuck->trap.mem);
+	return NULL;
+}
+
+/* Who does not get on with his own memory keeps no other guest waiting */
+TEST_F_TIMEOUT(info, a_stuck_caller_delays_no_other_guest, ENV_TIMEOUT)
+{
+	const struct vfio_device_info info = { .argsz = sizeof(info) };
+	const struct vfio_irq_info irq = { .argsz = sizeof(irq) };
+	const struct irq_arg set = {
+		.set = {
+			.argsz = sizeof(set.set) + sizeof(*set.events),
+			.flags = SET_EVENT,
+			.index = VFIO_AP_REQ_IRQ_INDEX,
+			.count = 1,
+		},
+		.events = { -1 },
+	};
+	const struct {
+		unsigned long cmd;
+		const void *arg;
+		size_t len;
+	} calls[] = {
+		{ VFIO_DEVICE_GET_INFO, &info, sizeof(info) },
+		{ VFIO_DEVICE_GET_IRQ_INFO, &irq, sizeof(irq) },
+		{ VFIO_DEVICE_SET_IRQS, &set, sizeof(set) },
+	};
+	struct stuck_call stuck = { .device = self->device };
+	struct vfio_ap neighbour;
+	pthread_t thread;
+	size_t i;
+
+	ASSERT_EQ(0, env_neighbour(&self->env, &neighbour, variant->path));
+	for (i = 0; i < ARRAY_SIZE_OF(calls); i++) {
+		stuck.cmd = calls[i].cmd;
+		ASSERT_EQ(0, trap_set(&stuck.trap));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, call_job, &stuck));
+		ASSERT_EQ(0, trap_wait(&stuck.trap));
+		EXPECT_EQ(0, vfio_mig_set(neighbour.device, VFIO_DEVICE_STATE_STOP, NULL));
+		EXPECT_EQ(0, vfio_mig_set(neighbour.device, VFIO_DEVICE_STATE_RUNNING, NULL));
+		ASSERT_EQ(0, trap_open(&stuck.trap, calls[i].arg, calls[i].len));
+		ASSERT_EQ(0, pthread_join(thread, NULL));
+		EXPECT_EQ(0, stuck.ret);
+		trap_free(&stuck.trap);
+	}
+	vfio_ap_close(&neighbour);
 }
 
 TEST_HARNESS_MAIN

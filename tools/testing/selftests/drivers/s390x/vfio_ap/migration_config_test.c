@@ -287,14 +287,14 @@ TEST_F_TIMEOUT(config, a_new_user_signals_no_eventfd_of_the_last, ENV_TIMEOUT)
 	own = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ASSERT_LE(0, event);
 	ASSERT_LE(0, own);
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_CFG_CHG_IRQ_INDEX, event));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_CFG_CHG_IRQ_INDEX, event));
 
 	vfio_ap_close(&env->dev);
 	ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, variant->path));
 	EXPECT_EQ(-1, read(event, &count, sizeof(count)));
 	EXPECT_EQ(EAGAIN, errno);
 
-	ASSERT_EQ(0, env_set_event(env->dev.device, VFIO_AP_CFG_CHG_IRQ_INDEX, own));
+	ASSERT_EQ(0, vfio_ap_set_event(env->dev.device, VFIO_AP_CFG_CHG_IRQ_INDEX, own));
 	ASSERT_EQ(0, ap_mdev_write(uuid, "unassign_control_domain", "%#x",
 				   env->pool.cdomains[0]));
 	EXPECT_EQ((ssize_t)sizeof(count), read(own, &count, sizeof(count)));

@@ -814,7 +814,7 @@ TEST_F_TIMEOUT(event, the_device_is_requested_back, ENV_TIMEOUT)
 	event = eventfd(0, EFD_CLOEXEC);
 	ASSERT_LE(0, event);
 	for_each_env_stage(stage) {
-		ASSERT_EQ(0, env_set_event(env->dev.device, VFIO_AP_REQ_IRQ_INDEX, event));
+		ASSERT_EQ(0, vfio_ap_set_event(env->dev.device, VFIO_AP_REQ_IRQ_INDEX, event));
 		ASSERT_EQ(0, env_enter_stage(env, stage, &fd, &out));
 		pid = env_remove_in_child(uuid);
 		ASSERT_LT(0, pid);

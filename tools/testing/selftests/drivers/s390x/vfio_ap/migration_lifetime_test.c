@@ -694,7 +694,7 @@ static int register_events(int device, int *ids, unsigned int nr)
 			ret = ids[i];
 	}
 	for (i = 0; i < nr; i++) {
-		ret = ret ?: env_set_event(device, i, event[i]);
+		ret = ret ?: vfio_ap_set_event(device, i, event[i]);
 		close(event[i]);
 	}
 	return ret;
@@ -739,7 +739,7 @@ TEST_F_TIMEOUT(lifetime, eventfds_are_released_when_they_are_replaced, ENV_TIMEO
 		again[0] = reused(first, nr);
 		EXPECT_EQ(0U, reused(second, nr));
 		for (i = 0; i < nr; i++)
-			ASSERT_EQ(0, env_set_event(self->device, i, -1));
+			ASSERT_EQ(0, vfio_ap_set_event(self->device, i, -1));
 		again[1] = reused(first, nr) + reused(second, nr);
 	}
 	EXPECT_EQ(nr, again[0]);

@@ -498,8 +498,8 @@ TEST_F_TIMEOUT(policy, an_eventfd_is_signalled_once_for_each_change, ENV_TIMEOUT
 	config = event_new();
 	ASSERT_LE(0, event);
 	ASSERT_LE(0, config);
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_CFG_CHG_IRQ_INDEX, config));
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, event));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_CFG_CHG_IRQ_INDEX, config));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, event));
 	EXPECT_EQ(0, event_count(event));
 
 	for (i = 0; i < ARRAY_SIZE_OF(nothing); i++) {
@@ -533,25 +533,25 @@ TEST_F_TIMEOUT(policy, the_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 	second = event_new();
 	ASSERT_LE(0, first);
 	ASSERT_LE(0, second);
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, first));
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, second));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, first));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, second));
 	ASSERT_EQ(0, store(self->uuid, "0"));
 	EXPECT_EQ(0, event_count(first));
 	EXPECT_EQ(1, event_count(second));
 
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, -1));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, -1));
 	ASSERT_EQ(0, store(self->uuid, "1"));
 	EXPECT_EQ(0, event_count(second));
-	EXPECT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, -1));
+	EXPECT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, -1));
 
 	/* Nobody can read it any more, yet it can be signalled */
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, first));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, first));
 	close(first);
 	EXPECT_EQ(0, store(self->uuid, "0"));
 	EXPECT_EQ(0, value(self->uuid));
 
 	/* The next user is not told what the last one asked for */
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, second));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, second));
 	vfio_ap_close(&self->env.dev);
 	EXPECT_EQ(0, store(self->uuid, "1"));
 	ASSERT_EQ(0, vfio_ap_open(&self->env.dev, self->uuid, variant->path));
@@ -783,7 +783,7 @@ TEST_F_TIMEOUT(session, zero_is_the_first_reason_to_refuse, ENV_TIMEOUT)
 
 	event.fd = event_new();
 	ASSERT_LE(0, event.fd);
-	ASSERT_EQ(0, env_set_event(device, VFIO_AP_REQ_IRQ_INDEX, event.fd));
+	ASSERT_EQ(0, vfio_ap_set_event(device, VFIO_AP_REQ_IRQ_INDEX, event.fd));
 	ASSERT_EQ(0, store(self->uuid, "0"));
 	/* Without the switch a device that is requested back gives -EBUSY */
 	child = env_remove_in_child(self->uuid);
@@ -939,7 +939,7 @@ TEST_F_TIMEOUT(session, who_is_told_of_a_change_sees_it, ENV_TIMEOUT)
 	w.event = event_new();
 	ASSERT_LE(0, w.event);
 	ASSERT_EQ(0, sem_init(&w.seen, 0, 0));
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, w.event));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, w.event));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, watch, &w));
 	for (i = 0; i < w.rounds; i++) {
 		atomic_store(&w.want, i % 2);
@@ -1020,6 +1020,7 @@ enum race_step {
  * @reset_wanted: posted by the migrating thread
  * @posted: how often
  * @zero: the administrator knows that 0 is set
+ * @settling: the same, until 1 is set for certain
  * @entered: the migrating thread is in a session, as far as it knows
  * @waiting: the migrating thread waits for a store
  * @turns: of the administrator's loop, for as long as SET_STATE took
@@ -1043,6 +1044,7 @@ struct race {
 	sem_t reset_wanted;
 	unsigned int posted;
 	atomic_bool zero;
+	atomic_bool settling;
 	atomic_bool entered;
 	atomic_bool waiting;
 	unsigned int turns;
@@ -1080,6 +1082,7 @@ static void hold_zero(struct race *r)
 	unsigned int mark;
 
 	span_idle(&r->attempts, &mark);
+	atomic_store(&r->settling, true);
 	atomic_store(&r->zero, true);
 	span_end(&r->tries);
 	do {
@@ -1093,6 +1096,7 @@ static void hold_zero(struct race *r)
 	atomic_store(&r->zero, false);
 	if (store(r->env->dev.uuid, "1"))
 		broken(r, "0 is set, and 1 cannot be");
+	atomic_store(&r->settling, false);
 }
 
 /* Until the other thread is in a session, or not any more, or for some turns */
@@ -1287,6 +1291,15 @@ static bool attempt(struct race *r, unsigned int step)
 	return !ret;
 }
 
+/* A thread that asks again and again keeps the other one from the mutex */
+static void give_way(struct race *r)
+{
+	unsigned int n;
+
+	for (n = 0; n < RACE_YIELDS && atomic_load(&r->settling); n++)
+		sched_yield();
+}
+
 /* Until 0 is set, or was tried to be */
 static void await_store(struct race *r)
 {
@@ -1318,7 +1331,7 @@ static void migrate_to_and_fro(struct race *r)
 		case RACE_IN_RESET:
 			/* The administrator gives 1 a chance after every other 0 */
 			while (!attempt(r, step) && !atomic_load(&r->broken))
-				;
+				give_way(r);
 			break;
 		case RACE_BEHIND_RESET:
 			/* Every other time let the store be the first that waits */
@@ -1327,7 +1340,8 @@ static void migrate_to_and_fro(struct race *r)
 			attempt(r, step);
 			break;
 		default:
-			attempt(r, step);
+			if (!attempt(r, step))
+				give_way(r);
 			break;
 		}
 	}
@@ -1346,7 +1360,7 @@ TEST_F_TIMEOUT(session, none_is_open_while_the_switch_is_0, ENV_TIMEOUT)
 	TH_LOG("seed %u", r.seed);
 	event = event_new();
 	ASSERT_LE(0, event);
-	ASSERT_EQ(0, env_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, event));
+	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, event));
 	ASSERT_EQ(0, sem_init(&r.reset_wanted, 0, 0));
 	ASSERT_EQ(0, pthread_create(&resetter, NULL, reset_when_asked, &r));
 	ASSERT_EQ(0, pthread_create(&administrator, NULL, administrate, &r));

@@ -1113,7 +1113,7 @@ TEST_F_TIMEOUT(report, ecanceled_and_ebusy_if_the_device_is_requested_back, ENV_
 	for (i = 0; i < ARRAY_SIZE_OF(stages); i++) {
 		ASSERT_EQ(0, env_stream(env));
 		ASSERT_EQ(0, trace_start());
-		ASSERT_EQ(0, env_set_event(env->dev.device, VFIO_AP_REQ_IRQ_INDEX, event));
+		ASSERT_EQ(0, vfio_ap_set_event(env->dev.device, VFIO_AP_REQ_IRQ_INDEX, event));
 		ASSERT_EQ(0, env_enter_stage(env, stages[i], &fd, &out));
 		pid = env_remove_in_child(uuid);
 		ASSERT_LT(0, pid);

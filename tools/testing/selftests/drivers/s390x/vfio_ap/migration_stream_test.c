@@ -446,6 +446,63 @@ MALFORMED(second_pair_is_of_another_guest, -ENXIO, ANYWHERE)
 	stream_end(b);
 }
 
+MALFORMED(second_pair_is_of_other_hardware, -EXDEV, ANYWHERE)
+{
+	struct stream_hwrow *row = &s->rows[s->nr_rows - 1];
+
+	forge_start(b, s);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	row->info = hwinfo_put(row->info, STREAM_HW_AT, hwinfo_get(row->info, STREAM_HW_AT) - 1);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+MALFORMED(second_pair_lacks_an_adapter, -EINVAL, ANYWHERE)
+{
+	forge_start(b, s);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows - 1);
+	stream_end(b);
+}
+
+/* It is refused at once: nobody knows then that there will be another one */
+MALFORMED(first_pair_is_of_another_guest, -ENXIO, in_config)
+{
+	struct ap_masks masks = s->masks;
+
+	ap_mask_clear(masks.adm, ap_mask_next(masks.adm, 0, true));
+	stream_header(b);
+	stream_config(b, &masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+}
+
+static void forge_pairs(struct stream_buf *b, const struct stream *s, unsigned int nr)
+{
+	stream_header(b);
+	while (nr--) {
+		stream_config(b, &s->masks);
+		stream_hwinfo(b, s->rows, s->nr_rows);
+	}
+	stream_end(b);
+}
+
+MALFORMED(one_pair_too_many, -EMSGSIZE, ANYWHERE)
+{
+	forge_pairs(b, s, STREAM_MAX_PAIRS + 1);
+}
+
+MALFORMED(number_of_records_counts_one_pair, -EINVAL, in_whole)
+{
+	forge_pairs(b, s, 3);
+	b->data[b->len - 5] = 2;
+	stream_seal(b);
+}
+
 /* Differences, of which each fails the record that shows it */
 MALFORMED(adapter_missing_here, -ENXIO, in_config)
 {
@@ -775,6 +832,26 @@ DIFFERENT(second_pair_of_config_and_hwinfo)
 	stream_config(b, &s->masks);
 	stream_hwinfo(b, s->rows, s->nr_rows);
 	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_end(b);
+	return true;
+}
+
+DIFFERENT(as_many_pairs_as_are_allowed)
+{
+	forge_pairs(b, s, STREAM_MAX_PAIRS);
+	return true;
+}
+
+DIFFERENT(unknown_optional_records_between_pairs)
+{
+	stream_header(b);
+	stream_config(b, &s->masks);
+	stream_hwinfo(b, s->rows, s->nr_rows);
+	stream_record(b, 0x4321, 0, 16);
+	stream_put(b, NULL, 16);
+	stream_config(b, &s->masks);
+	stream_record(b, 0x4321, 0, 0);
 	stream_hwinfo(b, s->rows, s->nr_rows);
 	stream_end(b);
 	return true;

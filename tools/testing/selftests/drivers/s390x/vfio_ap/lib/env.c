@@ -247,24 +247,6 @@ int env_enter_stage(struct env *env, enum env_stage stage, int *fd, struct strea
 	return ret;
 }
 
-int env_set_event(int device, __u32 index, int event)
-{
-	struct {
-		struct vfio_irq_set set;
-		__s32 fd;
-	} arg = {
-		.set = {
-			.argsz = sizeof(arg),
-			.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-			.index = index,
-			.count = 1,
-		},
-		.fd = event,
-	};
-
-	return ioctl(device, VFIO_DEVICE_SET_IRQS, &arg) ? -errno : 0;
-}
-
 pid_t env_remove_in_child(const char *uuid)
 {
 	pid_t pid = fork();

@@ -104,9 +104,6 @@ bool env_stage_source(enum env_stage stage);
  */
 int env_enter_stage(struct env *env, enum env_stage stage, int *fd, struct stream_buf *out);
 
-/* Make the device signal an eventfd, or none (-1), for an interrupt index */
-int env_set_event(int device, __u32 index, int event);
-
 /*
  * Remove a mediated device in a child process; that ends, with status 0, when
  * nobody has the device open any more. Returns the child or -1.

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Memory at whose access a thread, or the kernel on its behalf, gets stuck.
+ *
+ * Functions return 0 or a negative errno.
+ */
+#ifndef SELFTEST_VFIO_AP_TRAP_H
+#define SELFTEST_VFIO_AP_TRAP_H
+
+#include <stddef.h>
+
+/**
+ * struct trap - memory whose first access waits for trap_open()
+ * @uffd: userfaultfd
+ * @mem: one page
+ * @page: its size
+ */
+struct trap {
+	int uffd;
+	void *mem;
+	long page;
+};
+
+int trap_set(struct trap *trap);
+/* Wait until somebody is in the trap */
+int trap_wait(struct trap *trap);
+/* Let him out; the memory holds @data then */
+int trap_open(struct trap *trap, const void *data, size_t len);
+void trap_free(struct trap *trap);
+
+#endif
