@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 
-CONFIG, HWINFO, END = 1, 2, 4
+CONFIG, HWINFO, IRQ, END = 1, 2, 3, 4
 MANDATORY = 1
 
 HEADER = "drivers/s390/crypto/tests/vfio_ap_stream_golden.h"
@@ -48,6 +48,12 @@ def hwinfo(adapters: dict[int, int]) -> bytes:
     return record(HWINFO, b"".join(rows))
 
 
+def irqs(*rows: tuple[int, int, int, Iterable[int]]) -> bytes:
+    """Rows of adapter, ISC, NIB and domains."""
+    return record(IRQ, b"".join(struct.pack(">HBBIQ", apid, isc, 0, 0, nib) + mask(domains)
+                                for apid, isc, nib, domains in rows))
+
+
 def stream(head: bytes, *records: bytes) -> bytes:
     """Header, records and the END record that counts and seals them."""
     body = head + b"".join(records) + struct.pack(">HHII", END, MANDATORY, 8, len(records))
@@ -79,6 +85,10 @@ STREAMS: dict[str, tuple[str, bytes]] = {
                      record(0x7001, b"\xaa" * 24, 0x8000), ONE[0],
                      record(HWINFO, struct.pack(">HHIQ", 5, 1, 2, CCA | 0xffff << 32)),
                      record(0x7002, b"", 0))),
+    "interrupts": ("As \"three\", with interrupts: of two NIBs, of two ISCs, in two records",
+                   stream(header(), *THREE,
+                          irqs((0, 7, 1, [0]), (5, 3, 0x1008, [0, 255])),
+                          irqs((255, 0, 0xfffffffffffff000, [255]), (255, 3, 0x1008, [0])))),
     "again": ("As \"three\", after a pair that it replaces",
               stream(header(), *ONE, *THREE)),
 }

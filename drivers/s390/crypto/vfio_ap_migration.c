@@ -33,6 +33,7 @@
 #include <linux/kvm_host.h>
 #include <linux/mdev.h>
 #include <linux/minmax.h>
+#include <linux/overflow.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
 #include <linux/sizes.h>
@@ -43,6 +44,8 @@
 #include <linux/wait.h>
 #include <asm/uv.h>
 
+#include "vfio_ap_irq.h"
+#include "vfio_ap_log.h"
 #include "vfio_ap_private.h"
 #include "vfio_ap_report.h"
 #include "vfio_ap_stream.h"
@@ -51,15 +54,17 @@
 /* The most that write() copies into the kernel at a time. */
 #define VFIO_AP_MIGRATION_CHUNK	SZ_64K
 
-/* The header, every pair of CONFIG and HWINFO, and END. */
-#define VFIO_AP_MIGRATION_MAX_PIECES	(VFIO_AP_STREAM_MAX_PAIRS + 2)
+/* The header, every pair of CONFIG and HWINFO, IRQ, and END. */
+#define VFIO_AP_MIGRATION_MAX_PIECES	(VFIO_AP_STREAM_MAX_PAIRS + 3)
+
+/* Rows of IRQ records for which memory is taken at first; it doubles. */
+#define VFIO_AP_MIGRATION_MIN_IRQS	16
 
 /**
  * struct vfio_ap_migration_piece - some bytes of a stream to be read
  * @kref:	held by the file and by who copies from it
  * @len:	bytes of @data; neither changes once the piece is published
- * @data:	the bytes: a whole stream, its header, a pair of CONFIG and HWINFO,
- *		or END
+ * @data:	the bytes: the header, a pair of CONFIG and HWINFO, IRQ, or END
  */
 struct vfio_ap_migration_piece {
 	struct kref kref;
@@ -94,6 +99,11 @@ struct vfio_ap_migration_piece {
  *		Guarded by matrix_dev->mdevs_lock
  * @end:	saving: for END; guarded by matrix_dev->mdevs_lock
  * @dec:	resuming: the decoder, guarded by matrix_dev->mdevs_lock
+ * @irqs:	resuming: the rows of IRQ records that have arrived, guarded by
+ *		matrix_dev->mdevs_lock; so are @nr_irqs and @max_irqs
+ * @nr_irqs:	number of rows
+ * @max_irqs:	number of rows that @irqs has memory for
+ * @registered:	resuming: the whole stream was taken, and all interrupts registered
  * @report:	the report on the session, which takes it over when it begins
  */
 struct vfio_ap_migration_file {
@@ -116,6 +126,10 @@ struct vfio_ap_migration_file {
 	struct vfio_ap_migration_piece *spare;
 	struct vfio_ap_migration_piece *end;
 	struct vfio_ap_stream_decoder *dec;
+	struct vfio_ap_stream_irq *irqs;
+	unsigned int nr_irqs;
+	unsigned int max_irqs;
+	bool registered;
 	struct vfio_ap_report *report;
 };
 
@@ -123,7 +137,7 @@ static struct vfio_ap_migration_piece *vfio_ap_migration_piece_alloc(size_t size
 {
 	struct vfio_ap_migration_piece *piece;
 
-	piece = kzalloc(sizeof(*piece) + size, GFP_KERNEL_ACCOUNT);
+	piece = kvzalloc(sizeof(*piece) + size, GFP_KERNEL_ACCOUNT);
 	if (piece)
 		kref_init(&piece->kref);
 
@@ -132,7 +146,7 @@ static struct vfio_ap_migration_piece *vfio_ap_migration_piece_alloc(size_t size
 
 static void vfio_ap_migration_piece_free(struct kref *kref)
 {
-	kfree(container_of(kref, struct vfio_ap_migration_piece, kref));
+	kvfree(container_of(kref, struct vfio_ap_migration_piece, kref));
 }
 
 static void vfio_ap_migration_piece_put(struct vfio_ap_migration_piece *piece)
@@ -153,6 +167,7 @@ static void vfio_ap_migration_file_free(struct kref *kref)
 	vfio_ap_migration_piece_put(migf->end);
 	vfio_ap_report_free(migf->report);
 	kfree(migf->dec);
+	kvfree(migf->irqs);
 	mutex_destroy(&migf->io_mutex);
 	kfree(migf);
 }
@@ -268,7 +283,7 @@ static int vfio_ap_migration_file_publish(struct vfio_ap_migration_file *migf)
 		if (migf->at < migf->nr - 1 ||
 		    (migf->at == migf->nr - 1 && !migf->off))
 			vfio_ap_migration_replace_piece_locked(migf, piece);
-		else if (migf->nr < VFIO_AP_MIGRATION_MAX_PIECES - 1)
+		else if (migf->nr < 1 + VFIO_AP_STREAM_MAX_PAIRS)
 			vfio_ap_migration_add_piece_locked(migf, piece);
 		else
 			return -E2BIG;
@@ -296,14 +311,47 @@ static u32 vfio_ap_migration_file_crc(struct vfio_ap_migration_file *migf)
 	return crc;
 }
 
-/* Append END to the header and the pairs. */
-static void vfio_ap_migration_file_complete(struct vfio_ap_migration_file *migf)
+/* The registrations of the guest's interrupts; an empty piece if there are none. */
+static struct vfio_ap_migration_piece *
+vfio_ap_migration_alloc_irqs(struct ap_matrix_mdev *matrix_mdev)
 {
+	unsigned int rows = vfio_ap_irq_nr_rows(matrix_mdev);
+	struct vfio_ap_migration_piece *piece;
+
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
+	piece = vfio_ap_migration_piece_alloc(VFIO_AP_STREAM_IRQ_BYTES(rows));
+	if (!piece)
+		return NULL;
+
+	rows = vfio_ap_irq_encode(matrix_mdev,
+				  piece->data + VFIO_AP_STREAM_IRQ_BYTES(0));
+	if (rows) {
+		vfio_ap_stream_encode_irq_head(rows, piece->data);
+		piece->len = VFIO_AP_STREAM_IRQ_BYTES(rows);
+	}
+
+	return piece;
+}
+
+/* Append IRQ, unless it is empty, and END to the header and the pairs. */
+static void vfio_ap_migration_file_complete(struct vfio_ap_migration_file *migf,
+					    struct vfio_ap_migration_piece *irqs)
+{
+	unsigned int records = (migf->nr - 1) * VFIO_AP_STREAM_PAIR_RECORDS;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	if (irqs->len) {
+		records++;
+		scoped_guard(spinlock, &migf->lock)
+			vfio_ap_migration_add_piece_locked(migf, irqs);
+	} else {
+		vfio_ap_migration_piece_put(irqs);
+	}
+
 	migf->end->len = VFIO_AP_STREAM_END_BYTES;
-	vfio_ap_stream_encode_end((migf->nr - 1) * VFIO_AP_STREAM_PAIR_RECORDS,
-				  vfio_ap_migration_file_crc(migf),
+	vfio_ap_stream_encode_end(records, vfio_ap_migration_file_crc(migf),
 				  migf->end->data);
 	scoped_guard(spinlock, &migf->lock) {
 		vfio_ap_migration_add_piece_locked(migf, migf->end);
@@ -537,30 +585,90 @@ static enum vfio_ap_reason vfio_ap_migration_stream_reason(int error)
 	}
 }
 
-static int vfio_ap_migration_judge_locked(struct vfio_ap_migration_file *migf,
-					  enum vfio_ap_stream_event event)
+static int vfio_ap_migration_compare_locked(struct vfio_ap_migration_file *migf,
+					    unsigned int parts)
 {
-	unsigned int parts;
+	return vfio_ap_report_compare_locked(migf->matrix_mdev, parts,
+					     &migf->dec->image, &migf->here);
+}
+
+/* Keep a row until the end of the stream tells that it arrived as it was sent. */
+static int vfio_ap_migration_keep_irq_locked(struct vfio_ap_migration_file *migf)
+{
+	struct vfio_ap_stream_irq *irqs;
+	unsigned int max;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	if (migf->nr_irqs == migf->max_irqs) {
+		max = max(2 * migf->max_irqs, VFIO_AP_MIGRATION_MIN_IRQS);
+		irqs = kvrealloc(migf->irqs, array_size(max, sizeof(*irqs)),
+				 GFP_KERNEL_ACCOUNT);
+		if (!irqs)
+			return -ENOMEM;
+		migf->irqs = irqs;
+		migf->max_irqs = max;
+	}
+	migf->irqs[migf->nr_irqs++] = migf->dec->irq;
+
+	return 0;
+}
+
+static int vfio_ap_migration_receive_status(void *ctx)
+{
+	return vfio_ap_migration_file_status(ctx);
+}
+
+/* Register all interrupts; the lock is dropped meanwhile. */
+static int vfio_ap_migration_receive_locked(struct vfio_ap_migration_file *migf)
+{
+	int ret;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	ret = vfio_ap_irq_receive(migf->matrix_mdev, migf->irqs, migf->nr_irqs,
+				  vfio_ap_migration_receive_status, migf);
+	if (!ret)
+		migf->registered = true;
+
+	return ret;
+}
+
+static int vfio_ap_migration_judge_locked(struct vfio_ap_migration_file *migf,
+					  enum vfio_ap_stream_event event,
+					  enum vfio_ap_reason *reason)
+{
+	int ret = 0;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
 	switch (event) {
 	case VFIO_AP_STREAM_GOT_CONFIG:
-		parts = VFIO_AP_REPORT_CONFIG;
+		ret = vfio_ap_migration_compare_locked(migf, VFIO_AP_REPORT_CONFIG);
+		*reason = VFIO_AP_REASON_CONFIG;
 		break;
 	case VFIO_AP_STREAM_GOT_HWINFO:
-		parts = VFIO_AP_REPORT_HWINFO;
+		ret = vfio_ap_migration_compare_locked(migf, VFIO_AP_REPORT_HWINFO);
+		*reason = VFIO_AP_REASON_HARDWARE;
 		break;
-	default:
-		return 0;
+	case VFIO_AP_STREAM_GOT_IRQ:
+		ret = vfio_ap_migration_keep_irq_locked(migf);
+		*reason = VFIO_AP_REASON_INTERRUPTS;
+		break;
+	case VFIO_AP_STREAM_GOT_END:
+		ret = vfio_ap_migration_receive_locked(migf);
+		*reason = VFIO_AP_REASON_INTERRUPTS;
+		break;
+	case VFIO_AP_STREAM_MORE:
+		break;
 	}
 
-	return vfio_ap_report_compare_locked(migf->matrix_mdev, parts,
-					     &migf->dec->image, &migf->here);
+	return ret;
 }
 
 static int vfio_ap_migration_decode_locked(struct vfio_ap_migration_file *migf,
-					   const u8 *data, size_t len)
+					   const u8 *data, size_t len,
+					   enum vfio_ap_reason *reason)
 {
 	enum vfio_ap_stream_event event;
 	ssize_t used;
@@ -570,9 +678,11 @@ static int vfio_ap_migration_decode_locked(struct vfio_ap_migration_file *migf,
 
 	while (len) {
 		used = vfio_ap_stream_decode(migf->dec, data, len, &event);
-		if (used < 0)
+		if (used < 0) {
+			*reason = vfio_ap_migration_stream_reason(used);
 			return used;
-		ret = vfio_ap_migration_judge_locked(migf, event);
+		}
+		ret = vfio_ap_migration_judge_locked(migf, event, reason);
 		if (ret)
 			return ret;
 		data += used;
@@ -586,7 +696,8 @@ static int vfio_ap_migration_decode_locked(struct vfio_ap_migration_file *migf,
 static int vfio_ap_migration_load(struct vfio_ap_migration_file *migf,
 				  const u8 *data, size_t len)
 {
-	int ret;
+	enum vfio_ap_reason reason;
+	int ret, status;
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 
@@ -594,11 +705,15 @@ static int vfio_ap_migration_load(struct vfio_ap_migration_file *migf,
 	if (ret)
 		return ret;
 
-	ret = vfio_ap_migration_decode_locked(migf, data, len);
-	if (ret)
-		vfio_ap_migration_file_fail_locked(migf,
-						   vfio_ap_migration_stream_reason(ret),
-						   ret);
+	ret = vfio_ap_migration_decode_locked(migf, data, len, &reason);
+	if (!ret)
+		return 0;
+
+	/* Whatever else ended the session meanwhile has told so itself. */
+	status = vfio_ap_migration_file_status(migf);
+	if (status)
+		return status;
+	vfio_ap_migration_file_fail_locked(migf, reason, ret);
 
 	return ret;
 }
@@ -688,8 +803,7 @@ static struct vfio_ap_migration_piece *vfio_ap_migration_alloc_pair(void)
 static int vfio_ap_migration_file_reserve(struct vfio_ap_migration_file *migf,
 					  enum vfio_device_mig_state state)
 {
-	static const size_t whole[] = { VFIO_AP_STREAM_BUF_BYTES };
-	static const size_t precopy[] = {
+	static const size_t pieces[] = {
 		VFIO_AP_STREAM_HEADER_BYTES,
 		VFIO_AP_STREAM_PAIR_BYTES(VFIO_AP_STREAM_MAX_ADAPTERS),
 	};
@@ -699,15 +813,13 @@ static int vfio_ap_migration_file_reserve(struct vfio_ap_migration_file *migf,
 		return -ENOMEM;
 	if (state == VFIO_DEVICE_STATE_RESUMING)
 		return vfio_ap_migration_alloc_decoder(migf);
-	if (state == VFIO_DEVICE_STATE_STOP_COPY)
-		return vfio_ap_migration_alloc_pieces(migf, whole, ARRAY_SIZE(whole));
 
 	migf->spare = vfio_ap_migration_alloc_pair();
 	migf->end = vfio_ap_migration_piece_alloc(VFIO_AP_STREAM_END_BYTES);
 	if (!migf->spare || !migf->end)
 		return -ENOMEM;
 
-	return vfio_ap_migration_alloc_pieces(migf, precopy, ARRAY_SIZE(precopy));
+	return vfio_ap_migration_alloc_pieces(migf, pieces, ARRAY_SIZE(pieces));
 }
 
 static struct vfio_ap_migration_file *
@@ -1038,29 +1150,46 @@ void vfio_ap_migration_config_changed(struct ap_matrix_mdev *matrix_mdev)
 					   -ECANCELED);
 }
 
-/* Encode what the session begins with; its file is not in use yet. */
-static void vfio_ap_migration_file_fill(struct vfio_ap_migration_file *migf,
-					enum vfio_device_mig_state state)
+/* Encode what a session of saving begins with; its file is not in use yet. */
+static void vfio_ap_migration_file_fill(struct vfio_ap_migration_file *migf)
 {
 	struct vfio_ap_migration_piece **pieces = migf->pieces;
 	unsigned int i;
 
-	if (state == VFIO_DEVICE_STATE_RESUMING)
-		return;
+	pieces[0]->len = VFIO_AP_STREAM_HEADER_BYTES;
+	vfio_ap_stream_encode_header(pieces[0]->data);
+	pieces[1]->len = VFIO_AP_STREAM_PAIR_BYTES(migf->here.nr);
+	vfio_ap_stream_encode_pair(&migf->here, pieces[1]->data);
 
-	if (state == VFIO_DEVICE_STATE_STOP_COPY) {
-		pieces[0]->len = vfio_ap_stream_encode(&migf->here, pieces[0]->data,
-						       VFIO_AP_STREAM_BUF_BYTES);
-		migf->complete = true;
-	} else {
-		pieces[0]->len = VFIO_AP_STREAM_HEADER_BYTES;
-		vfio_ap_stream_encode_header(pieces[0]->data);
-		pieces[1]->len = VFIO_AP_STREAM_PAIR_BYTES(migf->here.nr);
-		vfio_ap_stream_encode_pair(&migf->here, pieces[1]->data);
-	}
 	for (i = 0; i < migf->nr; i++)
 		migf->unread += pieces[i]->len;
 	migf->initial = migf->unread;
+}
+
+/* What is saved or, to resume, dropped when the session begins */
+static int vfio_ap_migration_prepare_file_locked(struct ap_matrix_mdev *matrix_mdev,
+						 struct vfio_ap_migration_file *migf,
+						 enum vfio_device_mig_state state)
+{
+	struct vfio_ap_migration_piece *irqs;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	if (state == VFIO_DEVICE_STATE_RESUMING) {
+		vfio_ap_irq_forget(matrix_mdev);
+		return 0;
+	}
+
+	vfio_ap_migration_file_fill(migf);
+	if (state != VFIO_DEVICE_STATE_STOP_COPY)
+		return 0;
+
+	irqs = vfio_ap_migration_alloc_irqs(matrix_mdev);
+	if (!irqs)
+		return -ENOMEM;
+	vfio_ap_migration_file_complete(migf, irqs);
+
+	return 0;
 }
 
 /* Arcs into PRE_COPY, STOP_COPY and RESUMING that open a session */
@@ -1076,9 +1205,37 @@ static int vfio_ap_migration_begin(struct ap_matrix_mdev *matrix_mdev,
 	if (ret)
 		goto out;
 
-	vfio_ap_migration_file_fill(migf, state);
+	ret = vfio_ap_migration_prepare_file_locked(matrix_mdev, migf, state);
+	if (ret)
+		goto out;
+
 	vfio_ap_migration_begin_locked(matrix_mdev, migf);
 	vfio_ap_migration_set_locked(matrix_mdev, state);
+out:
+	release_update_locks_for_mdev(matrix_mdev);
+
+	return ret;
+}
+
+static int vfio_ap_migration_complete(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct vfio_ap_migration_piece *irqs;
+	int ret;
+
+	get_update_locks_for_mdev(matrix_mdev);
+
+	ret = vfio_ap_migration_may_complete_locked(matrix_mdev);
+	if (ret)
+		goto out;
+
+	irqs = vfio_ap_migration_alloc_irqs(matrix_mdev);
+	if (!irqs) {
+		ret = -ENOMEM;
+		goto out;
+	}
+
+	vfio_ap_migration_file_complete(matrix_mdev->mig.file, irqs);
+	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_STOP_COPY);
 out:
 	release_update_locks_for_mdev(matrix_mdev);
 
@@ -1090,16 +1247,10 @@ static int vfio_ap_migration_finish_precopy(struct ap_matrix_mdev *matrix_mdev)
 {
 	int ret;
 
-	get_update_locks_for_mdev(matrix_mdev);
-
-	ret = vfio_ap_migration_may_complete_locked(matrix_mdev);
+	vfio_ap_irq_quiesce(matrix_mdev);
+	ret = vfio_ap_migration_complete(matrix_mdev);
 	if (ret)
-		goto out;
-
-	vfio_ap_migration_file_complete(matrix_mdev->mig.file);
-	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_STOP_COPY);
-out:
-	release_update_locks_for_mdev(matrix_mdev);
+		vfio_ap_irq_restore(matrix_mdev);
 
 	return ret;
 }
@@ -1124,6 +1275,9 @@ static int vfio_ap_migration_recheck_locked(struct ap_matrix_mdev *matrix_mdev,
 		return ret;
 
 	ret = vfio_ap_stream_decode_finish(migf->dec);
+	/* The write() of the end may be under way. */
+	if (!ret && !migf->registered)
+		ret = -ENODATA;
 	if (ret)
 		return vfio_ap_migration_refuse_resume_locked(matrix_mdev,
 							      VFIO_AP_REASON_TRUNCATED,
@@ -1178,6 +1332,24 @@ static int vfio_ap_migration_stay(struct ap_matrix_mdev *matrix_mdev,
 	return 0;
 }
 
+/* Running->stop: never fails, and nothing interrupts the guest any more */
+static int vfio_ap_migration_stop(struct ap_matrix_mdev *matrix_mdev,
+				  enum vfio_device_mig_state state)
+{
+	vfio_ap_irq_quiesce(matrix_mdev);
+
+	return vfio_ap_migration_stay(matrix_mdev, state);
+}
+
+/* Stop->running: never fails, and the guest is interrupted again */
+static int vfio_ap_migration_run(struct ap_matrix_mdev *matrix_mdev,
+				 enum vfio_device_mig_state state)
+{
+	vfio_ap_irq_restore(matrix_mdev);
+
+	return vfio_ap_migration_stay(matrix_mdev, state);
+}
+
 /* Arcs that never fail: a session of saving ends, if there is one */
 static int vfio_ap_migration_leave(struct ap_matrix_mdev *matrix_mdev,
 				   enum vfio_device_mig_state state)
@@ -1202,9 +1374,13 @@ static int vfio_ap_migration_arc(struct ap_matrix_mdev *matrix_mdev,
 	    (cur == VFIO_DEVICE_STATE_PRE_COPY_P2P && new == VFIO_DEVICE_STATE_PRE_COPY))
 		return vfio_ap_migration_stay(matrix_mdev, new);
 
-	if ((cur == VFIO_DEVICE_STATE_RUNNING_P2P && new == VFIO_DEVICE_STATE_STOP) ||
-	    (cur == VFIO_DEVICE_STATE_STOP && new == VFIO_DEVICE_STATE_RUNNING_P2P) ||
-	    (cur == VFIO_DEVICE_STATE_PRE_COPY && new == VFIO_DEVICE_STATE_RUNNING) ||
+	if (cur == VFIO_DEVICE_STATE_RUNNING_P2P && new == VFIO_DEVICE_STATE_STOP)
+		return vfio_ap_migration_stop(matrix_mdev, new);
+
+	if (cur == VFIO_DEVICE_STATE_STOP && new == VFIO_DEVICE_STATE_RUNNING_P2P)
+		return vfio_ap_migration_run(matrix_mdev, new);
+
+	if ((cur == VFIO_DEVICE_STATE_PRE_COPY && new == VFIO_DEVICE_STATE_RUNNING) ||
 	    (cur == VFIO_DEVICE_STATE_PRE_COPY_P2P && new == VFIO_DEVICE_STATE_RUNNING_P2P) ||
 	    (cur == VFIO_DEVICE_STATE_STOP_COPY && new == VFIO_DEVICE_STATE_STOP))
 		return vfio_ap_migration_leave(matrix_mdev, new);
@@ -1388,12 +1564,15 @@ static int vfio_ap_migration_get_data_size(struct vfio_device *vdev,
 {
 	struct ap_matrix_mdev *matrix_mdev =
 		container_of(vdev, struct ap_matrix_mdev, vdev);
-	unsigned int adapters;
+	unsigned int adapters, rows;
 
 	/* Each word is read once; a stale one makes an estimate that is stale. */
 	adapters = data_race(bitmap_weight(matrix_mdev->shadow_apcb.apm,
 					   AP_DEVICES));
 	*stop_copy_length = VFIO_AP_STREAM_BYTES(adapters);
+	rows = vfio_ap_irq_nr_rows(matrix_mdev);
+	if (rows)
+		*stop_copy_length += VFIO_AP_STREAM_IRQ_BYTES(rows);
 	return 0;
 }
 
@@ -1450,6 +1629,8 @@ void vfio_ap_migration_reset(struct ap_matrix_mdev *matrix_mdev,
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 	vfio_ap_migration_end_locked(matrix_mdev, reason);
+	vfio_ap_log_reset(matrix_mdev);
+	vfio_ap_irq_reset(matrix_mdev);
 	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_RUNNING);
 }
 

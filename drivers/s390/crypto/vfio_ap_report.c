@@ -14,6 +14,7 @@
 
 #include <linux/debugfs.h>
 #include <linux/device.h>
+#include <linux/hashtable.h>
 #include <linux/mdev.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
@@ -73,6 +74,7 @@ static const char *vfio_ap_reason_text(enum vfio_ap_reason reason)
 		[VFIO_AP_REASON_GUEST]	   = "the guest can not migrate",
 		[VFIO_AP_REASON_HOST]	   = "the host changed the AP configuration",
 		[VFIO_AP_REASON_TOO_OFTEN] = "the host changed the AP configuration too often",
+		[VFIO_AP_REASON_INTERRUPTS] = "the guest's interrupts can not be registered",
 		[VFIO_AP_REASON_REQUESTED] = "the device was requested back",
 	};
 
@@ -272,6 +274,25 @@ static void vfio_ap_report_print(void *ctx,
 	seq_printf(ctx, "%s\n", line);
 }
 
+/* The queues whose interrupts were not switched on again, and why. */
+static void vfio_ap_report_print_queues(struct seq_file *seq,
+					struct ap_matrix_mdev *matrix_mdev)
+{
+	struct vfio_ap_queue *q;
+	int bucket;
+
+	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode) {
+		if (!q->irq_lost)
+			continue;
+		seq_printf(seq, "queue %02x.%04x interrupts not restored: ",
+			   AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn));
+		if (q->irq_lost == VFIO_AP_IRQ_UNMAPPED)
+			seq_puts(seq, "unmapped\n");
+		else
+			seq_printf(seq, "response code %02x\n", q->irq_lost);
+	}
+}
+
 static int vfio_ap_report_show(struct seq_file *seq, void *unused)
 {
 	struct ap_matrix_mdev *matrix_mdev = seq->private;
@@ -295,6 +316,7 @@ static int vfio_ap_report_show(struct seq_file *seq, void *unused)
 	seq_printf(seq, "differences: %u\n", report->differences);
 	vfio_ap_report_compare(report->parts, &report->source, &report->here,
 			       vfio_ap_report_print, seq);
+	vfio_ap_report_print_queues(seq, matrix_mdev);
 
 	return 0;
 }

@@ -31,6 +31,7 @@ struct vfio_ap_report;
  * @VFIO_AP_REASON_GUEST:	there is no guest that may migrate
  * @VFIO_AP_REASON_HOST:	the host changed the guest's AP configuration
  * @VFIO_AP_REASON_TOO_OFTEN:	the same, and the stream has no room for it
+ * @VFIO_AP_REASON_INTERRUPTS:	the guest's interrupts can not be registered
  * @VFIO_AP_REASON_REQUESTED:	the device was requested back
  */
 enum vfio_ap_reason {
@@ -47,6 +48,7 @@ enum vfio_ap_reason {
 	VFIO_AP_REASON_GUEST,
 	VFIO_AP_REASON_HOST,
 	VFIO_AP_REASON_TOO_OFTEN,
+	VFIO_AP_REASON_INTERRUPTS,
 	VFIO_AP_REASON_REQUESTED,
 };
 

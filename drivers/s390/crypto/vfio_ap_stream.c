@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0+
-/*
- * The migration stream of a vfio-ap mediated device, format 1
+/**
+ * DOC: migration stream
  *
  * The stream carries no card state. It tells the destination what the guest's
  * AP configuration and its adapters were on the source, so that the destination
@@ -8,18 +8,19 @@
  * compared with what the destination's administrator assigned and never
  * applied.
  *
- * All numbers are big-endian. A stream is a header of 16 bytes, then records;
- * a record is a head of 8 bytes and a payload of a multiple of 8 bytes:
+ * This is format 1. All numbers are big-endian. A stream is a header of 16
+ * bytes, then records; a record is a head of 8 bytes and a payload of a multiple
+ * of 8 bytes:
  *
- *   CONFIG	96 bytes: masks of adapters, usage domains and control domains
- *   HWINFO	16 bytes for each adapter in CONFIG, ascending by number
- *   END	8 bytes: number of records before it, checksum
- *
- * in this order. The pair of CONFIG and HWINFO may be repeated, the last one
- * counts. Nothing follows END. What a later version has to add is a new type of
- * record, never a longer one: a decoder skips an unknown record, unless its
- * flags say that it must be understood.
- *
+ * ======  =========================================================== *
+ * The records stand in this order. The pair of CONFIG and HWINFO may be repeated,
+ * the last one counts. There may be any number of IRQ records, also none; their
+ * rows are as those of a single one. Nothing follows END. What a later version has
+ * to add is a new type of record, never a longer one: a decoder skips an unknown
+ * record, unless its flags say that it must be understood.
+ */
+
+/*
  * This file knows neither devices, locks nor user pointers and uses explicit
  * byte order, so that its tests run on any machine. The bytes come from an
  * untrusted peer: every length is bounded before it is used, and the decoder
@@ -59,6 +60,7 @@ static_assert(sizeof(struct vfio_ap_stream_header) == 16);
 static_assert(sizeof(struct vfio_ap_stream_record) == 8);
 static_assert(sizeof(struct vfio_ap_stream_config) == 96);
 static_assert(sizeof(struct vfio_ap_stream_hwinfo) == 16);
+static_assert(sizeof(struct vfio_ap_stream_irq_row) == 48);
 static_assert(sizeof(struct vfio_ap_stream_end) == 8);
 
 /**
@@ -146,6 +148,34 @@ void vfio_ap_stream_encode_pair(const struct vfio_ap_stream_image *image, u8 *bu
 				      sizeof(struct vfio_ap_stream_hwinfo));
 	for (i = 0; i < image->nr; i++)
 		p = vfio_ap_stream_put_hwinfo(p, &image->adapter[i]);
+}
+
+/**
+ * vfio_ap_stream_encode_irq_head - write the head of an IRQ record
+ * @rows: number of rows that follow
+ * @buf: where to write; VFIO_AP_STREAM_IRQ_BYTES(0)
+ */
+void vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf)
+{
+	vfio_ap_stream_put_record(buf, VFIO_AP_STREAM_IRQ, rows *
+				  sizeof(struct vfio_ap_stream_irq_row));
+}
+
+/**
+ * vfio_ap_stream_encode_irq - write a row of an IRQ record
+ * @irq: the interrupts; rows have to ascend by adapter, ISC and NIB
+ * @buf: where to write; sizeof(struct vfio_ap_stream_irq_row)
+ */
+void vfio_ap_stream_encode_irq(const struct vfio_ap_stream_irq *irq, u8 *buf)
+{
+	struct vfio_ap_stream_irq_row row = {
+		.apid = cpu_to_be16(irq->apid),
+		.isc = irq->isc,
+		.nib = cpu_to_be64(irq->nib),
+	};
+
+	memcpy(row.domains, irq->domains, sizeof(row.domains));
+	vfio_ap_stream_put(buf, &row, sizeof(row));
 }
 
 /**
@@ -308,9 +338,24 @@ static int vfio_ap_stream_begin_hwinfo(struct vfio_ap_stream_decoder *dec,
 	return 0;
 }
 
+static int vfio_ap_stream_begin_irq(struct vfio_ap_stream_decoder *dec, u32 len)
+{
+	if (dec->last != VFIO_AP_STREAM_HWINFO && dec->last != VFIO_AP_STREAM_IRQ)
+		return -EINVAL;
+	if (!len || len % sizeof(struct vfio_ap_stream_irq_row))
+		return -EINVAL;
+	if (len > VFIO_AP_STREAM_MAX_BYTES - dec->total)
+		return -EMSGSIZE;
+
+	dec->last = VFIO_AP_STREAM_IRQ;
+	dec->left = len;
+	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_IRQ);
+	return 0;
+}
+
 static int vfio_ap_stream_begin_end(struct vfio_ap_stream_decoder *dec, u32 len)
 {
-	if (dec->last != VFIO_AP_STREAM_HWINFO)
+	if (dec->last != VFIO_AP_STREAM_HWINFO && dec->last != VFIO_AP_STREAM_IRQ)
 		return -EINVAL;
 	if (len != sizeof(struct vfio_ap_stream_end))
 		return -EINVAL;
@@ -357,6 +402,8 @@ static int vfio_ap_stream_load_record(struct vfio_ap_stream_decoder *dec,
 		return vfio_ap_stream_begin_config(dec, len);
 	case VFIO_AP_STREAM_HWINFO:
 		return vfio_ap_stream_begin_hwinfo(dec, len, event);
+	case VFIO_AP_STREAM_IRQ:
+		return vfio_ap_stream_begin_irq(dec, len);
 	case VFIO_AP_STREAM_END:
 		return vfio_ap_stream_begin_end(dec, len);
 	default:
@@ -407,6 +454,75 @@ static int vfio_ap_stream_load_hwinfo(struct vfio_ap_stream_decoder *dec,
 	return 0;
 }
 
+/* Rows ascend, so each is there once, and those of an adapter stand together. */
+static bool vfio_ap_stream_irq_ascends(const struct vfio_ap_stream_irq *last,
+				       const struct vfio_ap_stream_irq *irq)
+{
+	if (irq->apid != last->apid)
+		return irq->apid > last->apid;
+	if (irq->isc != last->isc)
+		return irq->isc > last->isc;
+
+	return irq->nib > last->nib;
+}
+
+/* Take the domains of a row: at least one, each in CONFIG and in no other row. */
+static int vfio_ap_stream_take_domains(struct vfio_ap_stream_decoder *dec,
+				       const struct vfio_ap_stream_irq *irq)
+{
+	bool any = false;
+	unsigned int i;
+
+	if (irq->apid != dec->irq.apid)
+		memset(dec->taken, 0, sizeof(dec->taken));
+
+	for (i = 0; i < VFIO_AP_STREAM_MASK_BYTES; i++) {
+		if (irq->domains[i] & (~dec->image.config.aqm[i] | dec->taken[i]))
+			return -EINVAL;
+		dec->taken[i] |= irq->domains[i];
+		any |= irq->domains[i];
+	}
+
+	return any ? 0 : -EINVAL;
+}
+
+static int vfio_ap_stream_load_irq(struct vfio_ap_stream_decoder *dec,
+				   enum vfio_ap_stream_event *event)
+{
+	struct vfio_ap_stream_irq_row row;
+	struct vfio_ap_stream_irq irq;
+	int ret;
+
+	memcpy(&row, dec->unit, sizeof(row));
+	irq.apid = be16_to_cpu(row.apid);
+	irq.isc = row.isc;
+	irq.nib = be64_to_cpu(row.nib);
+	memcpy(irq.domains, row.domains, sizeof(irq.domains));
+	if (irq.apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||
+	    !vfio_ap_stream_test_bit(dec->image.config.apm, irq.apid))
+		return -EINVAL;
+	if (irq.isc > VFIO_AP_STREAM_MAX_ISC || !irq.nib)
+		return -EINVAL;
+	if (vfio_ap_stream_strict(dec) && (row.reserved0 || row.reserved1))
+		return -EINVAL;
+	/* No row has a NIB of 0, so the first one ascends. */
+	if (!vfio_ap_stream_irq_ascends(&dec->irq, &irq))
+		return -EINVAL;
+
+	ret = vfio_ap_stream_take_domains(dec, &irq);
+	if (ret)
+		return ret;
+	dec->irq = irq;
+
+	dec->left -= sizeof(row);
+	if (!dec->left)
+		dec->records++;
+	vfio_ap_stream_expect(dec, dec->left ? VFIO_AP_LOAD_IRQ :
+					       VFIO_AP_LOAD_RECORD);
+	*event = VFIO_AP_STREAM_GOT_IRQ;
+	return 0;
+}
+
 static int vfio_ap_stream_load_end(struct vfio_ap_stream_decoder *dec,
 				   enum vfio_ap_stream_event *event)
 {
@@ -438,6 +554,8 @@ static u32 vfio_ap_stream_wanted(const struct vfio_ap_stream_decoder *dec)
 		return sizeof(struct vfio_ap_stream_config);
 	case VFIO_AP_LOAD_HWINFO:
 		return sizeof(struct vfio_ap_stream_hwinfo);
+	case VFIO_AP_LOAD_IRQ:
+		return sizeof(struct vfio_ap_stream_irq_row);
 	case VFIO_AP_LOAD_END:
 		return sizeof(struct vfio_ap_stream_end);
 	case VFIO_AP_LOAD_SKIP:
@@ -461,6 +579,8 @@ static int vfio_ap_stream_load_unit(struct vfio_ap_stream_decoder *dec,
 		return vfio_ap_stream_load_config(dec, event);
 	case VFIO_AP_LOAD_HWINFO:
 		return vfio_ap_stream_load_hwinfo(dec, event);
+	case VFIO_AP_LOAD_IRQ:
+		return vfio_ap_stream_load_irq(dec, event);
 	case VFIO_AP_LOAD_END:
 		return vfio_ap_stream_load_end(dec, event);
 	case VFIO_AP_LOAD_SKIP:
@@ -524,8 +644,8 @@ static ssize_t vfio_ap_stream_advance(struct vfio_ap_stream_decoder *dec,
  * @len: number of bytes
  * @event: what was completed, VFIO_AP_STREAM_MORE if nothing was
  *
- * Stops behind the last byte of a CONFIG, HWINFO or END record, so that the
- * caller can judge it before any byte that follows. An error is final: later
+ * Stops behind the last byte of a CONFIG, HWINFO or END record, or of a row of an
+ * IRQ record, so that the caller can judge it before any byte that follows. An error is final: later
  * calls return it again.
  *
  * Return: the number of bytes used, less than @len only together with an event;

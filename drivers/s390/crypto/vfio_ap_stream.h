@@ -41,7 +41,7 @@
  * enum vfio_ap_stream_type - type of a record
  * @VFIO_AP_STREAM_CONFIG: the masks of the guest's AP configuration
  * @VFIO_AP_STREAM_HWINFO: one row of hardware information for each adapter
- * @VFIO_AP_STREAM_IRQ: reserved for the guest's interrupt registrations
+ * @VFIO_AP_STREAM_IRQ: the interrupts that the guest has enabled
  * @VFIO_AP_STREAM_END: number of records and checksum; the last record
  */
 enum vfio_ap_stream_type {
@@ -106,6 +106,26 @@ struct vfio_ap_stream_hwinfo {
 };
 
 /**
+ * struct vfio_ap_stream_irq_row - a row of an IRQ record
+ * @apid:	adapter number; rows ascend by it, then by @isc, then by @nib
+ * @isc:	guest interruption subclass, 0 to 7
+ * @reserved0:	0
+ * @reserved1:	0
+ * @nib:	guest address of the notification indicator byte; not 0
+ * @domains:	usage domains: the queues of the adapter that have this @isc and
+ *		@nib; at least one, all of them in CONFIG, and each queue in
+ *		one row only
+ */
+struct vfio_ap_stream_irq_row {
+	__be16	apid;
+	u8	isc;
+	u8	reserved0;
+	__be32	reserved1;
+	__be64	nib;
+	u8	domains[VFIO_AP_STREAM_MASK_BYTES];
+};
+
+/**
  * struct vfio_ap_stream_end - payload of the END record
  * @records:	number of records before this one
  * @crc:	CRC-32 (IEEE 802.3, reflected, initial value and final
@@ -129,6 +149,9 @@ struct vfio_ap_stream_end {
 	 sizeof(struct vfio_ap_stream_record) +				\
 	 sizeof(struct vfio_ap_stream_config) +				\
 	 (n) * sizeof(struct vfio_ap_stream_hwinfo))
+#define VFIO_AP_STREAM_IRQ_BYTES(n)					\
+	(sizeof(struct vfio_ap_stream_record) +				\
+	 (n) * sizeof(struct vfio_ap_stream_irq_row))
 #define VFIO_AP_STREAM_END_BYTES					\
 	(sizeof(struct vfio_ap_stream_record) +				\
 	 sizeof(struct vfio_ap_stream_end))
@@ -163,16 +186,35 @@ struct vfio_ap_stream_image {
 };
 
 /**
+ * struct vfio_ap_stream_irq - interrupts of queues of one adapter
+ * @nib:	guest address of the notification indicator byte
+ * @apid:	adapter number
+ * @isc:	guest interruption subclass
+ * @domains:	usage domains of the queues; bit 0 is the MSB of byte 0
+ */
+struct vfio_ap_stream_irq {
+	u64	nib;
+	u16	apid;
+	u8	isc;
+	u8	domains[VFIO_AP_STREAM_MASK_BYTES];
+};
+
+/* The highest guest interruption subclass */
+#define VFIO_AP_STREAM_MAX_ISC	7
+
+/**
  * enum vfio_ap_stream_event - what vfio_ap_stream_decode() has just completed
  * @VFIO_AP_STREAM_MORE:	nothing; all bytes were consumed
  * @VFIO_AP_STREAM_GOT_CONFIG:	the image's masks
  * @VFIO_AP_STREAM_GOT_HWINFO:	the image's adapters
+ * @VFIO_AP_STREAM_GOT_IRQ:	a row of an IRQ record, in the decoder's @irq
  * @VFIO_AP_STREAM_GOT_END:	the stream
  */
 enum vfio_ap_stream_event {
 	VFIO_AP_STREAM_MORE,
 	VFIO_AP_STREAM_GOT_CONFIG,
 	VFIO_AP_STREAM_GOT_HWINFO,
+	VFIO_AP_STREAM_GOT_IRQ,
 	VFIO_AP_STREAM_GOT_END,
 };
 
@@ -182,6 +224,7 @@ enum vfio_ap_stream_event {
  * @VFIO_AP_LOAD_RECORD:	the head of a record
  * @VFIO_AP_LOAD_CONFIG:	the payload of a CONFIG record
  * @VFIO_AP_LOAD_HWINFO:	a row of a HWINFO record
+ * @VFIO_AP_LOAD_IRQ:		a row of an IRQ record
  * @VFIO_AP_LOAD_SKIP:		bytes that nobody here understands
  * @VFIO_AP_LOAD_END:		the payload of the END record
  * @VFIO_AP_LOAD_DONE:		nothing; the stream is complete
@@ -191,6 +234,7 @@ enum vfio_ap_stream_load_state {
 	VFIO_AP_LOAD_RECORD,
 	VFIO_AP_LOAD_CONFIG,
 	VFIO_AP_LOAD_HWINFO,
+	VFIO_AP_LOAD_IRQ,
 	VFIO_AP_LOAD_SKIP,
 	VFIO_AP_LOAD_END,
 	VFIO_AP_LOAD_DONE,
@@ -210,6 +254,8 @@ enum vfio_ap_stream_load_state {
  * @minor:	minor version of the stream
  * @last:	type of the last record of a known type, 0 when there was none
  * @error:	0, or the negative errno that every later call returns
+ * @irq:	the last row of an IRQ record
+ * @taken:	domains of the adapter of @irq that have been in a row
  * @image:	what the stream says; complete when @state is VFIO_AP_LOAD_DONE
  */
 struct vfio_ap_stream_decoder {
@@ -225,6 +271,8 @@ struct vfio_ap_stream_decoder {
 	u16	minor;
 	u16	last;
 	int	error;
+	struct vfio_ap_stream_irq irq;
+	u8	taken[VFIO_AP_STREAM_MASK_BYTES];
 	struct vfio_ap_stream_image image;
 };
 
@@ -279,6 +327,8 @@ bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id);
 
 void vfio_ap_stream_encode_header(u8 *buf);
 void vfio_ap_stream_encode_pair(const struct vfio_ap_stream_image *image, u8 *buf);
+void vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf);
+void vfio_ap_stream_encode_irq(const struct vfio_ap_stream_irq *irq, u8 *buf);
 u32 vfio_ap_stream_crc(u32 crc, const u8 *data, size_t len);
 void vfio_ap_stream_encode_end(u32 records, u32 crc, u8 *buf);
 size_t vfio_ap_stream_encode(const struct vfio_ap_stream_image *image,

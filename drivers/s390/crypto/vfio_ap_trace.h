@@ -15,6 +15,7 @@
 #include <linux/tracepoint.h>
 #include <linux/types.h>
 #include <linux/vfio.h>
+#include <asm/ap.h>
 
 #include "vfio_ap_stream.h"
 
@@ -151,6 +152,50 @@ TRACE_EVENT(vfio_ap_difference,
 	TP_printk("%s: %s of %02x: source %llu here %llu", __get_str(name),
 		  show_vfio_ap_field(__entry->field), __entry->id,
 		  __entry->source, __entry->here)
+);
+
+DECLARE_EVENT_CLASS(vfio_ap_queue,
+	TP_PROTO(const char *name, int apqn, u8 rc),
+	TP_ARGS(name, apqn, rc),
+
+	TP_STRUCT__entry(
+		__string(name, name)
+		__field(u16, apqn)
+		__field(u8, rc)
+	),
+
+	TP_fast_assign(
+		__assign_str(name);
+		__entry->apqn = apqn;
+		__entry->rc = rc;
+	),
+
+	TP_printk("%s: %02x.%04x: response code %02x", __get_str(name),
+		  AP_QID_CARD(__entry->apqn), AP_QID_QUEUE(__entry->apqn),
+		  __entry->rc)
+);
+
+/**
+ * vfio_ap_queue_quiesced - a queue that the guest has enabled interrupts for
+ *			    does not interrupt any more
+ * @name: the mediated device
+ * @apqn: the queue
+ * @rc: response code of PQAP(TAPQ) that told so
+ */
+DEFINE_EVENT(vfio_ap_queue, vfio_ap_queue_quiesced,
+	TP_PROTO(const char *name, int apqn, u8 rc),
+	TP_ARGS(name, apqn, rc)
+);
+
+/**
+ * vfio_ap_queue_restored - a queue interrupts the guest again, or refuses to
+ * @name: the mediated device
+ * @apqn: the queue
+ * @rc: response code of PQAP(AQIC); 0 unless it refuses
+ */
+DEFINE_EVENT(vfio_ap_queue, vfio_ap_queue_restored,
+	TP_PROTO(const char *name, int apqn, u8 rc),
+	TP_ARGS(name, apqn, rc)
 );
 
 #endif /* _VFIO_AP_TRACE_H_ */

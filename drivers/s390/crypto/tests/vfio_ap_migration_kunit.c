@@ -15,6 +15,8 @@
 #define vfio_ap_stream_test_bit		migration_kunit_stream_test_bit
 #define vfio_ap_stream_encode_header	migration_kunit_stream_encode_header
 #define vfio_ap_stream_encode_pair	migration_kunit_stream_encode_pair
+#define vfio_ap_stream_encode_irq_head	migration_kunit_stream_encode_irq_head
+#define vfio_ap_stream_encode_irq	migration_kunit_stream_encode_irq
 #define vfio_ap_stream_crc		migration_kunit_stream_crc
 #define vfio_ap_stream_encode_end	migration_kunit_stream_encode_end
 #define vfio_ap_stream_encode		migration_kunit_stream_encode
@@ -24,6 +26,16 @@
 #define vfio_ap_stream_compare_config	migration_kunit_stream_compare_config
 #define vfio_ap_stream_compare_hwinfo	migration_kunit_stream_compare_hwinfo
 #define vfio_ap_stream_diff_format	migration_kunit_stream_diff_format
+
+/* Interrupts take queues and a guest: of them only what is asked for is seen. */
+#define vfio_ap_irq_quiesce		migration_kunit_irq_quiesce
+#define vfio_ap_irq_restore		migration_kunit_irq_restore
+#define vfio_ap_irq_reset		migration_kunit_irq_reset
+#define vfio_ap_irq_forget		migration_kunit_irq_forget
+#define vfio_ap_irq_nr_rows		migration_kunit_irq_nr_rows
+#define vfio_ap_irq_encode		migration_kunit_irq_encode
+#define vfio_ap_irq_receive		migration_kunit_irq_receive
+#define vfio_ap_log_reset		migration_kunit_log_reset
 
 #include <kunit/static_stub.h>
 #include <kunit/test.h>
@@ -85,6 +97,7 @@ static unsigned long migration_kunit_from_user(void *to, const void __user *from
 #define PAIR_BYTES(n)	(CONFIG_BYTES + 8 + (n) * 16)
 #define END_BYTES	16
 #define STREAM_BYTES(n)	(144 + (n) * 16)
+#define IRQ_BYTES(n)	(8 + (n) * 48)
 
 /* A CEX8C as PQAP(TAPQ) tells of it, and one of a newer type. */
 #define INFO_CCA	0x920000000e540007ULL
@@ -138,6 +151,10 @@ static const enum vfio_device_mig_state quiet_states[] = {
  * @host_protected: this kernel is a protected guest itself
  * @answers:	how often the guest is not protected before it is; -1: as above
  * @questions:	how often the driver asked whether it is
+ * @irqs:	what the guest has registered, then what came in a stream
+ * @nr_irqs:	number of rows
+ * @quiet:	interrupts are off
+ * @receive:	how the attempt to register ends
  * @next:	the data file that @during_copy got
  * @copies:	how often it was called
  * @during_copy: called once, when the driver is about to copy from or to the user
@@ -156,6 +173,10 @@ struct migration_test {
 	bool host_protected;
 	int answers;
 	unsigned int questions;
+	struct vfio_ap_stream_irq irqs[AP_DEVICES];
+	unsigned int nr_irqs;
+	bool quiet;
+	int receive;
 	struct file *next;
 	unsigned int copies;
 	void (*during_copy)(struct migration_test *t);
@@ -173,6 +194,86 @@ struct ap_matrix_dev *matrix_dev = &test_matrix_dev;
 bool vfio_ap_queue_passable(struct vfio_ap_queue *q)
 {
 	return q->reset_status.response_code == AP_RESPONSE_NORMAL;
+}
+
+void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+
+	lockdep_assert_held(&matrix_mdev->mig.mutex);
+	lockdep_assert_not_held(&matrix_dev->mdevs_lock);
+	KUNIT_EXPECT_FALSE(kunit_get_current_test(), t->quiet);
+	t->quiet = true;
+}
+
+void vfio_ap_irq_restore(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+
+	lockdep_assert_held(&matrix_mdev->mig.mutex);
+	lockdep_assert_not_held(&matrix_dev->mdevs_lock);
+	KUNIT_EXPECT_TRUE(kunit_get_current_test(), t->quiet);
+	t->quiet = false;
+}
+
+void vfio_ap_irq_reset(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+	t->quiet = false;
+	t->nr_irqs = 0;
+}
+
+void vfio_ap_irq_forget(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+	KUNIT_EXPECT_TRUE(kunit_get_current_test(), t->quiet);
+	t->nr_irqs = 0;
+}
+
+unsigned int vfio_ap_irq_nr_rows(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+
+	return t->nr_irqs;
+}
+
+unsigned int vfio_ap_irq_encode(struct ap_matrix_mdev *matrix_mdev, u8 *buf)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+	unsigned int i;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+	KUNIT_EXPECT_TRUE(kunit_get_current_test(), t->quiet);
+	for (i = 0; i < t->nr_irqs; i++)
+		vfio_ap_stream_encode_irq(&t->irqs[i], buf + i * 48);
+
+	return t->nr_irqs;
+}
+
+int vfio_ap_irq_receive(struct ap_matrix_mdev *matrix_mdev,
+			const struct vfio_ap_stream_irq *irqs, unsigned int nr,
+			int (*status)(void *ctx), void *ctx)
+{
+	struct migration_test *t = kunit_get_current_test()->priv;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+	KUNIT_EXPECT_TRUE(kunit_get_current_test(), t->quiet);
+	KUNIT_EXPECT_EQ(kunit_get_current_test(), 0, status(ctx));
+	if (t->receive)
+		return t->receive;
+	t->nr_irqs = nr;
+	memcpy(t->irqs, irqs, nr * sizeof(*irqs));
+
+	return 0;
+}
+
+void vfio_ap_log_reset(struct ap_matrix_mdev *matrix_mdev)
+{
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
 }
 
 static void migration_kunit_in_copy(void)
@@ -612,6 +713,13 @@ static const void *walk_gen_params(struct kunit *test, const void *prev,
 	return &walk_params[0][0] + nr;
 }
 
+static bool stopped(enum vfio_device_mig_state state)
+{
+	return state == VFIO_DEVICE_STATE_STOP ||
+	       state == VFIO_DEVICE_STATE_STOP_COPY ||
+	       state == VFIO_DEVICE_STATE_RESUMING;
+}
+
 static void state_walk(struct kunit *test)
 {
 	size_t nr = (const char *)test->param_value - &walk_params[0][0];
@@ -633,6 +741,7 @@ static void state_walk(struct kunit *test)
 	if (IS_ERR(filp) && from != VFIO_DEVICE_STATE_ERROR)
 		KUNIT_EXPECT_EQ(test, PTR_ERR(filp), -EINVAL);
 	KUNIT_EXPECT_EQ(test, get_state(t), walk == 'x' ? from : to);
+	KUNIT_EXPECT_EQ_MSG(test, t->quiet, stopped(get_state(t)), "interrupts off");
 	KUNIT_EXPECT_EQ_MSG(test, !!t->file, walk == '+', "new file");
 	if (t->file)
 		KUNIT_EXPECT_EQ(test, 0, file_status(t->file, t->user));
@@ -1582,6 +1691,104 @@ static void resume_with_too_much(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EINVAL, go(t, VFIO_DEVICE_STATE_STOP));
 }
 
+/* The guest has interrupts on so many adapters, each with a NIB of its own. */
+static void set_irqs(struct migration_test *t, unsigned int adapters)
+{
+	unsigned int i;
+
+	memset(t->irqs, 0, sizeof(t->irqs));
+	for (i = 0; i < adapters; i++) {
+		t->irqs[i].apid = i;
+		t->irqs[i].isc = i % 8;
+		t->irqs[i].nib = 0x1234567 + i;
+		t->irqs[i].domains[DOMAIN / 8] = 0x80 >> (DOMAIN % 8);
+	}
+	t->nr_irqs = adapters;
+}
+
+/* Only what came in counts then, and each of its rows as it was. */
+static void expect_irqs_resume(struct kunit *test, unsigned int adapters,
+			       size_t chunk)
+{
+	struct migration_test *t = test->priv;
+	struct vfio_ap_stream_irq *want;
+
+	set_irqs(t, 1);
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	KUNIT_ASSERT_EQ(test, 0, t->nr_irqs);
+	KUNIT_ASSERT_EQ(test, 0, write_all(t, chunk));
+	want = kmemdup(t->irqs, sizeof(t->irqs), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, want);
+	KUNIT_EXPECT_EQ(test, t->nr_irqs, adapters);
+	set_irqs(t, adapters);
+	KUNIT_EXPECT_MEMEQ(test, want, t->irqs, adapters * sizeof(t->irqs[0]));
+	kfree(want);
+	KUNIT_EXPECT_TRUE(test, t->quiet);
+	KUNIT_ASSERT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
+}
+
+/* From the source's registrations to the destination's, by either way to save. */
+static void interrupts_are_carried_over(struct kunit *test)
+{
+	static const size_t chunks[] = { 1, 7, 48, USER_BYTES };
+	static const unsigned int adapters[] = { 0, 1, 2, 60, 256 };
+	struct migration_test *t = test->priv;
+	size_t irq_bytes;
+	unsigned int i, k;
+
+	for (i = 0; i < ARRAY_SIZE(adapters); i++) {
+		irq_bytes = adapters[i] ? IRQ_BYTES(adapters[i]) : 0;
+		set_adapters(t, adapters[i]);
+		for (k = 0; k < ARRAY_SIZE(chunks); k++) {
+			set_irqs(t, adapters[i]);
+			KUNIT_ASSERT_EQ(test, get_data_size(t),
+					STREAM_BYTES(adapters[i]) + irq_bytes);
+			t->got = 0;
+			enter(test, k % 2 ? VFIO_DEVICE_STATE_STOP_COPY :
+					    VFIO_DEVICE_STATE_PRE_COPY);
+			if (!(k % 2)) {
+				KUNIT_ASSERT_EQ(test, -ENOMSG,
+						read_all(t, chunks[k]));
+				KUNIT_ASSERT_FALSE(test, t->quiet);
+				KUNIT_ASSERT_EQ(test, 0,
+						go(t, VFIO_DEVICE_STATE_STOP_COPY));
+			}
+			KUNIT_ASSERT_EQ(test, 0, read_all(t, chunks[k]));
+			KUNIT_ASSERT_EQ(test, t->got,
+					STREAM_BYTES(adapters[i]) + irq_bytes);
+			expect_irqs_resume(test, adapters[i], chunks[k]);
+		}
+	}
+}
+
+/* Nothing of a stream counts whose interrupts can not be registered. */
+static void interrupts_that_cannot_be_registered(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
+	make_stream(t, 2);
+	t->receive = -EINVAL;
+	KUNIT_EXPECT_EQ(test, -EINVAL, write_all(t, 1));
+	t->receive = 0;
+	KUNIT_EXPECT_EQ(test, -EINVAL, write_some(t, t->buf, 1));
+	KUNIT_EXPECT_EQ(test, -EINVAL, go(t, VFIO_DEVICE_STATE_STOP));
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RESUMING);
+}
+
+/* A guest that goes on, as it may not be saved after all, is interrupted. */
+static void interrupts_come_back_if_stop_copy_is_refused(struct kunit *test)
+{
+	struct migration_test *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_PRE_COPY));
+	/* Asked before the arcs: not protected. In the arc it is. */
+	t->answers = 1;
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, go(t, VFIO_DEVICE_STATE_STOP_COPY));
+	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_PRE_COPY_P2P);
+	KUNIT_EXPECT_FALSE(test, t->quiet);
+}
+
 /**
  * struct difference - a guest that is not the source's
  * @name:	shown in the test's name
@@ -2043,6 +2250,9 @@ static struct kunit_case migration_cases[] = {
 	KUNIT_CASE(resume_in_chunks),
 	KUNIT_CASE(resume_truncated),
 	KUNIT_CASE(resume_with_too_much),
+	KUNIT_CASE(interrupts_are_carried_over),
+	KUNIT_CASE(interrupts_that_cannot_be_registered),
+	KUNIT_CASE(interrupts_come_back_if_stop_copy_is_refused),
 	KUNIT_CASE_PARAM(difference_fails_the_write, difference_gen_params),
 	KUNIT_CASE_PARAM(difference_fails_the_arc, difference_gen_params),
 	KUNIT_CASE_PARAM(resume_changes_nothing, difference_gen_params),

@@ -14,6 +14,7 @@
 #define RECORD_BYTES	sizeof(struct vfio_ap_stream_record)
 #define CONFIG_BYTES	sizeof(struct vfio_ap_stream_config)
 #define HWINFO_BYTES	sizeof(struct vfio_ap_stream_hwinfo)
+#define IRQ_BYTES	sizeof(struct vfio_ap_stream_irq_row)
 #define END_BYTES	sizeof(struct vfio_ap_stream_end)
 
 /* What the golden streams say of their adapters. */
@@ -65,6 +66,12 @@ static const struct golden goldens[] = {
 		.len = sizeof(vfio_ap_golden_newer),
 		.nr = 1,
 		.adapter = { { INFO_CCA, 5 } },
+	}, {
+		.name = "interrupts",
+		.data = vfio_ap_golden_interrupts,
+		.len = sizeof(vfio_ap_golden_interrupts),
+		.nr = 3,
+		.adapter = { { INFO_ACCEL, 0 }, { INFO_CCA, 5 }, { INFO_EP11, 255 } },
 	}, {
 		.name = "again",
 		.data = vfio_ap_golden_again,
@@ -626,7 +633,11 @@ static const struct length_case length_cases[] = {
 	{ "hwinfo_huge", VFIO_AP_STREAM_HWINFO, 1, 0xfffffff0, -EMSGSIZE },
 	{ "end_short", VFIO_AP_STREAM_END, 1, 0, -EINVAL },
 	{ "end_long", VFIO_AP_STREAM_END, 1, 16, -EINVAL },
-	{ "irq_is_not_known_yet", VFIO_AP_STREAM_IRQ, 1, 48, -EOPNOTSUPP },
+	{ "irq_one_row", VFIO_AP_STREAM_IRQ, 1, 48, -ENODATA },
+	{ "irq_empty", VFIO_AP_STREAM_IRQ, 1, 0, -EINVAL },
+	{ "irq_half_row", VFIO_AP_STREAM_IRQ, 1, 72, -EINVAL },
+	{ "irq_more_than_a_stream", VFIO_AP_STREAM_IRQ, 1, 87384 * 48, -EMSGSIZE },
+	{ "irq_huge", VFIO_AP_STREAM_IRQ, 1, 0xfffffff0, -EMSGSIZE },
 	{ "unknown_mandatory", 0x1234, 1, 8, -EOPNOTSUPP },
 	{ "unknown_mandatory_huge", 0x1234, 1, 0xfffffff8, -EOPNOTSUPP },
 	{ "unknown_optional", 0x1234, 0, 4096, -ENODATA },
@@ -644,9 +655,10 @@ static void record_lengths(struct kunit *test)
 	struct stream_test *t = test->priv;
 
 	put_good_header(t);
-	if (c->type == VFIO_AP_STREAM_HWINFO || c->type == VFIO_AP_STREAM_END)
+	if (c->type == VFIO_AP_STREAM_HWINFO || c->type == VFIO_AP_STREAM_IRQ ||
+	    c->type == VFIO_AP_STREAM_END)
 		put_config(t, 2);
-	if (c->type == VFIO_AP_STREAM_END)
+	if (c->type == VFIO_AP_STREAM_IRQ || c->type == VFIO_AP_STREAM_END)
 		put_hwinfo(t, 2);
 	put_record(t, c->type, c->flags, c->len);
 	KUNIT_EXPECT_EQ(test, c->ret, decode(t));
@@ -730,6 +742,234 @@ static void stream_too_long(struct kunit *test)
 	}
 	KUNIT_EXPECT_EQ(test, -EMSGSIZE,
 			vfio_ap_stream_decode(&t->dec, (u8 *)&rec, 1, &event));
+}
+
+static void put_irq(struct stream_test *t, const struct vfio_ap_stream_irq *irq)
+{
+	u8 row[IRQ_BYTES];
+
+	vfio_ap_stream_encode_irq(irq, row);
+	put(t, row, sizeof(row));
+}
+
+/**
+ * struct irq_case - the second of two rows and what the decoder says of it
+ * @name:	shown in the test's name
+ * @apid:	adapter number; the first row has 05
+ * @isc:	ISC; the first row has 3
+ * @nib:	address; the first row has 1000
+ * @domain:	domain; the first row has 04, as CONFIG has, and no other
+ * @ret:	the decoder's answer
+ */
+struct irq_case {
+	const char *name;
+	u16 apid;
+	u8 isc;
+	u64 nib;
+	int domain;
+	int ret;
+};
+
+static const struct irq_case irq_cases[] = {
+	{ "good", 6, 3, 0x1000, 4, 0 },
+	{ "lower_isc_of_another_adapter", 6, 0, 1, 4, 0 },
+	{ "highest_isc", 6, 7, U64_MAX, 4, 0 },
+	{ "twice", 5, 3, 0x1000, 4, -EINVAL },
+	{ "queue_twice_by_isc", 5, 4, 0x1000, 4, -EINVAL },
+	{ "queue_twice_by_nib", 5, 3, 0x1001, 4, -EINVAL },
+	{ "descending_adapter", 4, 3, 0x1000, 4, -EINVAL },
+	{ "descending_isc", 5, 2, 0x1000, 4, -EINVAL },
+	{ "descending_nib", 5, 3, 0xfff, 4, -EINVAL },
+	{ "not_in_mask", 7, 3, 0x1000, 4, -EINVAL },
+	{ "beyond_mask", 256, 3, 0x1000, 4, -EINVAL },
+	{ "isc_8", 6, 8, 0x1000, 4, -EINVAL },
+	{ "isc_255", 6, 255, 0x1000, 4, -EINVAL },
+	{ "no_nib", 6, 3, 0, 4, -EINVAL },
+	{ "domain_not_in_mask", 6, 3, 0x1000, 5, -EINVAL },
+	{ "no_domain", 6, 3, 0x1000, -1, -EINVAL },
+};
+
+KUNIT_ARRAY_PARAM_DESC(irq, irq_cases, name);
+
+/* In one record or in two: it makes no difference. */
+static void irq_rows(struct kunit *test)
+{
+	struct vfio_ap_stream_irq first = {
+		.nib = 0x1000, .apid = 5, .isc = 3, .domains = { 0x08 },
+	};
+	const struct irq_case *c = test->param_value;
+	struct vfio_ap_stream_irq second = {
+		.nib = c->nib, .apid = c->apid, .isc = c->isc,
+	};
+	struct stream_test *t = test->priv;
+	unsigned int records;
+
+	if (c->domain >= 0)
+		second.domains[c->domain / 8] = 0x80 >> (c->domain % 8);
+
+	for (records = 1; records <= 2; records++) {
+		put_good_header(t);
+		put_config(t, 2);
+		put_hwinfo(t, 2);
+		put_record(t, VFIO_AP_STREAM_IRQ, 1, (3 - records) * IRQ_BYTES);
+		put_irq(t, &first);
+		if (records == 2)
+			put_record(t, VFIO_AP_STREAM_IRQ, 1, IRQ_BYTES);
+		put_irq(t, &second);
+		put_end(t);
+		KUNIT_EXPECT_EQ(test, c->ret, decode(t));
+		KUNIT_EXPECT_EQ(test, c->ret, decode_chunks(t, t->buf, t->len, 1));
+		KUNIT_EXPECT_TRUE(test, t->events & BIT(VFIO_AP_STREAM_GOT_IRQ));
+		if (!c->ret)
+			KUNIT_EXPECT_MEMEQ(test, &t->dec.irq, &second,
+					   sizeof(second));
+	}
+}
+
+static void irq_reserved_fields(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	struct vfio_ap_stream_irq irq = {
+		.nib = 0x1000, .apid = 5, .isc = 3, .domains = { 0x08 },
+	};
+	unsigned int minor, at;
+	size_t row;
+
+	for (minor = 0; minor <= 1; minor++) {
+		for (at = 3; at < 8; at++) {
+			put_header(t, 1, minor, HEADER_BYTES, 0);
+			put_config(t, 2);
+			put_hwinfo(t, 2);
+			put_record(t, VFIO_AP_STREAM_IRQ, 1, IRQ_BYTES);
+			row = t->len;
+			put_irq(t, &irq);
+			t->buf[row + at] = 1;
+			put_end(t);
+			KUNIT_EXPECT_EQ_MSG(test, minor ? 0 : -EINVAL, decode(t),
+					    "minor %u byte %u", minor, at);
+		}
+	}
+}
+
+/* Between the last pair and the end, and nowhere else */
+static void irq_place(struct kunit *test)
+{
+	struct vfio_ap_stream_irq irq = {
+		.nib = 0x1000, .apid = 5, .isc = 3, .domains = { 0x08 },
+	};
+	struct stream_test *t = test->priv;
+	unsigned int place;
+
+	for (place = 0; place < 4; place++) {
+		put_good_header(t);
+		if (place > 0)
+			put_config(t, 2);
+		if (place > 1)
+			put_hwinfo(t, 2);
+		put_record(t, VFIO_AP_STREAM_IRQ, 1, IRQ_BYTES);
+		put_irq(t, &irq);
+		if (place == 2) {
+			put_end(t);
+			KUNIT_EXPECT_EQ(test, 0, decode(t));
+			continue;
+		}
+		if (place == 3) {
+			put_config(t, 2);
+			put_hwinfo(t, 2);
+			put_end(t);
+		}
+		KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "place %u", place);
+	}
+}
+
+/* As many rows as there are queues: each with a NIB of its own */
+static void irq_each_queue(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	struct vfio_ap_stream_irq irq = { .isc = 3 };
+	enum vfio_ap_stream_event event;
+	unsigned int apid, domain;
+	u8 row[IRQ_BYTES];
+	__be32 word;
+	u32 crc;
+
+	memset(&t->image.config, 0xff, sizeof(t->image.config));
+	t->image.nr = VFIO_AP_STREAM_MAX_ADAPTERS;
+	for (apid = 0; apid < t->image.nr; apid++)
+		t->image.adapter[apid].apid = apid;
+
+	vfio_ap_stream_decode_init(&t->dec);
+	t->len = vfio_ap_stream_encode(&t->image, t->buf, t->size) -
+		 VFIO_AP_STREAM_END_BYTES;
+	put_record(t, VFIO_AP_STREAM_IRQ, 1, 65536 * IRQ_BYTES);
+	crc = crc32_le(~0U, t->buf, t->len);
+	vfio_ap_stream_decode(&t->dec, t->buf, HEADER_BYTES + RECORD_BYTES +
+			      CONFIG_BYTES, &event);
+	KUNIT_ASSERT_EQ(test, event, VFIO_AP_STREAM_GOT_CONFIG);
+	vfio_ap_stream_decode(&t->dec, t->buf + HEADER_BYTES + RECORD_BYTES +
+			      CONFIG_BYTES, 256 * HWINFO_BYTES + RECORD_BYTES, &event);
+	KUNIT_ASSERT_EQ(test, event, VFIO_AP_STREAM_GOT_HWINFO);
+	vfio_ap_stream_decode(&t->dec, t->buf + t->len - RECORD_BYTES,
+			      RECORD_BYTES, &event);
+
+	for (apid = 0; apid < 256; apid++) {
+		irq.apid = apid;
+		for (domain = 0; domain < 256; domain++) {
+			memset(irq.domains, 0, sizeof(irq.domains));
+			irq.domains[domain / 8] = 0x80 >> (domain % 8);
+			irq.nib = 0x1000 + domain;
+			vfio_ap_stream_encode_irq(&irq, row);
+			crc = crc32_le(crc, row, sizeof(row));
+			KUNIT_ASSERT_EQ(test, sizeof(row),
+					vfio_ap_stream_decode(&t->dec, row,
+							      sizeof(row), &event));
+			KUNIT_ASSERT_EQ(test, event, VFIO_AP_STREAM_GOT_IRQ);
+		}
+	}
+	t->len = 0;
+	put_record(t, VFIO_AP_STREAM_END, 1, END_BYTES);
+	word = cpu_to_be32(3);
+	put(t, &word, sizeof(word));
+	word = cpu_to_be32(~crc32_le(crc, t->buf, t->len));
+	put(t, &word, sizeof(word));
+	vfio_ap_stream_decode(&t->dec, t->buf, t->len, &event);
+	KUNIT_EXPECT_EQ(test, event, VFIO_AP_STREAM_GOT_END);
+	KUNIT_EXPECT_EQ(test, 0, vfio_ap_stream_decode_finish(&t->dec));
+}
+
+/* The rows of the golden stream, written again */
+static void irq_encode(struct kunit *test)
+{
+	struct stream_test *t = test->priv;
+	const u8 *data = vfio_ap_golden_interrupts;
+	size_t len = sizeof(vfio_ap_golden_interrupts), done;
+	size_t pair = HEADER_BYTES + VFIO_AP_STREAM_PAIR_BYTES(3);
+	enum vfio_ap_stream_event event;
+	unsigned int rows = 0;
+	ssize_t used;
+
+	vfio_ap_stream_decode_init(&t->dec);
+	put(t, data, pair);
+	for (done = 0; done < len; done += used) {
+		used = vfio_ap_stream_decode(&t->dec, data + done, len - done, &event);
+		KUNIT_ASSERT_GT(test, used, 0);
+		if (event != VFIO_AP_STREAM_GOT_IRQ)
+			continue;
+		if (!(rows++ % 2)) {
+			vfio_ap_stream_encode_irq_head(2, t->buf + t->len);
+			t->len += VFIO_AP_STREAM_IRQ_BYTES(0);
+		}
+		put_irq(t, &t->dec.irq);
+	}
+	KUNIT_EXPECT_EQ(test, rows, 4);
+	KUNIT_EXPECT_EQ(test, t->len + VFIO_AP_STREAM_END_BYTES, len);
+	KUNIT_EXPECT_MEMEQ(test, t->buf, data, t->len);
+
+	/* A Linux guest on 60 adapters: one NIB */
+	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(60) + VFIO_AP_STREAM_IRQ_BYTES(60),
+			6 * 1024);
+	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(256) + VFIO_AP_STREAM_IRQ_BYTES(256),
+			24 * 1024);
 }
 
 /**
@@ -1078,6 +1318,11 @@ static struct kunit_case stream_cases[] = {
 	KUNIT_CASE(record_order),
 	KUNIT_CASE(record_sequences),
 	KUNIT_CASE(record_pairs),
+	KUNIT_CASE_PARAM(irq_rows, irq_gen_params),
+	KUNIT_CASE(irq_reserved_fields),
+	KUNIT_CASE(irq_place),
+	KUNIT_CASE(irq_each_queue),
+	KUNIT_CASE(irq_encode),
 	KUNIT_CASE_PARAM(record_lengths, length_gen_params),
 	KUNIT_CASE(record_rules_of_a_newer_minor),
 	KUNIT_CASE(optional_records_are_skipped),

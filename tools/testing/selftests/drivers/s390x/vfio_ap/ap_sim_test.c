@@ -380,8 +380,10 @@ TEST_F(ap_sim, control_errors)
 		{ "notify fa", -EINVAL },
 		{ "notify fa.00fc", -ENOENT },
 		{ "notify fa.00fb now", -EINVAL },
-		{ "sie", -EINVAL },
-		{ "sie maybe", -EINVAL },
+		{ "swallow", -EINVAL },
+		{ "swallow fa on", -EINVAL },
+		{ "swallow fa.00fb maybe", -EINVAL },
+		{ "swallow fa.00fc on", -ENOENT },
 		{ "reset_polls x", -EINVAL },
 		{ "segment 100", -EINVAL },
 		{ "a b c d e f g", -EINVAL },
@@ -854,6 +856,67 @@ static int load_module(const char *name, const char *params)
 	return ret;
 }
 
+static bool has_kunit(void)
+{
+	return !access(KUNIT_DIR, F_OK) ||
+	       (!system("modprobe kunit") && !access(KUNIT_DIR, F_OK));
+}
+
+/* What a KUnit suite has told, in a static buffer; 0 or a negative errno of its module */
+static int run_kunit(const char *module, const char *params, const char *suite,
+		     const char **results)
+{
+	static char text[16384];
+	char path[PATH_MAX];
+	int ret;
+
+	text[0] = '\0';
+	*results = text;
+	ret = load_module(module, params);
+	if (ret)
+		return ret;
+	/* Not run yet if the kernel does not run tests at load. */
+	snprintf(path, sizeof(path), KUNIT_DIR "%s/results", suite);
+	ap_file_read(path, text, sizeof(text));
+	if (!strstr(text, ": pass:")) {
+		snprintf(path, sizeof(path), KUNIT_DIR "%s/run", suite);
+		ret = ap_file_write(path, "1");
+		snprintf(path, sizeof(path), KUNIT_DIR "%s/results", suite);
+		ap_file_read(path, text, sizeof(text));
+	}
+	if (syscall(__NR_delete_module, module, O_NONBLOCK))
+		ret = -errno;
+	return ret;
+}
+
+/* The numbers at the end of the results */
+static bool kunit_totals(const char *results, const char *suite, int *pass, int *fail, int *skip)
+{
+	char totals[64];
+	const char *line;
+
+	snprintf(totals, sizeof(totals), "# %s: pass:", suite);
+	line = strstr(results, totals);
+	return line && sscanf(line + strlen(totals), "%d fail:%d skip:%d", pass, fail, skip) == 3;
+}
+
+/* The instructions of a guest one by one: ap_sim/interp_kunit.c */
+TEST_F(ap_sim, guest_instructions)
+{
+	int pass, fail, skip;
+	const char *results;
+
+	if (!has_kunit())
+		SKIP(return, "no KUnit: kunit.ko is not there or has no debugfs");
+	ASSERT_EQ(0, run_kunit("ap_sim_interp_kunit", "", "ap_sim_interp", &results));
+	ASSERT_TRUE(kunit_totals(results, "ap_sim_interp", &pass, &fail, &skip));
+	EXPECT_LE(27, pass);
+	EXPECT_EQ(0, skip);
+	EXPECT_EQ(0, fail) {
+		TH_LOG("%s", results);
+	}
+}
+
 /*
  * The instructions one by one (ap_sim/ap_sim_kunit.c), on a card which the AP
  * bus has no time to find.
@@ -862,13 +925,11 @@ TEST_F(ap_sim, instructions)
 {
 	/* The test of GISA alerts takes the place of KVM. */
 	bool kvm = !access("/sys/module/kvm", F_OK);
-	int pass, fail, skip, ret;
+	int pass, fail, skip;
 	char config_time[16];
-	char text[4096];
-	const char *line;
+	const char *results;
 
-	if (access(KUNIT_DIR, F_OK) &&
-	    (system("modprobe kunit") || access(KUNIT_DIR, F_OK)))
+	if (!has_kunit())
 		SKIP(return, "no KUnit: kunit.ko is not there or has no debugfs");
 
 	ASSERT_LT(0, ap_file_read(AP_DIR "config_time", config_time,
@@ -876,29 +937,14 @@ TEST_F(ap_sim, instructions)
 	ASSERT_EQ(0, ap_file_write(AP_DIR "config_time", "120"));
 	ASSERT_EQ(0, ap_bus_rescan());
 	ASSERT_EQ(0, ap_sim_control("card add fe:14c:qd=1"));
-	ret = load_module("ap_sim_kunit", kvm ? "gib=0" : "gib=1");
-	EXPECT_EQ(0, ret);
-	text[0] = '\0';
-	if (!ret) {
-		/* Not run yet if the kernel does not run tests at load. */
-		ap_file_read(KUNIT_DIR "ap_sim/results", text, sizeof(text));
-		if (!strstr(text, "# ap_sim: pass:") &&
-		    !ap_file_write(KUNIT_DIR "ap_sim/run", "1"))
-			ap_file_read(KUNIT_DIR "ap_sim/results", text,
-				     sizeof(text));
-		EXPECT_EQ(0, syscall(__NR_delete_module, "ap_sim_kunit",
-				     O_NONBLOCK));
-	}
+	EXPECT_EQ(0, run_kunit("ap_sim_kunit", kvm ? "gib=0" : "gib=1", "ap_sim", &results));
 	EXPECT_EQ(0, ap_sim_control("card del fe"));
 	EXPECT_EQ(0, ap_file_write(AP_DIR "config_time", config_time));
 
-	line = strstr(text, "# ap_sim: pass:");
-	ASSERT_NE(NULL, line);
-	ret = sscanf(line, "# ap_sim: pass:%d fail:%d skip:%d", &pass, &fail, &skip);
-	ASSERT_EQ(3, ret);
+	ASSERT_TRUE(kunit_totals(results, "ap_sim", &pass, &fail, &skip));
 	EXPECT_LE(11, pass);
 	EXPECT_EQ(0, fail) {
-		TH_LOG("%s", text);
+		TH_LOG("%s", results);
 	}
 	EXPECT_EQ(kvm ? 1 : 0, skip);
 }

@@ -12,15 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/kvm.h>
-
 #include "lib/env.h"
 #include "lib/info.h"
+#include "lib/kvm.h"
 #include "kselftest_harness.h"
 
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
@@ -41,8 +39,10 @@
 #define NIB			0x5008
 #define GISC			3
 
-/* Facility: AP queue interruption control */
-#define FACILITY_AQIC		65
+/* What the guest executes, and where */
+#define PROGRAM			0x1000
+#define INSN_PQAP		0xb2af0000
+#define INSN_DIAG_500		0x83000500
 
 /* What PQAP(AQIC) wants in general registers 0 and 1 */
 #define AQIC_FC			0x3000000UL
@@ -57,9 +57,7 @@
  * @other: its last adapter
  * @spare: more files of a device, or -1
  * @group: group of a second device, or -1
- * @vcpu: a virtual CPU of the device's VM, or -1
- * @run: what it shares with the kernel
- * @run_size: the size of that in bytes
+ * @cpu: a virtual CPU of the device's VM
  * @log: the kernel's messages since the test began, or -1
  * @scan_interval: of the AP bus, before the test
  */
@@ -71,9 +69,7 @@ struct place {
 	unsigned int other;
 	int spare[3];
 	int group;
-	int vcpu;
-	struct kvm_run *run;
-	size_t run_size;
+	struct kvm_cpu cpu;
 	int log;
 	char scan_interval[16];
 };
@@ -99,14 +95,6 @@ static void close_fd(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
-}
-
-static void vcpu_close(struct place *p)
-{
-	if (p->run)
-		munmap(p->run, p->run_size);
-	p->run = NULL;
-	close_fd(&p->vcpu);
 }
 
 static bool is_bound(unsigned int apid, unsigned int domain)
@@ -151,7 +139,7 @@ FIXTURE_SETUP(queue)
 
 	for (i = 0; i < ARRAY_SIZE_OF(p->spare); i++)
 		p->spare[i] = -1;
-	p->vcpu = -1;
+	p->cpu.fd = -1;
 	p->log = -1;
 	p->group = -1;
 	why = ap_sim_present() ? env_setup(&p->env, variant->path, &ret) : AP_NO_SIM;
@@ -184,8 +172,7 @@ FIXTURE_TEARDOWN(queue)
 		return;
 	}
 	answer_truly(p);
-	ap_sim_control("sie off");
-	vcpu_close(p);
+	kvm_cpu_close(&p->cpu);
 	for (i = 0; i < ARRAY_SIZE_OF(p->spare); i++)
 		close_fd(&p->spare[i]);
 	close_fd(&p->group);
@@ -670,81 +657,30 @@ TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_has_failed, ENV_TIMEOUT)
 	expect_recovers(_metadata, p);
 }
 
-static int vm_attr(int vm, __u32 group, __u64 attr, void *arg, bool set)
-{
-	struct kvm_device_attr device_attr = {
-		.group = group,
-		.attr = attr,
-		.addr = (uintptr_t)arg,
-	};
-
-	return ioctl(vm, set ? KVM_SET_DEVICE_ATTR : KVM_GET_DEVICE_ATTR, &device_attr) ?
-	       -errno : 0;
-}
-
-/* Let the VM have what it needs for PQAP(AQIC) */
-static int vm_enable_aqic(int vm)
-{
-	static struct kvm_s390_vm_cpu_processor cpu;
-	static struct kvm_s390_vm_cpu_machine machine;
-	unsigned int i;
-	int ret;
-
-	ret = vm_attr(vm, KVM_S390_VM_CPU_MODEL, KVM_S390_VM_CPU_MACHINE, &machine, false);
-	if (!ret)
-		ret = vm_attr(vm, KVM_S390_VM_CPU_MODEL, KVM_S390_VM_CPU_PROCESSOR, &cpu, false);
-	for (i = 0; i < ARRAY_SIZE_OF(cpu.fac_list); i++)
-		cpu.fac_list[i] = machine.fac_list[i] & machine.fac_mask[i];
-	cpu.fac_list[FACILITY_AQIC / 64] |= 1ULL << (63 - FACILITY_AQIC % 64);
-	if (!ret)
-		ret = vm_attr(vm, KVM_S390_VM_CPU_MODEL, KVM_S390_VM_CPU_PROCESSOR, &cpu, true);
-	if (!ret)
-		ret = vm_attr(vm, KVM_S390_VM_CRYPTO, KVM_S390_VM_CRYPTO_ENABLE_APIE, NULL, true);
-	return ret;
-}
-
-/* A virtual CPU that the simulator makes execute PQAP, see ap_sim/sie.c */
+/* A virtual CPU with something to execute: PQAP, and then an instruction for user space */
 static int vcpu_create(struct place *p)
 {
-	struct vfio_ap *dev = &p->env.dev;
-	struct kvm_userspace_memory_region memory = {
-		.memory_size = dev->mem_size,
-		.userspace_addr = (uintptr_t)dev->mem,
-	};
-	int ret;
+	static const __u32 program[] = { INSN_PQAP, INSN_DIAG_500 };
 
-	ret = vm_enable_aqic(dev->vm);
-	if (ret)
-		return ret;
-	if (ioctl(dev->vm, KVM_SET_USER_MEMORY_REGION, &memory))
-		return -errno;
-	p->vcpu = ioctl(dev->vm, KVM_CREATE_VCPU, 0);
-	if (p->vcpu < 0)
-		return -errno;
-	p->run_size = ioctl(dev->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	p->run = mmap(NULL, p->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu, 0);
-	if (p->run == MAP_FAILED) {
-		p->run = NULL;
-		return -errno;
-	}
-	return ap_sim_control("sie on");
+	memcpy((__u8 *)p->env.dev.mem + PROGRAM, program, sizeof(program));
+	return kvm_cpu_create(&p->cpu, &p->env.dev);
 }
 
 /* The guest executes PQAP(AQIC); the response code or a negative errno */
 static int vcpu_aqic(struct place *p, bool enable)
 {
-	struct kvm_run *run = p->run;
+	struct kvm_run *run = p->cpu.run;
+	int ret;
 
-	run->psw_mask = 0x0000000180000000UL;
-	run->psw_addr = 0x1000;
+	kvm_cpu_set_psw(&p->cpu, KVM_PSW_MASK, PROGRAM);
 	run->s.regs.gprs[0] = AQIC_FC | p->apid << 8 | p->domain;
 	run->s.regs.gprs[1] = enable ? AQIC_IR | GISC : 0;
 	run->s.regs.gprs[2] = NIB;
 	run->kvm_dirty_regs = KVM_SYNC_GPRS;
-	if (ioctl(p->vcpu, KVM_RUN, 0))
-		return -errno;
-	/* The program goes on to an instruction that is for user space */
-	if (run->exit_reason != KVM_EXIT_S390_SIEIC || run->psw_addr != 0x1008)
+	ret = kvm_cpu_run(&p->cpu);
+	if (ret)
+		return ret;
+	if (!kvm_cpu_intercepted(&p->cpu, INSN_DIAG_500 >> 16))
 		return -EPROTO;
 	return run->s.regs.gprs[1] >> 16 & 0xff;
 }
@@ -893,7 +829,7 @@ static void expect_no_stray_writes(struct __test_metadata *_metadata, struct pla
 	EXPECT_TRUE(queue_notifies(p));
 
 	memcpy(uuid, dev->uuid, sizeof(uuid));
-	vcpu_close(p);
+	kvm_cpu_close(&p->cpu);
 	vfio_ap_close(dev);
 	ASSERT_EQ(0, ap_sim_control("notify %02x.%04x", p->apid, p->domain));
 	EXPECT_FALSE(log_has(p, "BUG:"));

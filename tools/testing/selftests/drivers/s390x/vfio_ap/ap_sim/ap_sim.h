@@ -56,6 +56,19 @@ enum ap_sim_rc {
 	AP_SIM_RC_MESSAGE_TOO_BIG	= 0x15,
 };
 
+/* Operation codes. */
+#define AP_SIM_OP_NQAP		0xb2ad
+#define AP_SIM_OP_DQAP		0xb2ae
+#define AP_SIM_OP_PQAP		0xb2af
+
+/* Function codes of PQAP. */
+#define AP_SIM_FC_TAPQ		0
+#define AP_SIM_FC_RAPQ		1
+#define AP_SIM_FC_ZAPQ		2
+#define AP_SIM_FC_AQIC		3
+#define AP_SIM_FC_QCI		4
+#define AP_SIM_FC_QACT		5
+
 /* Bits of general register 0. */
 #define AP_SIM_GR0_FC_SHIFT	24		/* PQAP: function code */
 #define AP_SIM_GR0_FC_MASK	0xff
@@ -88,6 +101,9 @@ enum ap_sim_count {
 	AP_SIM_DISCARDED,
 	AP_SIM_HOST_IRQS,
 	AP_SIM_GUEST_IRQS,
+	AP_SIM_IRQ_OFF,
+	AP_SIM_IRQ_OFF_BUSY,
+	AP_SIM_SWALLOWED,
 	AP_SIM_NR_QCOUNTS,
 	/* counted for the machine only */
 	AP_SIM_QCI = AP_SIM_NR_QCOUNTS,
@@ -171,6 +187,8 @@ struct ap_sim_reply {
  * @latency_us: time from a request to its reply, in microseconds
  * @reset: number of RESET_IN_PROGRESS answers still to give
  * @aqic: interruption control
+ * @swallow: answer a request for interrupts as if they were on now
+ * @off_count: messages in the queue when interrupts were last switched off
  * @force: response codes on demand, by instruction
  * @counts: what happened to this queue
  * @timer: fires when the next reply is due
@@ -191,6 +209,8 @@ struct ap_sim_queue {
 	u32 latency_us;
 	u32 reset;
 	struct ap_sim_aqic aqic;
+	bool swallow;
+	unsigned int off_count;
 	struct ap_sim_force force[AP_SIM_NR_QINSN];
 	u64 counts[AP_SIM_NR_QCOUNTS];
 	struct hrtimer timer;
@@ -224,6 +244,7 @@ struct ap_sim_card {
  * struct ap_sim_cpu - the processor that executes an AP instruction
  * @gprs: its 16 general registers
  * @cc: condition code, valid after the instruction was executed
+ * @masks: adapters and domains that exist for it, NULL: all that there are
  * @read: copy @len bytes at logical address @addr to @dst; 0 or -EFAULT
  * @write: copy @len bytes at @src to logical address @addr; 0 or -EFAULT
  *
@@ -232,6 +253,7 @@ struct ap_sim_card {
 struct ap_sim_cpu {
 	unsigned long *gprs;
 	int cc;
+	const struct ap_config_info *masks;
 	int (*read)(struct ap_sim_cpu *cpu, void *dst, unsigned long addr,
 		    size_t len);
 	int (*write)(struct ap_sim_cpu *cpu, unsigned long addr,
@@ -276,6 +298,7 @@ void ap_sim_topology_show(struct seq_file *m);
 
 /* queue.c */
 extern struct ap_sim_force ap_sim_force_all[AP_SIM_NR_QINSN];
+extern bool ap_sim_swallow_all;
 struct ap_sim_queue *ap_sim_queue_alloc(struct ap_sim_card *card, u8 domain);
 void ap_sim_queue_free(struct ap_sim_queue *q);
 void ap_sim_queue_flush(struct ap_sim_queue *q);
@@ -315,7 +338,6 @@ int ap_sim_kvm_init(void);
 void ap_sim_kvm_exit(void);
 
 /* sie.c */
-void ap_sim_sie_set(bool on);
 int ap_sim_sie_init(void);
 void ap_sim_sie_exit(void);
 

@@ -4,8 +4,19 @@
  *
  *  control	write commands, one per line; the first bad one ends the write
  *  counters	instructions executed and other events; writing resets them
- *  queues	state of each queue
+ *  queues	state of each queue, and what happened to it
  *  topology	cards and domains
+ *
+ * Commands are described in front of the function that executes them. Of what
+ * is counted for each queue
+ *
+ *  qlen		messages in it now, of which
+ *  replies		so many are replies
+ *  off_qlen		messages in it when interrupts were last switched off
+ *  irq_off		how often that was by PQAP(AQIC)
+ *  irq_off_busy	and how often of these there were messages in it
+ *  swallowed		interrupts that were to be switched on and were not, see
+ *			the command "swallow"
  */
 
 #include <linux/debugfs.h>
@@ -177,6 +188,41 @@ static int ap_sim_cmd_latency(int argc, char **argv)
 	return 0;
 }
 
+/*
+ * swallow APQN|* on|off: PQAP(AQIC) switches no interrupts on, but is answered
+ * as if it had
+ */
+static int ap_sim_cmd_swallow(int argc, char **argv)
+{
+	struct ap_sim_queue *q;
+	u8 apid, domain;
+	int rc, on;
+
+	if (argc != 3)
+		return -EINVAL;
+	on = ap_sim_parse_on_off(argv[2]);
+	if (on < 0)
+		return on;
+
+	if (!strcmp(argv[1], "*")) {
+		guard(raw_spinlock_irqsave)(&ap_sim_lock);
+		ap_sim_swallow_all = on;
+		return 0;
+	}
+
+	rc = ap_sim_parse_apqn(argv[1], &apid, &domain);
+	if (rc)
+		return rc;
+
+	guard(raw_spinlock_irqsave)(&ap_sim_lock);
+	q = ap_sim_queue_find(apid, domain);
+	if (!q)
+		return -ENOENT;
+	q->swallow = on;
+
+	return 0;
+}
+
 /* reset_polls N | aqic_polls N | segment N */
 static int ap_sim_cmd_number(int argc, char **argv)
 {
@@ -227,21 +273,6 @@ static int ap_sim_cmd_notify(int argc, char **argv)
 	return 0;
 }
 
-/* sie on|off */
-static int ap_sim_cmd_sie(int argc, char **argv)
-{
-	int on;
-
-	if (argc != 2)
-		return -EINVAL;
-	on = ap_sim_parse_on_off(argv[1]);
-	if (on < 0)
-		return on;
-	ap_sim_sie_set(on);
-
-	return 0;
-}
-
 static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
@@ -254,7 +285,7 @@ static const struct {
 	{ "rc",			ap_sim_cmd_rc },
 	{ "latency",		ap_sim_cmd_latency },
 	{ "notify",		ap_sim_cmd_notify },
-	{ "sie",		ap_sim_cmd_sie },
+	{ "swallow",		ap_sim_cmd_swallow },
 	{ "reset_polls",	ap_sim_cmd_number },
 	{ "aqic_polls",		ap_sim_cmd_number },
 	{ "segment",		ap_sim_cmd_number },

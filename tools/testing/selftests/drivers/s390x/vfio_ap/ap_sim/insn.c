@@ -15,25 +15,25 @@
 
 #include "ap_sim.h"
 
-#define AP_SIM_OP_NQAP		0xb2ad
-#define AP_SIM_OP_DQAP		0xb2ae
-#define AP_SIM_OP_PQAP		0xb2af
 #define AP_SIM_OP_PLO		0xee
 
 /* PLO: general register 0, only test whether a function code is installed */
 #define AP_SIM_PLO_TEST		0x100UL
 
-#define AP_SIM_FC_TAPQ		0
-#define AP_SIM_FC_RAPQ		1
-#define AP_SIM_FC_ZAPQ		2
-#define AP_SIM_FC_AQIC		3
-#define AP_SIM_FC_QCI		4
-#define AP_SIM_FC_QACT		5
+static bool ap_sim_mask_test(const u32 *mask, u8 nr)
+{
+	return mask[nr / 32] & 0x80000000U >> nr % 32;
+}
 
 static struct ap_sim_queue *ap_sim_find_gr0(const struct ap_sim_cpu *cpu)
 {
-	return ap_sim_queue_find(AP_QID_CARD(cpu->gprs[0]),
-				 AP_QID_QUEUE(cpu->gprs[0]));
+	u8 apid = AP_QID_CARD(cpu->gprs[0]), domain = AP_QID_QUEUE(cpu->gprs[0]);
+
+	if (cpu->masks && !(ap_sim_mask_test(cpu->masks->apm, apid) &&
+			    ap_sim_mask_test(cpu->masks->aqm, domain)))
+		return NULL;
+
+	return ap_sim_queue_find(apid, domain);
 }
 
 static void ap_sim_set_status(struct ap_sim_cpu *cpu,
@@ -85,8 +85,14 @@ static int ap_sim_exec_aqic(struct ap_sim_cpu *cpu)
 static int ap_sim_exec_qci(struct ap_sim_cpu *cpu)
 {
 	struct ap_config_info info;
+	int i;
 
 	ap_sim_qci(&info);
+	for (i = 0; cpu->masks && i < ARRAY_SIZE(info.apm); i++) {
+		info.apm[i] &= cpu->masks->apm[i];
+		info.aqm[i] &= cpu->masks->aqm[i];
+		info.adm[i] &= cpu->masks->adm[i];
+	}
 	cpu->cc = 0;
 
 	return cpu->write(cpu, cpu->gprs[2], &info, sizeof(info));

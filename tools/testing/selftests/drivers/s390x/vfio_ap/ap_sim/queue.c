@@ -12,6 +12,9 @@
 /* Response codes on demand for every queue, under ap_sim_lock. */
 struct ap_sim_force ap_sim_force_all[AP_SIM_NR_QINSN];
 
+/* &ap_sim_queue.swallow for every queue, under ap_sim_lock. */
+bool ap_sim_swallow_all;
+
 static struct ap_sim_reply *ap_sim_slot(struct ap_sim_queue *q, unsigned int nr)
 {
 	return &q->slot[(q->first + nr) % q->depth];
@@ -232,6 +235,15 @@ struct ap_queue_status ap_sim_queue_reset(struct ap_sim_queue *q)
 	return ap_sim_queue_status(q, AP_SIM_RC_NORMAL);
 }
 
+/* Whether a host has caught the queue at work cannot be seen later. */
+static void ap_sim_count_off(struct ap_sim_queue *q)
+{
+	q->off_count = q->count;
+	ap_sim_queue_count(q, AP_SIM_IRQ_OFF, 1);
+	if (q->count)
+		ap_sim_queue_count(q, AP_SIM_IRQ_OFF_BUSY, 1);
+}
+
 /**
  * ap_sim_queue_aqic() - execute PQAP(AQIC)
  * @q: the queue
@@ -267,6 +279,13 @@ struct ap_queue_status ap_sim_queue_aqic(struct ap_sim_queue *q,
 	if (rc != AP_SIM_RC_NORMAL)
 		return ap_sim_queue_status(q, rc);
 
+	if (ctrl.ir && (q->swallow || ap_sim_swallow_all)) {
+		ap_sim_queue_count(q, AP_SIM_SWALLOWED, 1);
+		return ap_sim_queue_status(q, AP_SIM_RC_NORMAL);
+	}
+
+	if (!ctrl.ir)
+		ap_sim_count_off(q);
 	new.settle = min_t(u32, ap_sim_aqic_polls, U8_MAX);
 	q->aqic = new;
 	/* Replies that wait already are told to whoever asks for interrupts. */
@@ -361,7 +380,7 @@ void ap_sim_queue_remove_oldest(struct ap_sim_queue *q)
  */
 void ap_sim_queue_show(struct seq_file *m, struct ap_sim_queue *q)
 {
-	unsigned int count, ready, reset;
+	unsigned int count, ready, reset, off_count;
 	u64 counts[AP_SIM_NR_QCOUNTS];
 	struct ap_sim_aqic aqic;
 	u32 latency_us;
@@ -371,16 +390,17 @@ void ap_sim_queue_show(struct seq_file *m, struct ap_sim_queue *q)
 		count = q->count;
 		ready = q->ready;
 		reset = q->reset;
+		off_count = q->off_count;
 		aqic = q->aqic;
 		latency_us = q->latency_us;
 		memcpy(counts, q->counts, sizeof(counts));
 	}
 
 	seq_printf(m,
-		   "%02x.%04x qlen=%u replies=%u depth=%u irq=%d isc=%u gisc=%u gisa=%x nib=%llx reset=%u latency=%u",
+		   "%02x.%04x qlen=%u replies=%u depth=%u irq=%d isc=%u gisc=%u gisa=%x nib=%llx reset=%u latency=%u off_qlen=%u",
 		   q->card->spec.apid, q->domain, count, ready, q->depth,
 		   aqic.on, aqic.isc, aqic.gisc, aqic.gisa, aqic.nib, reset,
-		   latency_us);
+		   latency_us, off_count);
 	for (i = 0; i < AP_SIM_NR_QCOUNTS; i++)
 		seq_printf(m, " %s=%llu", ap_sim_count_name(i), counts[i]);
 	seq_putc(m, '\n');

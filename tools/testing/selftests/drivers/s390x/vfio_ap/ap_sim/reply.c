@@ -5,6 +5,11 @@
  * A CCA coprocessor generates random numbers (which are not random: do not use
  * them for anything but tests). Every other request is answered with a
  * well-formed message which says that the card does not offer the service.
+ *
+ * There is one request that no real card knows: of type 0x60, to which every
+ * card replies with the request itself, so that a guest can tell whether this
+ * is the reply to that request. What differs is byte 1, the type, which is 0xe0,
+ * and bytes 2 and 3, which are the number of the queue as the card knows it.
  */
 
 #include <linux/build_bug.h>
@@ -17,9 +22,11 @@
 
 #define AP_SIM_TYPE6		0x06	/* request to a coprocessor */
 #define AP_SIM_TYPE50		0x50	/* request to an accelerator */
+#define AP_SIM_TYPE60		0x60	/* request for an echo */
 #define AP_SIM_TYPE82		0x82	/* error reply */
 #define AP_SIM_TYPE86		0x86	/* reply of a coprocessor */
 #define AP_SIM_TYPE88		0x88	/* error reply of an accelerator */
+#define AP_SIM_TYPEE0		0xe0	/* echo */
 
 #define AP_SIM_REPLY_MESSAGE_TYPE	0x20
 #define AP_SIM_REPLY_MESSAGE_LENGTH	0x23
@@ -184,6 +191,17 @@ static void ap_sim_reply_error(struct ap_sim_reply *reply, u8 type, u8 code)
 	reply->len = sizeof(*err);
 }
 
+static void ap_sim_reply_echo(const struct ap_sim_queue *q, const u8 *req,
+			      u32 req_len, struct ap_sim_reply *reply)
+{
+	reply->len = min_t(u32, req_len, AP_SIM_REPLY_HEAD);
+	reply->head_len = reply->len;
+	memcpy(reply->head, req, reply->len);
+	reply->head[1] = AP_SIM_TYPEE0;
+	reply->head[2] = q->card->spec.apid;
+	reply->head[3] = q->domain;
+}
+
 static void ap_sim_type86(struct ap_sim_type86_hdr *hdr, u32 count)
 {
 	hdr->type = AP_SIM_TYPE86;
@@ -287,6 +305,11 @@ void ap_sim_reply_build(const struct ap_sim_queue *q, const u8 *req,
 	if (req_len < sizeof(struct ap_sim_error_hdr)) {
 		ap_sim_reply_error(reply, AP_SIM_TYPE82,
 				   AP_SIM_REPLY_MESSAGE_LENGTH);
+		return;
+	}
+
+	if (hdr->type == AP_SIM_TYPE60) {
+		ap_sim_reply_echo(q, req, req_len, reply);
 		return;
 	}
 

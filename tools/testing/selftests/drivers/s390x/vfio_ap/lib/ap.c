@@ -284,6 +284,29 @@ long ap_sim_counter(const char *insn)
 	return -ENOENT;
 }
 
+long ap_sim_queue_value(unsigned int apid, unsigned int domain, const char *name)
+{
+	static char text[65536];
+	char *line, *word, *rest = text, *words;
+	size_t len = strlen(name);
+	char apqn[16];
+	int ret;
+
+	ret = ap_file_read(SIM_DIR "/queues", text, sizeof(text));
+	if (ret < 0)
+		return ret;
+	snprintf(apqn, sizeof(apqn), "%02x.%04x ", apid, domain);
+	while ((line = strsep(&rest, "\n"))) {
+		words = line;
+		if (strncmp(line, apqn, strlen(apqn)))
+			continue;
+		while ((word = strsep(&words, " ")))
+			if (!strncmp(word, name, len) && word[len] == '=')
+				return strtol(word + len + 1, NULL, 10);
+	}
+	return -ENOENT;
+}
+
 int ap_bus_rescan(void)
 {
 	long before, now;

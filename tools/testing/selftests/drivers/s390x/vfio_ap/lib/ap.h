@@ -84,6 +84,8 @@ int ap_sim_control(const char *fmt, ...) __printf(1, 2);
 int ap_sim_change(const char *fmt, ...) __printf(1, 2);
 /* How often the simulator executed an instruction, or a negative errno */
 long ap_sim_counter(const char *insn);
+/* What the simulator tells of a queue under a name such as "qlen", or a negative errno */
+long ap_sim_queue_value(unsigned int apid, unsigned int domain, const char *name);
 /* Let the AP bus look at the hardware again; returns when it has */
 int ap_bus_rescan(void);
 /* A number out of an attribute of an adapter, e.g. "depth", "raw_hwtype" */

@@ -100,6 +100,12 @@ static const char *parse_lines(struct report *r, char *rest, int nr)
 		end = strchr(rest, '\n');
 		if (!end)
 			return "last line";
+		if (!strncmp(rest, "queue ", 6)) {
+			r->nr_lost++;
+			continue;
+		}
+		if (r->nr_lost)
+			return "a difference behind the queues";
 		if (r->nr_lines == (unsigned int)nr)
 			return "more differences than it says";
 		*end = '\0';

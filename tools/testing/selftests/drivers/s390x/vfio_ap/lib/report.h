@@ -40,6 +40,7 @@
 #define REPORT_VERSION		"the stream is of an unknown version"
 #define REPORT_HOST_CHANGE	"the host changed the AP configuration"
 #define REPORT_TOO_OFTEN	"the host changed the AP configuration too often"
+#define REPORT_INTERRUPTS	"the guest's interrupts can not be registered"
 #define REPORT_REQUESTED	"the device was requested back"
 
 /**
@@ -54,6 +55,7 @@
  * @published: -1 unless saving: how often a new configuration was published
  * @nr_lines: number of differences
  * @lines: a line for each
+ * @nr_lost: number of queues whose interrupts were not restored
  */
 struct report {
 	char *text;
@@ -66,6 +68,7 @@ struct report {
 	int published;
 	unsigned int nr_lines;
 	char **lines;
+	unsigned int nr_lost;
 };
 
 /* The report as it is, in memory to be freed; NULL with errno set */

@@ -2,6 +2,7 @@
 /*
  * The vfio-ap migration stream as tests read and forge it, see stream.h.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,20 @@ void stream_hwinfo(struct stream_buf *b, const struct stream_hwrow *rows, unsign
 	}
 }
 
+void stream_irqs(struct stream_buf *b, const struct stream_irqrow *rows, unsigned int nr)
+{
+	unsigned int i;
+
+	stream_record(b, STREAM_IRQ, STREAM_MANDATORY, nr * STREAM_IRQROW_SIZE);
+	for (i = 0; i < nr; i++) {
+		stream_put16(b, rows[i].apid);
+		stream_put(b, &rows[i].isc, 1);
+		stream_put(b, NULL, 5);
+		stream_put64(b, rows[i].nib);
+		stream_put(b, rows[i].domains, AP_MASK_BYTES);
+	}
+}
+
 void stream_end(struct stream_buf *b)
 {
 	__u32 before = b->records;
@@ -138,6 +153,8 @@ void stream_encode(struct stream_buf *b, const struct stream *s)
 	stream_header(b);
 	stream_config(b, &s->masks);
 	stream_hwinfo(b, s->rows, s->nr_rows);
+	if (s->nr_irqs)
+		stream_irqs(b, s->irqs, s->nr_irqs);
 	stream_end(b);
 }
 
@@ -203,6 +220,64 @@ static const char *decode_hwinfo(struct stream *s, const __u8 *p, __u32 len)
 	return NULL;
 }
 
+static bool irq_ascends(const struct stream_irqrow *a, const struct stream_irqrow *b)
+{
+	if (a->apid != b->apid)
+		return a->apid < b->apid;
+	if (a->isc != b->isc)
+		return a->isc < b->isc;
+	return a->nib < b->nib;
+}
+
+static const char *decode_irq_row(struct stream *s, struct stream_irqrow *row, const __u8 *p)
+{
+	const struct stream_irqrow *other;
+	unsigned int i;
+
+	row->apid = stream_get16(p);
+	row->isc = p[2];
+	row->nib = stream_get64(p + 8);
+	memcpy(row->domains, p + 16, AP_MASK_BYTES);
+	if (p[3] || stream_get32(p + 4))
+		return "reserved field of IRQ";
+	if (row->apid >= AP_IDS || !ap_mask_test(s->masks.apm, row->apid))
+		return "IRQ of an adapter that is not in CONFIG";
+	if (row->isc > 7)
+		return "ISC of IRQ";
+	if (!row->nib)
+		return "NIB of IRQ";
+	if (!ap_mask_weight(row->domains))
+		return "IRQ of no queue";
+	if (row > s->irqs && !irq_ascends(row - 1, row))
+		return "IRQ is not sorted, or not unique";
+	for (i = 0; i < AP_IDS; i++) {
+		if (!ap_mask_test(row->domains, i))
+			continue;
+		if (!ap_mask_test(s->masks.aqm, i))
+			return "IRQ of a domain that is not in CONFIG";
+		for (other = s->irqs; other < row; other++)
+			if (other->apid == row->apid && ap_mask_test(other->domains, i))
+				return "a queue in two rows of IRQ";
+	}
+	return NULL;
+}
+
+static const char *decode_irq(struct stream *s, const __u8 *p, __u32 len)
+{
+	const char *why = NULL;
+
+	if (!len || len % STREAM_IRQROW_SIZE)
+		return "length of IRQ";
+	for (; len && !why; len -= STREAM_IRQROW_SIZE, p += STREAM_IRQROW_SIZE) {
+		if (s->nr_irqs == STREAM_MAX_IRQS)
+			return "more rows of IRQ than a test has";
+		why = decode_irq_row(s, &s->irqs[s->nr_irqs], p);
+		s->nr_irqs += !why;
+	}
+	s->irq_records++;
+	return why;
+}
+
 static const char *decode_end(const __u8 *start, const __u8 *p, __u32 len, __u32 records)
 {
 	if (len != STREAM_END_SIZE)
@@ -232,19 +307,23 @@ static const char *decode_record(struct stream *s, const __u8 *start, size_t at,
 
 	switch (stream_get16(p)) {
 	case STREAM_CONFIG:
-		if (records % 2)
+		if (records % 2 || s->irq_records)
 			return "place of CONFIG";
 		s->config_at = at;
 		return decode_config(s, p + STREAM_RECORD_SIZE, size);
 	case STREAM_HWINFO:
-		if (!(records % 2))
+		if (!(records % 2) || s->irq_records)
 			return "place of HWINFO";
 		s->hwinfo_at = at;
 		why = decode_hwinfo(s, p + STREAM_RECORD_SIZE, size);
 		s->nr_pairs += !why;
 		return why;
+	case STREAM_IRQ:
+		if (!s->nr_pairs || s->config_at > s->hwinfo_at)
+			return "place of IRQ";
+		return decode_irq(s, p + STREAM_RECORD_SIZE, size);
 	case STREAM_END:
-		if (records % 2 || !records)
+		if (!s->nr_pairs || s->config_at > s->hwinfo_at)
 			return "place of END";
 		s->end_at = at;
 		return decode_end(start, p + STREAM_RECORD_SIZE, size, records);
@@ -285,7 +364,7 @@ const char *stream_decode_pre_copy(struct stream *s, const void *data, size_t le
 
 	if (why)
 		return why;
-	if (s->end_at)
-		return "END before STOP_COPY";
+	if (s->end_at || s->irq_records)
+		return "END or IRQ before STOP_COPY";
 	return s->nr_pairs && s->hwinfo_at > s->config_at ? NULL : "no whole pair";
 }

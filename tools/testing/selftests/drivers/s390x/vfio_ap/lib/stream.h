@@ -9,9 +9,11 @@
  *   record   u16 type, u16 flags, u32 payload length; payload
  *   CONFIG   u8 apm[32], aqm[32], adm[32]
  *   HWINFO   per adapter: u16 apid, u16 0, u32 0, u64 hardware information
+ *   IRQ      per adapter, guest ISC and NIB: u16 apid, u8 isc, u8 0, u32 0, u64 nib,
+ *            u8 domains[32]
  *   END      u32 records before it, u32 CRC-32 of every byte before the CRC
  *
- * Order: CONFIG, HWINFO, up to 16 more such pairs, END. A pair replaces those
+ * Order: CONFIG, HWINFO, up to 16 more such pairs, any number of IRQ, END. A pair replaces those
  * before it: that of a source whose configuration changed in its pre-copy phase.
  */
 #ifndef SELFTEST_VFIO_AP_STREAM_H
@@ -39,7 +41,11 @@
 
 #define STREAM_CONFIG_SIZE	96
 #define STREAM_HWROW_SIZE	16
+#define STREAM_IRQROW_SIZE	48
 #define STREAM_END_SIZE		8
+
+/* More rows of IRQ than any test makes */
+#define STREAM_MAX_IRQS		1024
 
 /* The first pair of CONFIG and HWINFO, and those that may replace it */
 #define STREAM_MAX_PAIRS	17
@@ -100,6 +106,24 @@ struct stream_hwrow {
 	__u64 info;
 };
 
+/**
+ * struct stream_irqrow - one row of an IRQ record
+ * @apid: adapter
+ * @isc: guest interruption subclass
+ * @nib: guest address of the notification indicator byte
+ * @domains: domains of the queues that have them
+ */
+struct stream_irqrow {
+	__u16 apid;
+	__u8 isc;
+	__u64 nib;
+	__u8 domains[AP_MASK_BYTES];
+};
+
+/* Length of an IRQ record with so many rows */
+#define STREAM_IRQ_SIZE(rows)						\
+	((size_t)STREAM_RECORD_SIZE + (size_t)(rows) * STREAM_IRQROW_SIZE)
+
 /* Length of a pair of CONFIG and HWINFO, with so many rows */
 #define STREAM_PAIR_SIZE(rows)						\
 	((size_t)(2 * STREAM_RECORD_SIZE + STREAM_CONFIG_SIZE) +	\
@@ -112,6 +136,9 @@ struct stream_hwrow {
  * @masks: adapters, domains, control domains
  * @nr_rows: number of @rows
  * @rows: HWINFO
+ * @nr_irqs: number of @irqs
+ * @irqs: the rows of all IRQ records
+ * @irq_records: number of these
  * @config_at: offset of the CONFIG record, in bytes
  * @hwinfo_at: offset of the HWINFO record
  * @end_at: offset of the END record, 0 in what ends before it
@@ -123,6 +150,9 @@ struct stream {
 	struct ap_masks masks;
 	unsigned int nr_rows;
 	struct stream_hwrow rows[AP_IDS];
+	unsigned int nr_irqs;
+	struct stream_irqrow irqs[STREAM_MAX_IRQS];
+	unsigned int irq_records;
 	size_t config_at;
 	size_t hwinfo_at;
 	size_t end_at;
@@ -140,6 +170,7 @@ void stream_header(struct stream_buf *b);
 void stream_record(struct stream_buf *b, __u16 type, __u16 flags, __u32 len);
 void stream_config(struct stream_buf *b, const struct ap_masks *masks);
 void stream_hwinfo(struct stream_buf *b, const struct stream_hwrow *rows, unsigned int nr);
+void stream_irqs(struct stream_buf *b, const struct stream_irqrow *rows, unsigned int nr);
 /* END with the right count and CRC for what @b holds */
 void stream_end(struct stream_buf *b);
 /* The whole stream */

@@ -15,22 +15,36 @@
 
 #include "trap.h"
 
-int trap_set(struct trap *trap)
+static int trap_page(struct trap *trap)
 {
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 	struct uffdio_api api = { .api = UFFD_API };
 
-	trap->page = sysconf(_SC_PAGESIZE);
 	trap->uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
-	if (trap->uffd < 0)
-		return -errno;
-	trap->mem = mmap(NULL, trap->page, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (trap->mem == MAP_FAILED || ioctl(trap->uffd, UFFDIO_API, &api))
+	if (trap->uffd < 0 || ioctl(trap->uffd, UFFDIO_API, &api))
 		return -errno;
 	reg.range.start = (unsigned long)trap->mem;
 	reg.range.len = trap->page;
 	return ioctl(trap->uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+int trap_set(struct trap *trap)
+{
+	trap->page = sysconf(_SC_PAGESIZE);
+	trap->own = true;
+	trap->mem = mmap(NULL, trap->page, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return trap->mem == MAP_FAILED ? -errno : trap_page(trap);
+}
+
+int trap_set_at(struct trap *trap, void *mem)
+{
+	trap->page = sysconf(_SC_PAGESIZE);
+	trap->own = false;
+	trap->mem = (void *)((unsigned long)mem & ~(trap->page - 1));
+	if (madvise(trap->mem, trap->page, MADV_REMOVE))
+		return -errno;
+	return trap_page(trap);
 }
 
 int trap_wait(struct trap *trap)
@@ -62,6 +76,7 @@ int trap_open(struct trap *trap, const void *data, size_t len)
 
 void trap_free(struct trap *trap)
 {
-	munmap(trap->mem, trap->page);
+	if (trap->own)
+		munmap(trap->mem, trap->page);
 	close(trap->uffd);
 }

@@ -147,7 +147,8 @@ static int open_cdev(struct vfio_ap *dev)
 		return failed("VFIO_DEVICE_BIND_IOMMUFD");
 	if (ioctl(dev->iommufd, IOMMU_IOAS_ALLOC, &alloc))
 		return failed("IOMMU_IOAS_ALLOC");
-	map.ioas_id = alloc.out_ioas_id;
+	dev->ioas = alloc.out_ioas_id;
+	map.ioas_id = dev->ioas;
 	if (ioctl(dev->iommufd, IOMMU_IOAS_MAP, &map))
 		return failed("IOMMU_IOAS_MAP");
 	attach.pt_id = alloc.out_ioas_id;

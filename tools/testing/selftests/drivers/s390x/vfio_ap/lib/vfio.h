@@ -31,6 +31,7 @@ enum vfio_ap_path {
  * @group: VFIO group, or -1
  * @container: type1 container, or -1
  * @iommufd: or -1
+ * @ioas: what maps @mem for @iommufd
  * @mem: the memory of the VM, mapped for DMA at address 0
  * @mem_size: its size in bytes
  */
@@ -44,6 +45,7 @@ struct vfio_ap {
 	int group;
 	int container;
 	int iommufd;
+	__u32 ioas;
 	void *mem;
 	size_t mem_size;
 };

@@ -1,0 +1,942 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-ap migration: the interrupts of a guest that uses its queues. They are
+ * off while the device is not running, and on again afterwards, on this side or
+ * on the other; and the guest gets to know what it has missed.
+ *
+ * The other side is the same device after a reset: the guest's memory is there,
+ * and nothing else of what it had.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/iommufd.h>
+
+#include "lib/env.h"
+#include "lib/four.h"
+#include "lib/report.h"
+#include "lib/trap.h"
+#include "kselftest_harness.h"
+
+/* Replies for each queue that show that all is well */
+#define ENOUGH		10
+
+/* Response codes */
+#define DECONFIGURED	0x03
+#define BUSY		0x05
+
+/* What PQAP(AQIC) wants in general registers 0 and 1 */
+#define AQIC_FC		0x3000000UL
+#define AQIC_IR		0x800000000000UL
+
+/* Microseconds: a request that is still in its queue when the guest has stopped */
+#define LONG_LATENCY	300000
+#define LATENCY		1000
+
+FIXTURE(interrupt) {
+	struct four four;
+};
+
+FIXTURE_VARIANT(interrupt) {
+	enum vfio_ap_path path;
+};
+
+FIXTURE_VARIANT_ADD(interrupt, group) {
+	.path = VFIO_AP_GROUP,
+};
+
+FIXTURE_VARIANT_ADD(interrupt, cdev) {
+	.path = VFIO_AP_CDEV,
+};
+
+FIXTURE_SETUP(interrupt)
+{
+	const char *why;
+	int ret;
+
+	why = four_setup(&self->four, variant->path, &ret);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(interrupt)
+{
+	four_teardown(&self->four);
+}
+
+static int set_state(struct four *f, __u32 state)
+{
+	return vfio_mig_set(f->env.dev.device, state, NULL);
+}
+
+static __u8 *nib(struct four *f)
+{
+	return (__u8 *)f->env.dev.mem + GUEST_NIB;
+}
+
+static __u8 nib_value(struct four *f)
+{
+	return __atomic_load_n(nib(f), __ATOMIC_SEQ_CST);
+}
+
+static void nib_clear(struct four *f)
+{
+	__atomic_store_n(nib(f), 0, __ATOMIC_SEQ_CST);
+}
+
+/* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart */
+static long pinned(void)
+{
+	char text[8192];
+	long sum = 0;
+	char *at;
+
+	if (ap_file_read("/proc/self/status", text, sizeof(text)) < 0)
+		return -1;
+	at = strstr(text, "VmLck:");
+	sum += at ? strtol(at + 6, NULL, 10) : 0;
+	at = strstr(text, "VmPin:");
+	sum += at ? strtol(at + 6, NULL, 10) : 0;
+	return sum;
+}
+
+/* A guest that works, and is stopped now; with @latency, requests are in its queues */
+static void work(struct __test_metadata *_metadata, struct four *f, unsigned int latency)
+{
+	ASSERT_EQ(0, four_start(f));
+	ASSERT_EQ(0, guest_wait_answered(&f->guest, ENOUGH));
+	ASSERT_EQ(0, ap_sim_control("latency * %u", latency));
+	ASSERT_EQ(0, guest_wait_answered(&f->guest, ENOUGH + 1));
+	ASSERT_EQ(0, guest_stop(&f->guest));
+	ASSERT_EQ((long)FOUR, four_sum(f, "irq"));
+}
+
+/* It goes on from where it was, and nothing is wrong */
+static void goes_on(struct __test_metadata *_metadata, struct four *f)
+{
+	struct guest_counters c;
+	__u64 answered;
+
+	ASSERT_EQ(0, ap_sim_control("latency * %u", LATENCY));
+	guest_counters(&f->guest, &c);
+	answered = guest_answered(&c);
+	ASSERT_EQ(0, guest_start(&f->guest));
+	EXPECT_EQ(0, guest_wait_answered(&f->guest, answered + ENOUGH));
+	ASSERT_EQ(0, guest_stop(&f->guest));
+	guest_counters(&f->guest, &c);
+	EXPECT_TRUE(four_is_well(f, &c));
+	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+}
+
+/* To the other side: the stream, then a device that remembers nothing */
+static int migrate(struct four *f)
+{
+	struct stream_buf saved = {};
+	int ret;
+
+	ret = env_save(&f->env, &saved) ?: vfio_ap_reset(&f->env.dev);
+	if (!ret)
+		ret = env_resume(&f->env, saved.data, saved.len, 0);
+	stream_free(&saved);
+	return ret;
+}
+
+TEST_F_TIMEOUT(interrupt, stop_switches_them_off_and_running_on, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	long pins;
+
+	work(_metadata, f, LATENCY);
+	pins = pinned();
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(pins, pinned());
+	nib_clear(f);
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	EXPECT_EQ(pins, pinned());
+	/* The kick */
+	EXPECT_EQ(1, nib_value(f));
+	goes_on(_metadata, f);
+}
+
+/* What becomes due then is told to nobody; the guest finds it when it goes on */
+TEST_F_TIMEOUT(interrupt, nothing_happens_while_stopped, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct guest_counters c;
+	long irqs, alerts;
+
+	work(_metadata, f, LONG_LATENCY);
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	ASSERT_LT(four_sum(f, "replies"), four_sum(f, "qlen"));
+	nib_clear(f);
+	irqs = four_sum(f, "guest_irqs");
+	alerts = ap_sim_counter("gib_alerts");
+	ASSERT_EQ(0, four_wait_replies(f));
+	EXPECT_EQ(0, nib_value(f));
+	EXPECT_EQ(irqs, four_sum(f, "guest_irqs"));
+	EXPECT_EQ(alerts, ap_sim_counter("gib_alerts"));
+
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ(1, nib_value(f));
+	goes_on(_metadata, f);
+	guest_counters(&f->guest, &c);
+	EXPECT_EQ(0U, four_requeued(&c));
+}
+
+/* Cancelled wherever it may be: the source's guest goes on */
+TEST_F_TIMEOUT(interrupt, a_cancelled_migration_leaves_them_on, ENV_TIMEOUT)
+{
+	static const __u32 walks[][3] = {
+		{ VFIO_DEVICE_STATE_STOP },
+		{ VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_STOP_COPY },
+		{ VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_STOP },
+		{ VFIO_DEVICE_STATE_PRE_COPY },
+		{ VFIO_DEVICE_STATE_PRE_COPY_P2P },
+		{ VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_STOP_COPY },
+		{ VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P,
+		  VFIO_DEVICE_STATE_STOP_COPY },
+		{ VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_STOP },
+	};
+	struct four *f = &self->four;
+	struct guest_counters c;
+	unsigned int i, k;
+	bool on;
+
+	work(_metadata, f, LATENCY);
+	for (i = 0; i < sizeof(walks) / sizeof(walks[0]); i++) {
+		for (k = 0; k < 3 && walks[i][k]; k++) {
+			ASSERT_EQ(0, set_state(f, walks[i][k]));
+			on = walks[i][k] != VFIO_DEVICE_STATE_STOP &&
+			     walks[i][k] != VFIO_DEVICE_STATE_STOP_COPY;
+			EXPECT_EQ(on ? (long)FOUR : 0, four_sum(f, "irq"));
+		}
+		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+		goes_on(_metadata, f);
+	}
+	guest_counters(&f->guest, &c);
+	EXPECT_EQ(0U, four_requeued(&c));
+}
+
+TEST_F_TIMEOUT(interrupt, the_stream_has_a_row_for_each_adapter, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	const struct stream *s = &f->env.decoded;
+	unsigned int i, k;
+	__u64 size;
+
+	work(_metadata, f, LATENCY);
+	ASSERT_EQ(0, vfio_mig_data_size(f->env.dev.device, &size));
+	ASSERT_EQ(0, env_stream(&f->env));
+	EXPECT_EQ(size, f->env.stream.len);
+	ASSERT_EQ(2U, s->nr_irqs);
+	EXPECT_EQ(1U, s->irq_records);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(f->apids[i], s->irqs[i].apid);
+		EXPECT_EQ((__u64)GUEST_NIB, s->irqs[i].nib);
+		EXPECT_EQ(GUEST_ISC, s->irqs[i].isc);
+		EXPECT_EQ(2U, ap_mask_weight(s->irqs[i].domains));
+		for (k = 0; k < 2; k++)
+			EXPECT_TRUE(ap_mask_test(s->irqs[i].domains, f->domains[k]));
+	}
+
+	/* Without a registration there is no record */
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	ASSERT_EQ(0, vfio_mig_data_size(f->env.dev.device, &size));
+	ASSERT_EQ(0, env_stream(&f->env));
+	EXPECT_EQ(size, f->env.stream.len);
+	EXPECT_EQ(0U, s->nr_irqs);
+}
+
+/* The requests stay behind; the guest finds out at once, and asks again */
+TEST_F_TIMEOUT(interrupt, the_other_side_interrupts_the_guest, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct guest_counters c;
+	int i;
+
+	work(_metadata, f, LONG_LATENCY);
+	for (i = 1; i <= 3; i++) {
+		EXPECT_LT(0, four_sum(f, "qlen"));
+		ASSERT_EQ(0, migrate(f));
+		EXPECT_EQ(0, four_sum(f, "qlen"));
+		EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+		EXPECT_EQ(1, nib_value(f));
+		goes_on(_metadata, f);
+		guest_counters(&f->guest, &c);
+		EXPECT_LE((__u64)i * FOUR, four_requeued(&c));
+		/* The guest had no need to enable any interrupt again. */
+		EXPECT_EQ((__u64)FOUR, c.aqic);
+	}
+}
+
+/* What proves that the test before measures the right thing */
+TEST_F_TIMEOUT(interrupt, without_them_the_guest_hangs_on_the_other_side, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct guest_counters c;
+	__u64 answered;
+
+	work(_metadata, f, LONG_LATENCY);
+	ASSERT_EQ(0, ap_sim_control("swallow * on"));
+	ASSERT_EQ(0, migrate(f));
+	ASSERT_EQ(0, ap_sim_control("latency * %u", LATENCY));
+	guest_counters(&f->guest, &c);
+	answered = guest_answered(&c);
+	ASSERT_EQ(0, guest_start(&f->guest));
+	/* The kick has it ask again, but of the answers it does not hear. */
+	EXPECT_EQ(-ETIME, guest_wait_answered_for(&f->guest, answered + ENOUGH, 2000));
+	ASSERT_EQ(0, guest_stop(&f->guest));
+}
+
+/* The guest executes PQAP(AQIC) for its first queue; the response code, or a negative errno */
+static int guest_aqic(struct four *f, bool enable, __u64 addr)
+{
+	static const __u8 code[] = { 0xb2, 0xaf, 0x00, 0x00, 0x83, 0x00, 0x05, 0x00 };
+	struct kvm_run *run = f->guest.cpu.run;
+	int ret;
+
+	guest_write(&f->guest, FOUR_SMALL, code, sizeof(code));
+	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK, FOUR_SMALL);
+	run->s.regs.gprs[0] = AQIC_FC | f->apids[0] << 8 | f->domains[0];
+	run->s.regs.gprs[1] = enable ? AQIC_IR | GUEST_ISC : 0;
+	run->s.regs.gprs[2] = addr;
+	run->kvm_dirty_regs = KVM_SYNC_GPRS;
+	ret = guest_start(&f->guest) ?: guest_wait_end(&f->guest);
+	if (ret)
+		return ret;
+	if (!kvm_cpu_intercepted(&f->guest.cpu, 0x8300))
+		return -EPROTO;
+	return run->s.regs.gprs[1] >> 16 & 0xff;
+}
+
+TEST_F_TIMEOUT(interrupt, the_guest_is_told_busy_while_stopped, ENV_TIMEOUT)
+{
+	static const __u32 states[] = {
+		VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_STOP_COPY,
+		VFIO_DEVICE_STATE_RESUMING,
+	};
+	struct four *f = &self->four;
+	unsigned int i;
+	long aqics;
+
+	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
+	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		EXPECT_EQ(0, guest_aqic(f, true, GUEST_NIB));
+		ASSERT_EQ(0, set_state(f, states[i]));
+		aqics = ap_sim_counter("aqic");
+		EXPECT_EQ(BUSY, guest_aqic(f, true, GUEST_NIB));
+		EXPECT_EQ(BUSY, guest_aqic(f, false, 0));
+		EXPECT_EQ(aqics, ap_sim_counter("aqic"));
+		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+		EXPECT_EQ(0, guest_aqic(f, true, GUEST_NIB));
+		EXPECT_EQ(0, guest_aqic(f, false, 0));
+	}
+}
+
+/**
+ * struct bad - rows that no source sends
+ * @name: what is wrong with them
+ * @change: makes it wrong
+ */
+struct bad {
+	const char *name;
+	void (*change)(struct stream *s, const struct four *f);
+};
+
+static void bad_isc(struct stream *s, const struct four *f)
+{
+	(void)f;
+	s->irqs[1].isc = 8;
+}
+
+static void bad_no_nib(struct stream *s, const struct four *f)
+{
+	(void)f;
+	s->irqs[0].nib = 0;
+}
+
+static void bad_nib_outside(struct stream *s, const struct four *f)
+{
+	s->irqs[1].nib = f->env.dev.mem_size + 0x1000;
+}
+
+static void bad_adapter(struct stream *s, const struct four *f)
+{
+	s->irqs[1].apid = f->other;
+}
+
+static void bad_domain(struct stream *s, const struct four *f)
+{
+	ap_mask_set(s->irqs[1].domains, f->env.pool.domains[f->env.pool.nr_domains - 1]);
+}
+
+static void bad_no_queue(struct stream *s, const struct four *f)
+{
+	(void)f;
+	memset(s->irqs[1].domains, 0, AP_MASK_BYTES);
+}
+
+static void bad_order(struct stream *s, const struct four *f)
+{
+	struct stream_irqrow row = s->irqs[0];
+
+	(void)f;
+	s->irqs[0] = s->irqs[1];
+	s->irqs[1] = row;
+}
+
+static void bad_twice(struct stream *s, const struct four *f)
+{
+	(void)f;
+	s->irqs[1] = s->irqs[0];
+}
+
+static void bad_queue_in_two_rows(struct stream *s, const struct four *f)
+{
+	(void)f;
+	s->irqs[1] = s->irqs[0];
+	s->irqs[1].isc++;
+}
+
+static const struct bad bads[] = {
+	{ "an ISC that does not exist", bad_isc },
+	{ "no address", bad_no_nib },
+	{ "an address outside of the memory", bad_nib_outside },
+	{ "an adapter that the guest has not", bad_adapter },
+	{ "a domain that the guest has not", bad_domain },
+	{ "a row of no queue", bad_no_queue },
+	{ "rows that are not sorted", bad_order },
+	{ "a row twice", bad_twice },
+	{ "a queue in two rows", bad_queue_in_two_rows },
+};
+
+TEST_F_TIMEOUT(interrupt, bad_rows_fail_the_write_and_pin_nothing, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct stream_buf saved = {}, bad = {};
+	struct stream s;
+	unsigned int i;
+	long pins;
+	int fd;
+
+	pins = pinned();
+	work(_metadata, f, LATENCY);
+	ASSERT_EQ(0, env_save(&f->env, &saved));
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	EXPECT_EQ(pins, pinned());
+	for (i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
+		ASSERT_EQ(NULL, stream_decode(&s, saved.data, saved.len));
+		bads[i].change(&s, f);
+		stream_free(&bad);
+		stream_encode(&bad, &s);
+		ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
+		EXPECT_EQ(-EINVAL, env_write(fd, bad.data, bad.len, 0, NULL)) {
+			TH_LOG("%s", bads[i].name);
+		}
+		EXPECT_EQ(-EINVAL, env_try_write(fd));
+		EXPECT_EQ(pins, pinned());
+		EXPECT_EQ(-EINVAL, set_state(f, VFIO_DEVICE_STATE_STOP));
+		EXPECT_EQ(-EINVAL, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+		close(fd);
+	}
+	/* The device is none the worse for it */
+	ASSERT_EQ(0, env_resume(&f->env, saved.data, saved.len, 1));
+	goes_on(_metadata, f);
+	stream_free(&saved);
+	stream_free(&bad);
+}
+
+/* The rows that came in count when the stream is complete, and not before */
+TEST_F_TIMEOUT(interrupt, nothing_is_pinned_before_the_end, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct stream_buf saved = {};
+	long pins, before;
+	int fd;
+
+	before = pinned();
+	work(_metadata, f, LATENCY);
+	pins = pinned();
+	EXPECT_LT(before, pins);
+	ASSERT_EQ(0, env_save(&f->env, &saved));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(pins, pinned());
+	/* What was registered before is of no use any more */
+	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
+	EXPECT_EQ(before, pinned());
+	ASSERT_EQ(0, env_write(fd, saved.data, saved.len - 1, 1, NULL));
+	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(-ENODATA, set_state(f, VFIO_DEVICE_STATE_STOP));
+	ASSERT_EQ(0, env_write(fd, saved.data + saved.len - 1, 1, 1, NULL));
+	EXPECT_EQ(pins, pinned());
+	EXPECT_EQ(0, four_sum(f, "irq"));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(0, four_sum(f, "irq"));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ(pins, pinned());
+	close(fd);
+	goes_on(_metadata, f);
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	EXPECT_EQ(before, pinned());
+	stream_free(&saved);
+}
+
+/* Take the guest's memory away from the device, or give it back */
+static int map_memory(struct four *f, bool map)
+{
+	struct vfio_ap *dev = &f->env.dev;
+	struct vfio_iommu_type1_dma_map add = {
+		.argsz = sizeof(add),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)dev->mem,
+		.size = dev->mem_size,
+	};
+	struct vfio_iommu_type1_dma_unmap del = {
+		.argsz = sizeof(del),
+		.size = dev->mem_size,
+	};
+	struct iommu_ioas_map ioas_add = {
+		.size = sizeof(ioas_add),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+		.ioas_id = dev->ioas,
+		.user_va = (uintptr_t)dev->mem,
+		.length = dev->mem_size,
+	};
+	struct iommu_ioas_unmap ioas_del = {
+		.size = sizeof(ioas_del),
+		.ioas_id = dev->ioas,
+		.length = dev->mem_size,
+	};
+	int ret;
+
+	if (dev->path == VFIO_AP_GROUP)
+		ret = map ? ioctl(dev->container, VFIO_IOMMU_MAP_DMA, &add) :
+			    ioctl(dev->container, VFIO_IOMMU_UNMAP_DMA, &del);
+	else
+		ret = map ? ioctl(dev->iommufd, IOMMU_IOAS_MAP, &ioas_add) :
+			    ioctl(dev->iommufd, IOMMU_IOAS_UNMAP, &ioas_del);
+	return ret ? -errno : 0;
+}
+
+/* How many queues the report tells of that have not got their interrupts back */
+static unsigned int lost(struct four *f, const char *why)
+{
+	char *text = report_text(f->env.dev.uuid), *at = text;
+	unsigned int nr = 0;
+	char line[128];
+
+	snprintf(line, sizeof(line), " interrupts not restored: %s\n", why);
+	while (at && (at = strstr(at, line))) {
+		nr++;
+		at += strlen(line);
+	}
+	free(text);
+	return nr;
+}
+
+TEST_F_TIMEOUT(interrupt, unmapping_drops_what_is_kept, ENV_TIMEOUT)
+{
+	static const __u32 states[] = { VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_STOP_COPY };
+	struct four *f = &self->four;
+	unsigned int i;
+	long before;
+
+	before = pinned();
+	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		work(_metadata, f, LATENCY);
+		ASSERT_EQ(0, set_state(f, states[i]));
+		EXPECT_EQ(0, map_memory(f, false));
+		EXPECT_EQ(before, pinned());
+		ASSERT_EQ(0, map_memory(f, true));
+		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+		EXPECT_EQ(0, four_sum(f, "irq"));
+		EXPECT_EQ(before, pinned());
+		guest_free(&f->guest);
+		four_renew(f);
+	}
+	/* The last one was a session, so there is a report */
+	EXPECT_EQ(FOUR, lost(f, "unmapped"));
+}
+
+TEST_F_TIMEOUT(interrupt, unmapping_drops_what_was_received, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct stream_buf saved = {};
+	long before;
+	int fd;
+
+	before = pinned();
+	work(_metadata, f, LATENCY);
+	ASSERT_EQ(0, env_save(&f->env, &saved));
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
+	ASSERT_EQ(0, env_write(fd, saved.data, saved.len, 0, NULL));
+	EXPECT_LT(before, pinned());
+	EXPECT_EQ(0, map_memory(f, false));
+	EXPECT_EQ(before, pinned());
+	ASSERT_EQ(0, map_memory(f, true));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(FOUR, lost(f, "unmapped"));
+	close(fd);
+
+	/* What is not mapped can not be registered either */
+	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
+	ASSERT_EQ(0, map_memory(f, false));
+	EXPECT_EQ(-EINVAL, env_write(fd, saved.data, saved.len, 0, NULL));
+	EXPECT_EQ(before, pinned());
+	ASSERT_EQ(0, map_memory(f, true));
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	close(fd);
+	stream_free(&saved);
+}
+
+/* A queue that refuses costs the guest nothing but the time to ask again */
+TEST_F_TIMEOUT(interrupt, a_queue_that_refuses_is_told_of, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct guest_counters c;
+
+	work(_metadata, f, LONG_LATENCY);
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP_COPY));
+	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x 1", f->apids[0], f->domains[1],
+				    DECONFIGURED));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ((long)FOUR - 1, four_sum(f, "irq"));
+	EXPECT_EQ(1U, lost(f, "response code 03"));
+	/* It looks at all its queues after the kick, and asks that one again */
+	goes_on(_metadata, f);
+	guest_counters(&f->guest, &c);
+	EXPECT_EQ((__u64)FOUR + 1, c.aqic);
+}
+
+TEST_F_TIMEOUT(interrupt, a_queue_that_is_busy_is_asked_again, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct guest_counters c;
+
+	work(_metadata, f, LATENCY);
+	ASSERT_EQ(0, ap_sim_control("rc * aqic %x 3", BUSY));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(0, four_sum(f, "irq"));
+	ASSERT_EQ(0, ap_sim_control("rc * aqic %x 3", BUSY));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	/* A machine that takes its time to switch them off, and on */
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 3"));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(0, four_sum(f, "irq"));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	goes_on(_metadata, f);
+	guest_counters(&f->guest, &c);
+	EXPECT_EQ((__u64)FOUR, c.aqic);
+	EXPECT_EQ(0U, four_requeued(&c));
+}
+
+/* Nothing interrupts a guest that has stopped, whatever it takes */
+TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct guest_counters c;
+	long resets;
+
+	work(_metadata, f, LONG_LATENCY);
+	resets = ap_sim_counter("zapq");
+	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x", f->apids[1], f->domains[0], BUSY));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(resets + 1, ap_sim_counter("zapq"));
+	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic 0 0", f->apids[1], f->domains[0]));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	goes_on(_metadata, f);
+	guest_counters(&f->guest, &c);
+	EXPECT_LE(1U, four_requeued(&c));
+}
+
+/* The AP bus resets queues behind the driver's back: what the guest wants is known */
+TEST_F_TIMEOUT(interrupt, a_queue_that_was_reset_is_switched_on_again, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+
+	work(_metadata, f, LONG_LATENCY);
+	ASSERT_LE(0, ap_queue_write(f->apids[0], f->domains[0], "reset", "1"));
+	EXPECT_EQ((long)FOUR - 1, four_sum(f, "irq"));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(0, four_sum(f, "irq"));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	goes_on(_metadata, f);
+}
+
+/* A card that is gone, for now, holds nothing up */
+TEST_F_TIMEOUT(interrupt, a_card_that_is_deconfigured_is_quiet, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+
+	work(_metadata, f, LONG_LATENCY);
+	ASSERT_EQ(0, ap_sim_control("card config %02x off", f->apids[0]));
+	EXPECT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	ASSERT_EQ(0, ap_sim_control("card config %02x on", f->apids[0]));
+	EXPECT_EQ(2, four_sum(f, "irq"));
+}
+
+/* A reset while stopped: nothing is kept, and the guest can begin anew */
+TEST_F_TIMEOUT(interrupt, a_reset_drops_them_in_every_state, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	enum env_stage stage;
+	struct stream_buf out = {};
+	long before;
+	int fd;
+
+	ASSERT_EQ(0, env_stream(&f->env));
+	before = pinned();
+	for_each_env_stage(stage) {
+		work(_metadata, f, LATENCY);
+		ASSERT_EQ(0, env_enter_stage(&f->env, stage, &fd, &out));
+		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+		EXPECT_EQ(before, pinned());
+		EXPECT_EQ(0, four_sum(f, "irq"));
+		if (fd >= 0)
+			close(fd);
+		guest_free(&f->guest);
+		four_renew(f);
+	}
+	stream_free(&out);
+}
+
+static int log_start(struct four *f, __u64 *page_size)
+{
+	struct vfio_device_feature_dma_logging_range range = { .length = f->env.dev.mem_size };
+	struct vfio_device_feature_dma_logging_control control = {
+		.page_size = *page_size,
+		.num_ranges = 1,
+		.ranges = (uintptr_t)&range,
+	};
+	int ret;
+
+	ret = vfio_feature(f->env.dev.device, VFIO_DEVICE_FEATURE_SET |
+			   VFIO_DEVICE_FEATURE_DMA_LOGGING_START, &control, sizeof(control));
+	*page_size = control.page_size;
+	return ret;
+}
+
+static int log_stop(struct four *f)
+{
+	return vfio_feature(f->env.dev.device, VFIO_DEVICE_FEATURE_SET |
+			    VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, NULL, 0);
+}
+
+#define LOG_WORDS	4096
+
+/* Number of dirty pages in a range, and whether that of the NIB is among them */
+static int log_report(struct four *f, __u64 iova, __u64 length, bool *has_nib)
+{
+	static __u64 bitmap[LOG_WORDS];
+	struct vfio_device_feature_dma_logging_report report = {
+		.iova = iova,
+		.length = length,
+		.page_size = 4096,
+		.bitmap = (uintptr_t)bitmap,
+	};
+	__u64 page = (GUEST_NIB - iova) / 4096;
+	int ret, nr = 0;
+	unsigned int i;
+
+	memset(bitmap, 0, sizeof(bitmap));
+	ret = vfio_feature(f->env.dev.device, VFIO_DEVICE_FEATURE_GET |
+			   VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &report, sizeof(report));
+	if (ret)
+		return ret;
+	for (i = 0; i < LOG_WORDS; i++)
+		nr += __builtin_popcountll(bitmap[i]);
+	*has_nib = iova <= GUEST_NIB && page < length / 4096 &&
+		   bitmap[page / 64] >> (page % 64) & 1;
+	return nr;
+}
+
+TEST_F_TIMEOUT(interrupt, the_page_of_the_byte_is_logged, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	__u64 all = f->env.dev.mem_size, page = 4096;
+	bool has_nib;
+
+	EXPECT_EQ(-EINVAL, log_report(f, 0, all, &has_nib));
+	EXPECT_EQ(0, log_stop(f));
+	ASSERT_EQ(0, log_start(f, &page));
+	EXPECT_EQ(4096U, page);
+	EXPECT_EQ(-EBUSY, log_start(f, &page));
+	EXPECT_EQ(0, log_report(f, 0, all, &has_nib));
+
+	work(_metadata, f, LATENCY);
+	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
+	EXPECT_TRUE(has_nib);
+	/* As long as a queue may set the byte; also while it is not set */
+	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
+	EXPECT_EQ(0, log_report(f, 0, GUEST_NIB & ~4095ULL, &has_nib));
+	EXPECT_EQ(1, log_report(f, GUEST_NIB & ~4095ULL, 4096, &has_nib));
+	EXPECT_TRUE(has_nib);
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
+	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
+	EXPECT_TRUE(has_nib);
+
+	/* And once more when it may not any more */
+	ASSERT_EQ(0, map_memory(f, false));
+	ASSERT_EQ(0, map_memory(f, true));
+	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
+	EXPECT_TRUE(has_nib);
+	EXPECT_EQ(0, log_report(f, 0, all, &has_nib));
+	ASSERT_EQ(0, log_stop(f));
+	EXPECT_EQ(0, log_stop(f));
+}
+
+TEST_F_TIMEOUT(interrupt, logging_ends_with_a_reset, ENV_TIMEOUT)
+{
+	static const struct {
+		__u64 asked;
+		int ret;
+	} sizes[] = { { 512, 0 }, { 4096, 0 }, { 65536, 0 }, { 0, -EINVAL }, { 12288, -EINVAL } };
+	struct four *f = &self->four;
+	unsigned int i;
+	__u64 page;
+	bool has_nib;
+
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		page = sizes[i].asked;
+		EXPECT_EQ(sizes[i].ret, log_start(f, &page)) {
+			TH_LOG("page size %llu", sizes[i].asked);
+		}
+		if (!sizes[i].ret)
+			EXPECT_EQ(4096U, page);
+		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+		EXPECT_EQ(-EINVAL, log_report(f, 0, f->env.dev.mem_size, &has_nib));
+	}
+}
+
+static void *write_stream(void *arg)
+{
+	struct four *f = arg;
+
+	f->ret = env_write(f->fd, f->env.stream.data, f->env.stream.len, 0, NULL);
+	return NULL;
+}
+
+static void *enable(void *arg)
+{
+	struct four *f = arg;
+
+	f->ret = guest_aqic(f, true, GUEST_NIB);
+	return NULL;
+}
+
+/* The other guest's device does whatever it is asked for */
+static void expect_not_held_up(struct __test_metadata *_metadata, const struct vfio_ap *other)
+{
+	EXPECT_EQ(0, vfio_mig_set(other->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
+	EXPECT_EQ(0, vfio_mig_set(other->device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	EXPECT_EQ(0, vfio_ap_reset(other));
+}
+
+/* Memory that does not come holds up its own guest only */
+TEST_F_TIMEOUT(interrupt, memory_that_does_not_come_delays_nobody_else, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct vfio_ap other;
+	pthread_t thread;
+	struct trap trap;
+	long before;
+
+	before = pinned();
+	ASSERT_EQ(0, env_neighbour(&f->env, &other, variant->path));
+	work(_metadata, f, LATENCY);
+	ASSERT_EQ(0, env_stream(&f->env));
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+
+	/* The destination's registration */
+	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &f->fd));
+	ASSERT_EQ(0, trap_set_at(&trap, nib(f)));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, write_stream, f));
+	ASSERT_EQ(0, trap_wait(&trap));
+	expect_not_held_up(_metadata, &other);
+	/* Nor is the stream complete */
+	EXPECT_EQ(-ENODATA, set_state(f, VFIO_DEVICE_STATE_STOP));
+	ASSERT_EQ(0, trap_open(&trap, "", 1));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, f->ret);
+	EXPECT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	trap_free(&trap);
+	close(f->fd);
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	EXPECT_EQ(before, pinned());
+
+	/* The guest's own PQAP(AQIC) */
+	ASSERT_EQ(0, trap_set_at(&trap, nib(f)));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, enable, f));
+	ASSERT_EQ(0, trap_wait(&trap));
+	expect_not_held_up(_metadata, &other);
+	ASSERT_EQ(0, trap_open(&trap, "", 1));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, f->ret);
+	trap_free(&trap);
+	vfio_ap_close(&other);
+	ap_mdev_remove(other.uuid);
+}
+
+static void *reset(void *arg)
+{
+	struct four *f = arg;
+
+	f->reset = vfio_ap_reset(&f->env.dev);
+	return NULL;
+}
+
+/* Whoever resets the device waits for the pin, and leaves none behind */
+TEST_F_TIMEOUT(interrupt, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	pthread_t writer, resetter;
+	struct trap trap;
+	long before;
+
+	before = pinned();
+	work(_metadata, f, LATENCY);
+	ASSERT_EQ(0, env_stream(&f->env));
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &f->fd));
+	ASSERT_EQ(0, trap_set_at(&trap, nib(f)));
+	ASSERT_EQ(0, pthread_create(&writer, NULL, write_stream, f));
+	ASSERT_EQ(0, trap_wait(&trap));
+	ASSERT_EQ(0, pthread_create(&resetter, NULL, reset, f));
+	/* The session ends at once, whatever the writer waits for */
+	while (four_report_open(f))
+		sched_yield();
+	ASSERT_EQ(0, trap_open(&trap, "", 1));
+	ASSERT_EQ(0, pthread_join(writer, NULL));
+	ASSERT_EQ(0, pthread_join(resetter, NULL));
+	EXPECT_EQ(-ENODEV, f->ret);
+	EXPECT_EQ(0, f->reset);
+	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(f->env.dev.device));
+	trap_free(&trap);
+	close(f->fd);
+	ASSERT_EQ(0, migrate(f));
+}
+
+TEST_HARNESS_MAIN

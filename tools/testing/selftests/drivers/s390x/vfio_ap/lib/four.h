@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A device with four queues, two adapters by two domains, and the guest program
+ * that uses them.
+ *
+ * Functions return 0 or a negative errno unless stated otherwise.
+ */
+#ifndef SELFTEST_VFIO_AP_LIB_FOUR_H
+#define SELFTEST_VFIO_AP_LIB_FOUR_H
+
+#include <stdbool.h>
+
+#include "env.h"
+#include "guest.h"
+
+#define FOUR		4U
+
+/* Where small programs begin, which are not the guest program */
+#define FOUR_SMALL	0x10000
+
+/**
+ * struct four - where the tests play
+ * @env: the device
+ * @guest: who has it
+ * @apids: its adapters
+ * @domains: its domains
+ * @other: an adapter that it has not
+ * @ready: everything is there
+ * @fd: of a test: a data file
+ * @ret: of a test: what a thread has come to
+ * @reset: of a test: the same of another one
+ */
+struct four {
+	struct env env;
+	struct guest guest;
+	unsigned int apids[2];
+	unsigned int domains[2];
+	unsigned int other;
+	bool ready;
+	int fd;
+	int ret;
+	int reset;
+};
+
+/*
+ * NULL, or why the tests cannot run here; *@ret tells whether something went
+ * wrong.
+ */
+const char *four_setup(struct four *f, enum vfio_ap_path path, int *ret);
+/* The simulator is as before, too */
+void four_teardown(struct four *f);
+/* The same device for another guest, in a VM of its own; nothing is left of the last */
+int four_renew(struct four *f);
+/* A guest for the device that runs the guest program */
+int four_start(struct four *f);
+
+/* A value that the simulator tells of each queue, summed up */
+long four_sum(struct four *f, const char *name);
+/* Wait until no request is in a queue, but its reply. -ETIME */
+int four_wait_replies(struct four *f);
+/* Requests that the guest has sent again */
+__u64 four_requeued(const struct guest_counters *c);
+/* Whether nothing is wrong with a stopped guest; says what is */
+bool four_is_well(const struct four *f, const struct guest_counters *c);
+/* Whether the report tells of a session that is open */
+bool four_report_open(const struct four *f);
+
+#endif

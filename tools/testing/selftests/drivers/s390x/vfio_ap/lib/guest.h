@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The guest program in a virtual machine of this process.
+ *
+ * Functions return 0 or a negative errno unless stated otherwise.
+ */
+#ifndef SELFTEST_VFIO_AP_LIB_GUEST_H
+#define SELFTEST_VFIO_AP_LIB_GUEST_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "guest/guest.h"
+#include "kvm.h"
+#include "vfio.h"
+
+/* How long the guest may take for what it is waited for */
+#define GUEST_DEADLINE_MS	60000
+
+/**
+ * struct guest - a guest
+ * @dev: its AP device
+ * @cpu: its virtual CPU
+ * @thread: that runs it
+ * @running: there is that thread
+ * @ended: it has ended by itself
+ * @ret: what ended it: 0, then &kvm_cpu.run tells more, or a negative errno
+ */
+struct guest {
+	const struct vfio_ap *dev;
+	struct kvm_cpu cpu;
+	pthread_t thread;
+	bool running;
+	bool ended;
+	int ret;
+};
+
+/* Give the VM of @dev a CPU, whose PSW is that of a program at @entry */
+int guest_create(struct guest *guest, const struct vfio_ap *dev, __u64 entry);
+void guest_free(struct guest *guest);
+/* Load the guest program into the memory of the VM */
+int guest_load(struct guest *guest);
+/* Copy other instructions to where a program begins */
+void guest_write(struct guest *guest, __u64 addr, const void *data, size_t len);
+
+/* Let it run; stop it, which is done when this returns, even while it sleeps */
+int guest_start(struct guest *guest);
+int guest_stop(struct guest *guest);
+/* Wait until it has ended by itself. -ETIME if it does not */
+int guest_wait_end(struct guest *guest);
+
+/* What it counts, as of now; if it runs, not everything as of the same time */
+void guest_counters(const struct guest *guest, struct guest_counters *counters);
+/* Wait until each of its queues, at least one, has so many right replies. -ETIME or -ECHILD */
+int guest_wait_answered(struct guest *guest, __u64 nr);
+/* The same with another deadline, in milliseconds or a little more */
+int guest_wait_answered_for(struct guest *guest, __u64 nr, unsigned int ms);
+/* The least number of right replies that one of its queues has */
+__u64 guest_answered(const struct guest_counters *counters);
+
+#endif
