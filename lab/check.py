@@ -34,6 +34,7 @@ UAPI_LICENSES = tuple(f"{name} WITH Linux-syscall-note" for name in LICENSES)
 NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold no comments
     "*.txt", "*/config", "*.config", "*/.kunitconfig", "*/settings", ".gitignore", "*.bin",
     "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "README.md", "MAINTAINERS", "patches/*",
+    "Documentation/ABI/*",
     "lab/check-exceptions", "lab/expected-skips", "lab/mutants/*", "*/py.typed")
 # Names in the kernel that codespell takes for misspelt words.
 WORDS = "aci,extraversion,filp,nd,parm,ser,sie,te"
