@@ -7,8 +7,13 @@
     assert outcome.completed, outcome
 
 QEMU is Debian's, unmodified, with lab/qemu's library preloaded. Its monitor (QMP) is reached
-through a forwarded port; events are collected by a thread of their own as they arrive. The
-guests run as far as QEMU can tell, but nothing in the lab can execute their instructions.
+through a forwarded port; events are collected by a thread of their own as they arrive. A guest
+executes the program that it is given (GUEST), one without a program executes nothing though it
+runs as far as QEMU can tell:
+
+    vm = Vm(a, Mdev.create(a, GuestAp("05,06", "04")), kernel=GUEST)
+    vm.wait_answered(10)
+    assert not vm.counters().faults(), vm.counters()
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import itertools
 import os
 import re
 import shlex
+import struct
 import sys
 import threading
 import time
@@ -39,6 +45,16 @@ from qemu.qmp import EventListener, Message, QMPClient, QMPError, Runstate  # no
 T = TypeVar("T")
 
 LIBRARY = "/lab/bin/vfio-ap-enable.so"
+# The guest program: guest/vfio_ap_guest.S of the selftests, where its layout is explained.
+GUEST = f"/lab/selftests/{config.SELFTEST}/vfio_ap_guest"
+GUEST_MAGIC = b"APGUEST1"
+GUEST_COUNTERS = 0x30000
+GUEST_HEADER = struct.Struct(">8s9Q48x")
+GUEST_QUEUE = struct.Struct(">9Q56x")
+GUEST_MAX_QUEUES = 16
+GUEST_SIZE = GUEST_HEADER.size + GUEST_MAX_QUEUES * GUEST_QUEUE.size
+# Requests that are under way in each of its queues.
+GUEST_WINDOW = 2
 MDEV_TYPE = "/sys/class/mdev_bus/matrix/mdev_supported_types/vfio_ap-passthrough"
 # What a destination's kernel says of a difference, whatever it is.
 DIFFERENCE = re.compile(r"(adapter|(control )?domain) [0-9a-f]+ \w+: source \S+ here \S+$")
@@ -330,6 +346,24 @@ class Mdev:
         self.host.run(f"echo 1 >{self.path}/remove")
 
 
+def simulate(host: Host, *commands: str) -> None:
+    """Commands for the simulator of AP hardware, see ap_sim/debugfs.c of the selftests."""
+    for command in commands:
+        host.run(f"echo {shlex.quote(command)} >/sys/kernel/debug/ap_sim/control")
+
+
+def simulated(host: Host, *apqns: str) -> dict[str, dict[str, int]]:
+    """What the simulator tells of queues (all of them, without names), by APQN and name, such as
+    simulated(a, "05.0004")["05.0004"]["qlen"]; all of it as of the same time for each queue."""
+    found = {}
+    for line in host.run("cat /sys/kernel/debug/ap_sim/queues").out.splitlines():
+        apqn, *words = line.split()
+        if apqn in apqns or not apqns:
+            found[apqn] = {name: int(value, 16 if name in ("gisa", "nib") else 10)
+                           for name, _, value in (word.partition("=") for word in words)}
+    return found
+
+
 class KernelLog:
     """The kernel messages of a host from now on."""
 
@@ -355,27 +389,112 @@ class KernelLog:
         return [m.group(0) for m in map(DIFFERENCE.search, self.lines()) if m]
 
 
+@dataclass(frozen=True)
+class QueueCounters:
+    """What the guest program counts of one queue.
+
+    apqn: as in GuestAp.matrix(). sent: the number of the last request. answered: right replies.
+    requeued: requests sent once more. last: requests up to this number are answered.
+    used: False if the program has given it up. early: request last + 2 is answered, too."""
+
+    apqn: str
+    sent: int
+    answered: int
+    requeued: int
+    wrong: int
+    duplicate: int
+    last: int
+    used: bool
+    early: bool
+
+    @classmethod
+    def parse(cls, data: bytes) -> QueueCounters:
+        """Out of the guest's memory."""
+        apqn, sent, answered, requeued, wrong, duplicate, last, used, early = \
+            GUEST_QUEUE.unpack(data)
+        return cls(f"{apqn >> 8:02x}.{apqn & 0xff:04x}", sent, answered, requeued, wrong,
+                   duplicate, last, bool(used), bool(early))
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What the guest program counts. spurious: interrupts without a notification.
+    polls: how often it asked all of its queues for replies, because of an interrupt.
+    flags: 1: polled unasked, 2: a strange interrupt, 4: more queues than it can have.
+    aqic, aqic_again: PQAP(AQIC) that were successful, and repeated.
+    answer: the last answer that was too much for it. polling: it has not finished a poll."""
+
+    interrupts: int
+    spurious: int
+    polls: int
+    flags: int
+    aqic: int
+    aqic_again: int
+    answer: int
+    polling: bool
+    queues: tuple[QueueCounters, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Counters | None:
+        """Out of the guest's memory; None if it has not begun to count."""
+        (magic, nr_queues, interrupts, spurious, polls, flags, aqic, aqic_again, answer,
+         polling) = GUEST_HEADER.unpack_from(data)
+        if magic != GUEST_MAGIC:
+            return None
+        rows = [data[at:at + GUEST_QUEUE.size]
+                for at in range(GUEST_HEADER.size, GUEST_SIZE, GUEST_QUEUE.size)]
+        return cls(interrupts, spurious, polls, flags, aqic, aqic_again, answer, bool(polling),
+                   tuple(QueueCounters.parse(row) for row in rows[:nr_queues]))
+
+    @property
+    def answered(self) -> int:
+        """The least number of right replies that a queue has."""
+        return min((queue.answered for queue in self.queues), default=0)
+
+    @property
+    def requeued(self) -> int:
+        """Requests sent once more, in all."""
+        return sum(queue.requeued for queue in self.queues)
+
+    def faults(self) -> list[str]:
+        """What must not be. Only for a guest that is stopped, or sleeps."""
+        found = []
+        if self.flags or self.answer:
+            found.append(f"flags {self.flags:x}, answer {self.answer:x}")
+        for queue in self.queues:
+            missing = queue.last + queue.early - queue.answered
+            if (queue.wrong or queue.duplicate or not queue.used or
+                    not 0 <= missing <= self.polling or
+                    not 0 <= queue.sent - queue.last <= GUEST_WINDOW):
+                found.append(str(queue))
+        return found
+
+
 class Vm:
     """A QEMU with KVM in an emulated host, with a vfio-ap device if it gets an mdev."""
 
     def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
                  memory: int = MEMORY, program: str = "qemu-system-s390x",
                  strict: bool = True, trace: tuple[str, ...] = (),
-                 started: bool = True) -> None:
+                 started: bool = True, kernel: str = "") -> None:
         """memory: MiB. program: QEMU's path in the host. strict: end if the library does not
         know that QEMU. trace: tracepoints of QEMU, for log(). started: let the guest run, now
-        or when it has come in."""
+        or when it has come in. kernel: what the guest executes; without, it is idle."""
         self.host = host
         self.mdev = mdev
         number = next(_numbers)
         self.name = f"{host.name}.qemu{number}"
         self._port = 4400 + number % 1000
         self._migration_port = 5400 + number % 1000
-        argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}", "VFIO_AP_ENABLE_IDLE=1",
-                f"LD_PRELOAD={LIBRARY}",
+        # KVM has AP interrupts for guests though the CPU that is emulated here has none.
+        cpu = "host,ap=on,apqci=on,apft=on,apqi=on" if kernel else "host"
+        argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}",
+                f"VFIO_AP_ENABLE_IDLE={int(not kernel)}", f"LD_PRELOAD={LIBRARY}",
                 program, "-nodefaults", "-no-user-config", "-display", "none",
-                "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", "host",
+                "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", cpu,
                 "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
+        if kernel:
+            argv += ["-kernel", kernel]
         if incoming:
             argv += ["-incoming", "defer"]
         if not (incoming and started):
@@ -459,6 +578,32 @@ class Vm:
             return next((str(e.data["status"]) for e in self.events("MIGRATION", since)
                          if e.data["status"] in states), None)
         return self.wait(condition, f"migration state {' or '.join(states)}", timeout)
+
+    def counters(self) -> Counters | None:
+        """What the guest program has counted; None before it has begun. If the guest runs, not
+        everything is as of the same time."""
+        name = f"{self.name}.counters"
+        self.call("pmemsave", val=GUEST_COUNTERS, size=GUEST_SIZE,
+                  filename=f"/lab/results/{name}")
+        return Counters.parse(self.host.path(name).read_bytes())
+
+    def wait_answered(self, number: int, timeout: float = STEP) -> Counters:
+        """Wait until each queue of the guest program has so many right replies."""
+        deadline = time.monotonic() + timeout
+        while True:
+            counters = self.counters()
+            if counters is not None and counters.answered >= number:
+                return counters
+            if time.monotonic() > deadline:
+                raise QemuError(f"{self.name}: no {number} replies in {timeout:.0f} s: {counters}")
+
+    def stopped_counters(self) -> Counters:
+        """Stop the guest; what its program has counted until then."""
+        self.call("stop")
+        counters = self.counters()
+        if counters is None:
+            raise QemuError(f"{self.name}: the guest has not begun to count")
+        return counters
 
     def log(self) -> str:
         """What QEMU wrote to stdout and stderr."""
