@@ -6,6 +6,8 @@ LAB := /usr/bin/python3 -m lab
 .PHONY: help demo test test-mutants test-long shell pin linux clean
 
 export KERNEL T M REPEAT FLAVOUR MINUTES
+# In the environment only: the kernel's Makefile would take M= of our command line for its own.
+MAKEOVERRIDES :=
 
 help:
 	@echo 'Live migration for vfio-ap, and a lab of emulated s390 hosts that proves it.'
