@@ -515,7 +515,7 @@ static void vfio_ap_irq_kick(struct ap_matrix_mdev *matrix_mdev)
 
 /*
  * The guest finds out when it looks at the queue, which it does now, and enables
- * the interrupts itself.
+ * the interrupts itself. The machine knows nothing of the page that is unpinned.
  */
 static void vfio_ap_irq_give_up(struct ap_matrix_mdev *matrix_mdev)
 {
@@ -529,7 +529,7 @@ static void vfio_ap_irq_give_up(struct ap_matrix_mdev *matrix_mdev)
 				       "queue %02x.%04x: interrupts not restored: response code %02x\n",
 				       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn),
 				       q->irq_lost);
-		vfio_ap_give_up_aqic_resources(q);
+		vfio_ap_free_aqic_resources(q);
 	}
 }
 

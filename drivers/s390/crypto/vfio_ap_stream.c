@@ -211,34 +211,6 @@ void vfio_ap_stream_encode_end(u32 records, u32 crc, u8 *buf)
 }
 
 /**
- * vfio_ap_stream_encode - write a whole stream with one pair
- * @image: a complete image
- * @buf: where to write
- * @size: bytes of @buf
- *
- * Return: the bytes written, VFIO_AP_STREAM_BYTES(@image->nr), or 0 if that is
- * more than @size.
- */
-size_t vfio_ap_stream_encode(const struct vfio_ap_stream_image *image,
-			     u8 *buf, size_t size)
-{
-	size_t len = VFIO_AP_STREAM_BYTES(image->nr);
-	size_t before = len - VFIO_AP_STREAM_END_BYTES;
-
-	if (size < len)
-		return 0;
-
-	vfio_ap_stream_encode_header(buf);
-	vfio_ap_stream_encode_pair(image, buf + VFIO_AP_STREAM_HEADER_BYTES);
-	vfio_ap_stream_encode_end(VFIO_AP_STREAM_PAIR_RECORDS,
-				  vfio_ap_stream_crc(VFIO_AP_STREAM_CRC_INIT,
-						     buf, before),
-				  buf + before);
-
-	return len;
-}
-
-/**
  * vfio_ap_stream_decode_init - prepare for the first byte of a stream
  * @dec: the decoder
  */

@@ -156,11 +156,10 @@ struct vfio_ap_stream_end {
 	(sizeof(struct vfio_ap_stream_record) +				\
 	 sizeof(struct vfio_ap_stream_end))
 
-/* Bytes of a stream with one pair of @n adapters, and of the longest of these. */
+/* Bytes of a stream with one pair of @n adapters, and without interrupts. */
 #define VFIO_AP_STREAM_BYTES(n)						\
 	(VFIO_AP_STREAM_HEADER_BYTES + VFIO_AP_STREAM_PAIR_BYTES(n) +	\
 	 VFIO_AP_STREAM_END_BYTES)
-#define VFIO_AP_STREAM_BUF_BYTES VFIO_AP_STREAM_BYTES(VFIO_AP_STREAM_MAX_ADAPTERS)
 
 /**
  * struct vfio_ap_stream_adapter - hardware information of one adapter
@@ -331,8 +330,6 @@ void vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf);
 void vfio_ap_stream_encode_irq(const struct vfio_ap_stream_irq *irq, u8 *buf);
 u32 vfio_ap_stream_crc(u32 crc, const u8 *data, size_t len);
 void vfio_ap_stream_encode_end(u32 records, u32 crc, u8 *buf);
-size_t vfio_ap_stream_encode(const struct vfio_ap_stream_image *image,
-			     u8 *buf, size_t size);
 
 void vfio_ap_stream_decode_init(struct vfio_ap_stream_decoder *dec);
 ssize_t vfio_ap_stream_decode(struct vfio_ap_stream_decoder *dec,

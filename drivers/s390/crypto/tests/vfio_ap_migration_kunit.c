@@ -19,7 +19,6 @@
 #define vfio_ap_stream_encode_irq	migration_kunit_stream_encode_irq
 #define vfio_ap_stream_crc		migration_kunit_stream_crc
 #define vfio_ap_stream_encode_end	migration_kunit_stream_encode_end
-#define vfio_ap_stream_encode		migration_kunit_stream_encode
 #define vfio_ap_stream_decode_init	migration_kunit_stream_decode_init
 #define vfio_ap_stream_decode		migration_kunit_stream_decode
 #define vfio_ap_stream_decode_finish	migration_kunit_stream_decode_finish
@@ -84,6 +83,7 @@ static unsigned long migration_kunit_from_user(void *to, const void __user *from
 #include "../vfio_ap_policy.c"
 #include "../vfio_ap_report.c"
 #include "../vfio_ap_migration.c"
+#include "vfio_ap_stream_whole.h"
 
 #undef copy_to_user
 #undef copy_from_user

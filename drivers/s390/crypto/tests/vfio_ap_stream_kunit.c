@@ -9,6 +9,7 @@
 
 #include "../vfio_ap_stream.c"
 #include "vfio_ap_stream_golden.h"
+#include "vfio_ap_stream_whole.h"
 
 #define HEADER_BYTES	sizeof(struct vfio_ap_stream_header)
 #define RECORD_BYTES	sizeof(struct vfio_ap_stream_record)

@@ -117,7 +117,7 @@ static void work(struct __test_metadata *_metadata, struct four *f, unsigned int
 	ASSERT_EQ(0, ap_sim_control("latency * %u", latency));
 	ASSERT_EQ(0, guest_wait_answered(&f->guest, ENOUGH + 1));
 	ASSERT_EQ(0, guest_stop(&f->guest));
-	ASSERT_EQ((long)FOUR, four_sum(f, "irq"));
+	ASSERT_EQ((long)FOUR, four_irqs(f));
 }
 
 /* It goes on from where it was, and nothing is wrong */
@@ -133,8 +133,8 @@ static void goes_on(struct __test_metadata *_metadata, struct four *f)
 	EXPECT_EQ(0, guest_wait_answered(&f->guest, answered + ENOUGH));
 	ASSERT_EQ(0, guest_stop(&f->guest));
 	guest_counters(&f->guest, &c);
-	EXPECT_TRUE(four_is_well(f, &c));
-	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	EXPECT_TRUE(four_is_well(&c));
+	EXPECT_EQ((long)FOUR, four_irqs(f));
 }
 
 /* To the other side: the stream, then a device that remembers nothing */
@@ -158,11 +158,11 @@ TEST_F_TIMEOUT(interrupt, stop_switches_them_off_and_running_on, ENV_TIMEOUT)
 	work(_metadata, f, LATENCY);
 	pins = pinned();
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
-	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(0, four_irqs(f));
 	EXPECT_EQ(pins, pinned());
 	nib_clear(f);
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	EXPECT_EQ((long)FOUR, four_irqs(f));
 	EXPECT_EQ(pins, pinned());
 	/* The kick */
 	EXPECT_EQ(1, nib_value(f));
@@ -219,7 +219,7 @@ TEST_F_TIMEOUT(interrupt, a_cancelled_migration_leaves_them_on, ENV_TIMEOUT)
 			ASSERT_EQ(0, set_state(f, walks[i][k]));
 			on = walks[i][k] != VFIO_DEVICE_STATE_STOP &&
 			     walks[i][k] != VFIO_DEVICE_STATE_STOP_COPY;
-			EXPECT_EQ(on ? (long)FOUR : 0, four_sum(f, "irq"));
+			EXPECT_EQ(on ? (long)FOUR : 0, four_irqs(f));
 		}
 		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 		goes_on(_metadata, f);
@@ -270,7 +270,7 @@ TEST_F_TIMEOUT(interrupt, the_other_side_interrupts_the_guest, ENV_TIMEOUT)
 		EXPECT_LT(0, four_sum(f, "qlen"));
 		ASSERT_EQ(0, migrate(f));
 		EXPECT_EQ(0, four_sum(f, "qlen"));
-		EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+		EXPECT_EQ((long)FOUR, four_irqs(f));
 		EXPECT_EQ(1, nib_value(f));
 		goes_on(_metadata, f);
 		guest_counters(&f->guest, &c);
@@ -481,9 +481,9 @@ TEST_F_TIMEOUT(interrupt, nothing_is_pinned_before_the_end, ENV_TIMEOUT)
 	EXPECT_EQ(-ENODATA, set_state(f, VFIO_DEVICE_STATE_STOP));
 	ASSERT_EQ(0, env_write(fd, saved.data + saved.len - 1, 1, 1, NULL));
 	EXPECT_EQ(pins, pinned());
-	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
-	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ(pins, pinned());
 	close(fd);
@@ -562,7 +562,7 @@ TEST_F_TIMEOUT(interrupt, unmapping_drops_what_is_kept, ENV_TIMEOUT)
 		EXPECT_EQ(before, pinned());
 		ASSERT_EQ(0, map_memory(f, true));
 		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-		EXPECT_EQ(0, four_sum(f, "irq"));
+		EXPECT_EQ(0, four_irqs(f));
 		EXPECT_EQ(before, pinned());
 		guest_free(&f->guest);
 		four_renew(f);
@@ -589,7 +589,7 @@ TEST_F_TIMEOUT(interrupt, unmapping_drops_what_was_received, ENV_TIMEOUT)
 	EXPECT_EQ(before, pinned());
 	ASSERT_EQ(0, map_memory(f, true));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(0, four_irqs(f));
 	EXPECT_EQ(FOUR, lost(f, "unmapped"));
 	close(fd);
 
@@ -615,7 +615,7 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_refuses_is_told_of, ENV_TIMEOUT)
 	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x 1", f->apids[0], f->domains[1],
 				    DECONFIGURED));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	EXPECT_EQ((long)FOUR - 1, four_sum(f, "irq"));
+	EXPECT_EQ((long)FOUR - 1, four_irqs(f));
 	EXPECT_EQ(1U, lost(f, "response code 03"));
 	/* It looks at all its queues after the kick, and asks that one again */
 	goes_on(_metadata, f);
@@ -631,14 +631,14 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_is_busy_is_asked_again, ENV_TIMEOUT)
 	work(_metadata, f, LATENCY);
 	ASSERT_EQ(0, ap_sim_control("rc * aqic %x 3", BUSY));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
-	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, ap_sim_control("rc * aqic %x 3", BUSY));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	EXPECT_EQ((long)FOUR, four_irqs(f));
 	/* A machine that takes its time to switch them off, and on */
 	ASSERT_EQ(0, ap_sim_control("aqic_polls 3"));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
-	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
 	goes_on(_metadata, f);
@@ -658,11 +658,11 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
 	resets = ap_sim_counter("zapq");
 	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x", f->apids[1], f->domains[0], BUSY));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
-	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(0, four_irqs(f));
 	EXPECT_EQ(resets + 1, ap_sim_counter("zapq"));
 	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic 0 0", f->apids[1], f->domains[0]));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	EXPECT_EQ((long)FOUR, four_irqs(f));
 	goes_on(_metadata, f);
 	guest_counters(&f->guest, &c);
 	EXPECT_LE(1U, four_requeued(&c));
@@ -675,11 +675,11 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_was_reset_is_switched_on_again, ENV_TIMEO
 
 	work(_metadata, f, LONG_LATENCY);
 	ASSERT_LE(0, ap_queue_write(f->apids[0], f->domains[0], "reset", "1"));
-	EXPECT_EQ((long)FOUR - 1, four_sum(f, "irq"));
+	EXPECT_EQ((long)FOUR - 1, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
-	EXPECT_EQ(0, four_sum(f, "irq"));
+	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	EXPECT_EQ((long)FOUR, four_sum(f, "irq"));
+	EXPECT_EQ((long)FOUR, four_irqs(f));
 	goes_on(_metadata, f);
 }
 
@@ -689,11 +689,11 @@ TEST_F_TIMEOUT(interrupt, a_card_that_is_deconfigured_is_quiet, ENV_TIMEOUT)
 	struct four *f = &self->four;
 
 	work(_metadata, f, LONG_LATENCY);
-	ASSERT_EQ(0, ap_sim_control("card config %02x off", f->apids[0]));
+	ASSERT_EQ(0, ap_sim_control("config %02x off", f->apids[0]));
 	EXPECT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	EXPECT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	ASSERT_EQ(0, ap_sim_control("card config %02x on", f->apids[0]));
-	EXPECT_EQ(2, four_sum(f, "irq"));
+	ASSERT_EQ(0, ap_sim_control("config %02x on", f->apids[0]));
+	EXPECT_EQ(2, four_irqs(f));
 }
 
 /* A reset while stopped: nothing is kept, and the guest can begin anew */
@@ -712,7 +712,7 @@ TEST_F_TIMEOUT(interrupt, a_reset_drops_them_in_every_state, ENV_TIMEOUT)
 		ASSERT_EQ(0, env_enter_stage(&f->env, stage, &fd, &out));
 		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
 		EXPECT_EQ(before, pinned());
-		EXPECT_EQ(0, four_sum(f, "irq"));
+		EXPECT_EQ(0, four_irqs(f));
 		if (fd >= 0)
 			close(fd);
 		guest_free(&f->guest);
@@ -854,8 +854,32 @@ static void expect_not_held_up(struct __test_metadata *_metadata, const struct v
 	EXPECT_EQ(0, vfio_ap_reset(other));
 }
 
+/*
+ * The type 1 IOMMU driver does not wait for userfaultfd, but fails; memory that
+ * it has to wait for is harder to come by.
+ */
+FIXTURE(stuck) {
+	struct four four;
+};
+
+FIXTURE_SETUP(stuck)
+{
+	const char *why;
+	int ret;
+
+	why = four_setup(&self->four, VFIO_AP_CDEV, &ret);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(stuck)
+{
+	four_teardown(&self->four);
+}
+
 /* Memory that does not come holds up its own guest only */
-TEST_F_TIMEOUT(interrupt, memory_that_does_not_come_delays_nobody_else, ENV_TIMEOUT)
+TEST_F_TIMEOUT(stuck, memory_that_does_not_come_delays_nobody_else, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct vfio_ap other;
@@ -864,7 +888,7 @@ TEST_F_TIMEOUT(interrupt, memory_that_does_not_come_delays_nobody_else, ENV_TIME
 	long before;
 
 	before = pinned();
-	ASSERT_EQ(0, env_neighbour(&f->env, &other, variant->path));
+	ASSERT_EQ(0, env_neighbour(&f->env, &other, VFIO_AP_CDEV));
 	work(_metadata, f, LATENCY);
 	ASSERT_EQ(0, env_stream(&f->env));
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
@@ -908,7 +932,7 @@ static void *reset(void *arg)
 }
 
 /* Whoever resets the device waits for the pin, and leaves none behind */
-TEST_F_TIMEOUT(interrupt, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT)
+TEST_F_TIMEOUT(stuck, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	pthread_t writer, resetter;

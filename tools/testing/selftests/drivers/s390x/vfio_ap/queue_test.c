@@ -26,6 +26,7 @@
 /* Response codes */
 #define RESET_IN_PROGRESS	0x02
 #define BUSY			0x05
+#define INVALID_ADDRESS		0x06
 /* One that neither PQAP(TAPQ) nor PQAP(ZAPQ) has any reason to give */
 #define ODD			0x07
 
@@ -82,10 +83,10 @@ FIXTURE_VARIANT(queue) {
 	enum vfio_ap_path path;
 };
 
-/*
- * Not through the group: vfio_ap pins pages under a lock that it takes in
- * dma_unmap(), too, which lockdep reports with the type 1 IOMMU driver.
- */
+FIXTURE_VARIANT_ADD(queue, group) {
+	.path = VFIO_AP_GROUP,
+};
+
 FIXTURE_VARIANT_ADD(queue, cdev) {
 	.path = VFIO_AP_CDEV,
 };
@@ -661,7 +662,15 @@ TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_has_failed, ENV_TIMEOUT)
 static int vcpu_create(struct place *p)
 {
 	static const __u32 program[] = { INSN_PQAP, INSN_DIAG_500 };
+	int ret;
 
+	/*
+	 * The AP bus resets a queue that changes its driver, and nobody waits for
+	 * the end of that: the guest would be told to ask again.
+	 */
+	ret = vfio_ap_reset(&p->env.dev);
+	if (ret)
+		return ret;
 	memcpy((__u8 *)p->env.dev.mem + PROGRAM, program, sizeof(program));
 	return kvm_cpu_create(&p->cpu, &p->env.dev);
 }
@@ -743,6 +752,45 @@ TEST_F_TIMEOUT(queue, a_guest_registers_an_interrupt, ENV_TIMEOUT)
 	vfio_ap_close_device(&p->env.dev);
 	EXPECT_EQ(before, pinned());
 	EXPECT_FALSE(queue_notifies(p));
+}
+
+/*
+ * The queue refuses what the guest asks for: nothing stays of it, and the guest
+ * can ask again. That an ISC stays shows when the VM goes.
+ */
+TEST_F_TIMEOUT(queue, a_refused_registration_leaves_nothing, ENV_TIMEOUT)
+{
+	static const unsigned int codes[] = { RESET_IN_PROGRESS, BUSY, INVALID_ADDRESS };
+	struct place *p = &self->place;
+	long before;
+	size_t i;
+
+	ASSERT_EQ(0, vcpu_create(p));
+	before = pinned();
+	ASSERT_LE(0, before);
+	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
+		ASSERT_EQ(0, answer(p, "aqic", codes[i], 1));
+		EXPECT_EQ((int)codes[i], vcpu_aqic(p, true));
+		EXPECT_EQ(before, pinned());
+		EXPECT_FALSE(queue_notifies(p));
+
+		EXPECT_EQ(0, vcpu_aqic(p, true));
+		EXPECT_LT(before, pinned());
+		EXPECT_TRUE(queue_notifies(p));
+		EXPECT_EQ(0, vcpu_aqic(p, false));
+		EXPECT_EQ(before, pinned());
+	}
+
+	/* With one registered, the page of both is the same */
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	ASSERT_EQ(0, answer(p, "aqic", BUSY, 1));
+	EXPECT_EQ(BUSY, vcpu_aqic(p, true));
+	vfio_ap_close_device(&p->env.dev);
+	EXPECT_EQ(before, pinned());
+
+	kvm_cpu_close(&p->cpu);
+	vfio_ap_close(&p->env.dev);
+	EXPECT_FALSE(log_has(p, "WARNING:"));
 }
 
 /* Unmap the memory of the guest, or detach the device from where it is mapped */

@@ -8,6 +8,7 @@
  */
 #include "vfio_ap_stream.c"
 #include "tests/vfio_ap_stream_golden.h"
+#include "tests/vfio_ap_stream_whole.h"
 
 #include <time.h>
 
@@ -44,6 +45,7 @@ static const struct golden goldens[] = {
 	GOLDEN(three, 3, true),
 	GOLDEN(newer, 1, false),
 	GOLDEN(again, 3, false),
+	GOLDEN(interrupts, 3, false),
 };
 
 static struct vfio_ap_stream_decoder dec;
@@ -155,6 +157,33 @@ TEST(golden_streams_mean_the_same_to_the_tests)
 	}
 }
 
+TEST(golden_interrupts_mean_the_same_to_the_tests)
+{
+	const struct golden *g = &goldens[ARRAY_SIZE(goldens) - 1];
+	enum vfio_ap_stream_event event;
+	struct stream s;
+	unsigned int rows = 0;
+	ssize_t used;
+	size_t done;
+
+	ASSERT_EQ(NULL, stream_decode(&s, g->data, g->len));
+	EXPECT_EQ(2U, s.irq_records);
+	vfio_ap_stream_decode_init(&dec);
+	for (done = 0; done < g->len; done += used) {
+		used = vfio_ap_stream_decode(&dec, g->data + done, g->len - done, &event);
+		ASSERT_LT(0, used);
+		if (event != VFIO_AP_STREAM_GOT_IRQ)
+			continue;
+		ASSERT_LT(rows, s.nr_irqs);
+		EXPECT_EQ(dec.irq.apid, s.irqs[rows].apid);
+		EXPECT_EQ(dec.irq.isc, s.irqs[rows].isc);
+		EXPECT_EQ(dec.irq.nib, s.irqs[rows].nib);
+		EXPECT_EQ(0, memcmp(dec.irq.domains, s.irqs[rows].domains, AP_MASK_BYTES));
+		rows++;
+	}
+	EXPECT_EQ(rows, s.nr_irqs);
+}
+
 TEST(golden_streams_cut_anywhere_are_incomplete)
 {
 	size_t i, cut;
@@ -197,7 +226,7 @@ TEST(mixed_and_damaged_streams_do_no_harm)
 	static const int errors[] = {
 		-EINVAL, -EBADMSG, -ENODATA, -EMSGSIZE, -EOPNOTSUPP, -ENXIO, -EXDEV,
 	};
-	const struct golden *g = &goldens[2];
+	const struct golden *g = &goldens[ARRAY_SIZE(goldens) - 1];
 	struct vfio_ap_stream_image here;
 	unsigned int seed = time(NULL), round, w;
 	size_t at[2], n, i;

@@ -334,6 +334,30 @@ static void message_size_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, buf[4], 0x20);
 }
 
+/* What every card replies to, with what makes the request known again */
+static void echo_test(struct kunit *test)
+{
+	size_t i, len, size = 24;
+	unsigned long psmid;
+	u8 *req, *buf;
+
+	req = kunit_kzalloc(test, size, GFP_KERNEL);
+	buf = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, req);
+	KUNIT_ASSERT_NOT_NULL(test, buf);
+	for (i = 0; i < size; i++)
+		req[i] = i;
+	req[1] = 0x60;
+	ASSERT_RC(test, ap_nqap(apqn, 0x123456789abcUL, req, size), 0);
+	EXPECT_RC(test, receive(&psmid, buf, PAGE_SIZE, &len), 0);
+	KUNIT_EXPECT_EQ(test, psmid, 0x123456789abcUL);
+	KUNIT_EXPECT_EQ(test, len, size);
+	KUNIT_EXPECT_EQ(test, buf[1], 0xe0);
+	KUNIT_EXPECT_EQ(test, buf[2], AP_QID_CARD(apqn));
+	KUNIT_EXPECT_EQ(test, buf[3], AP_QID_QUEUE(apqn));
+	KUNIT_EXPECT_EQ(test, memcmp(buf + 4, req + 4, size - 4), 0);
+}
+
 /* A reply larger than the buffer is received in parts and can be begun anew. */
 static void truncated_reply_test(struct kunit *test)
 {
@@ -561,6 +585,7 @@ static struct kunit_case ap_sim_test_cases[] = {
 	KUNIT_CASE(aqic_test),
 	KUNIT_CASE(full_queue_test),
 	KUNIT_CASE(message_size_test),
+	KUNIT_CASE(echo_test),
 	KUNIT_CASE(truncated_reply_test),
 	KUNIT_CASE(host_interrupt_test),
 	KUNIT_CASE(guest_interrupt_test),

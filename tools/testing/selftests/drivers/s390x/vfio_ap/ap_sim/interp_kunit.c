@@ -5,11 +5,13 @@
  * Loads anywhere: it needs neither the simulator nor AP instructions.
  */
 
+#include <kunit/test-bug.h>
 #include <kunit/test.h>
 #include <linux/module.h>
 
 /* Nothing of it is exported. */
 #include "interp.c"
+#include "interp_ops.c"
 
 /* The guest has four pages, then there is none, then one more. */
 #define TEST_PAGES	6
@@ -73,9 +75,9 @@ static int interp_test_init(struct kunit *test)
 }
 
 /* Execute one instruction, given as its halfwords; the rest of them may be 0. */
-static enum ap_sim_step step_at(struct kunit *test, u64 addr, u16 a, u16 b, u16 c)
+static int step_at(u64 addr, u16 a, u16 b, u16 c)
 {
-	struct interp_test *t = test->priv;
+	struct interp_test *t = kunit_get_current_test()->priv;
 	const u16 text[] = { a, b, c };
 
 	memcpy(t->mem + addr, text, ap_sim_length(a));
@@ -84,30 +86,29 @@ static enum ap_sim_step step_at(struct kunit *test, u64 addr, u16 a, u16 b, u16 
 	return ap_sim_interp_step(&t->g);
 }
 
-static enum ap_sim_step step(struct kunit *test, u16 a, u16 b, u16 c)
+static int step(u16 a, u16 b, u16 c)
 {
-	return step_at(test, TEST_CODE, a, b, c);
+	return step_at(TEST_CODE, a, b, c);
 }
 
-static int cc(struct kunit *test)
+static int cc(void)
 {
-	struct interp_test *t = test->priv;
+	struct interp_test *t = kunit_get_current_test()->priv;
 
 	return (t->g.psw.mask & PSW_MASK_CC) >> AP_SIM_CC_SHIFT;
 }
 
 #define EXPECT_STEP(test, what, ...)					\
-	KUNIT_EXPECT_EQ(test, (int)step(test, __VA_ARGS__),		\
-			(int)AP_SIM_STEP_##what)
+	KUNIT_EXPECT_EQ(test, step(__VA_ARGS__), (int)AP_SIM_STEP_##what)
 #define EXPECT_CC(test, value)						\
-	KUNIT_EXPECT_EQ(test, cc(test), value)
+	KUNIT_EXPECT_EQ(test, cc(), value)
 
 static void table_test(struct kunit *test)
 {
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(ap_sim_ops); i++) {
-		KUNIT_EXPECT_PTR_EQ(test, ap_sim_find(ap_sim_ops[i].key),
+		KUNIT_EXPECT_PTR_EQ(test, ap_sim_interp_find(ap_sim_ops[i].key),
 				    &ap_sim_ops[i]);
 		if (i)
 			KUNIT_EXPECT_LT(test, ap_sim_ops[i - 1].key,
@@ -136,7 +137,7 @@ static void check_rre(struct kunit *test, u16 opcode, const struct arith_case *c
 		KUNIT_EXPECT_EQ_MSG(test, t->g.gpr[3], c[i].result,
 				    "%04x case %u", opcode, i);
 		KUNIT_EXPECT_EQ(test, t->g.gpr[4], c[i].b);
-		KUNIT_EXPECT_EQ_MSG(test, cc(test), c[i].cc, "%04x case %u",
+		KUNIT_EXPECT_EQ_MSG(test, cc(), c[i].cc, "%04x case %u",
 				    opcode, i);
 	}
 }
@@ -153,7 +154,7 @@ static void check_rr(struct kunit *test, u8 opcode, const struct arith_case *c,
 		EXPECT_STEP(test, DONE, opcode << 8 | 0x34, 0, 0);
 		KUNIT_EXPECT_EQ_MSG(test, t->g.gpr[3], c[i].result,
 				    "%02x case %u", opcode, i);
-		KUNIT_EXPECT_EQ_MSG(test, cc(test), c[i].cc, "%02x case %u",
+		KUNIT_EXPECT_EQ_MSG(test, cc(), c[i].cc, "%02x case %u",
 				    opcode, i);
 	}
 }
@@ -628,8 +629,7 @@ static void page_crossing_test(struct kunit *test)
 	EXPECT_STEP(test, DONE, 0xd207, 0x5008, 0x5000);	/* MVC */
 	KUNIT_EXPECT_EQ(test, memcmp(edge + 4, &t->g.gpr[3], 8), 0);
 
-	KUNIT_EXPECT_EQ(test, (int)step_at(test, TEST_DATA + PAGE_SIZE - 2,
-					   0xa739, 0x0007, 0),
+	KUNIT_EXPECT_EQ(test, step_at(TEST_DATA + PAGE_SIZE - 2, 0xa739, 0x0007, 0),
 			(int)AP_SIM_STEP_DONE);
 	KUNIT_EXPECT_EQ(test, t->g.gpr[3], 7);
 	KUNIT_EXPECT_EQ(test, t->g.psw.addr, TEST_DATA + PAGE_SIZE + 2);

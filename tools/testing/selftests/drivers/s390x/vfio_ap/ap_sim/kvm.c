@@ -2,9 +2,9 @@
 /*
  * AP simulator: what KVM needs to find to load and to set up AP interrupts
  *
- * A machine without interpretive execution (SIE) cannot run guests, but most
- * of KVM's code, that for pass-through of AP queues in particular, works
- * without ever starting a virtual CPU.
+ * A machine without interpretive execution (SIE) cannot run guests. KVM's code,
+ * that for pass-through of AP queues in particular, works without; what executes
+ * the guests is in sie.c.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

@@ -19,7 +19,8 @@
  * dirty log.
  *
  * Interrupts are never taken in here, though SIE could take those of adapters:
- * the guest leaves when it can be interrupted, and KVM interrupts it.
+ * the guest leaves when it can be interrupted, and KVM interrupts it. That goes
+ * for its timers, too: KVM looks at them each time.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -169,8 +170,7 @@ static int ap_sim_sie_read(struct ap_sim_cpu *cpu, void *dst,
 {
 	struct ap_sim_guest *g = container_of(cpu, struct ap_sim_sie_cpu, cpu)->g;
 
-	return ap_sim_interp_copy(g, addr, dst, len, false) ==
-	       AP_SIM_STEP_DONE ? 0 : -EFAULT;
+	return ap_sim_interp_copy(g, addr, dst, len, false) ? -EFAULT : 0;
 }
 
 static int ap_sim_sie_write(struct ap_sim_cpu *cpu, unsigned long addr,
@@ -178,31 +178,28 @@ static int ap_sim_sie_write(struct ap_sim_cpu *cpu, unsigned long addr,
 {
 	struct ap_sim_guest *g = container_of(cpu, struct ap_sim_sie_cpu, cpu)->g;
 
-	return ap_sim_interp_copy(g, addr, (void *)src, len, true) ==
-	       AP_SIM_STEP_DONE ? 0 : -EFAULT;
+	return ap_sim_interp_copy(g, addr, (void *)src, len, true) ? -EFAULT : 0;
+}
+
+static u8 ap_sim_sie_function(const struct ap_sim_guest *g)
+{
+	return g->gpr[0] >> AP_SIM_GR0_FC_SHIFT & AP_SIM_GR0_FC_MASK;
 }
 
 /* A queue must not see an instruction that is to be executed once more. */
-static bool ap_sim_sie_operands_ok(struct ap_sim_guest *g, u32 insn)
+static enum ap_sim_step ap_sim_sie_probe(struct ap_sim_guest *g, u32 insn)
 {
 	unsigned int r2 = insn & 0xe;
 	u64 len = min_t(u64, g->gpr[r2 + 1], AP_SIM_SIE_MESSAGE);
 
-	switch (insn >> 16) {
-	case AP_SIM_OP_PQAP:
-		if ((g->gpr[0] >> AP_SIM_GR0_FC_SHIFT & AP_SIM_GR0_FC_MASK) !=
-		    AP_SIM_FC_QCI)
-			return true;
+	if (insn >> 16 != AP_SIM_OP_PQAP)
+		return ap_sim_interp_probe(g, g->gpr[r2], len,
+					   insn >> 16 == AP_SIM_OP_DQAP);
+	if (ap_sim_sie_function(g) == AP_SIM_FC_QCI)
 		return ap_sim_interp_probe(g, g->gpr[2],
-					   sizeof(struct ap_config_info),
-					   true) == AP_SIM_STEP_DONE;
-	case AP_SIM_OP_NQAP:
-		return ap_sim_interp_probe(g, g->gpr[r2], len, false) ==
-		       AP_SIM_STEP_DONE;
-	default:
-		return ap_sim_interp_probe(g, g->gpr[r2], len, true) ==
-		       AP_SIM_STEP_DONE;
-	}
+					   sizeof(struct ap_config_info), true);
+
+	return AP_SIM_STEP_DONE;
 }
 
 /*
@@ -225,10 +222,9 @@ static enum ap_sim_step ap_sim_sie_ap(struct ap_sim_guest *g, u32 insn)
 	if (!(sie->vcpu->arch.sie_block->eca & ECA_APIE))
 		return AP_SIM_STEP_INTERCEPT;
 	if (insn >> 16 == AP_SIM_OP_PQAP &&
-	    (g->gpr[0] >> AP_SIM_GR0_FC_SHIFT & AP_SIM_GR0_FC_MASK) ==
-	    AP_SIM_FC_AQIC)
+	    ap_sim_sie_function(g) == AP_SIM_FC_AQIC)
 		return AP_SIM_STEP_INTERCEPT;
-	if (!ap_sim_sie_operands_ok(g, insn))
+	if (ap_sim_sie_probe(g, insn))
 		return AP_SIM_STEP_FAULT;
 
 	ap_sim_sie_masks(sie);
@@ -378,8 +374,7 @@ static void ap_sim_sie_run(struct ap_sim_sie *sie)
 	int budget = AP_SIM_SIE_BUDGET;
 
 	ap_sim_sie_load(sie);
-	while (step == AP_SIM_STEP_DONE && budget-- &&
-	       !ap_sim_sie_leaves(sie)) {
+	while (!step && budget-- && !ap_sim_sie_leaves(sie)) {
 		/*
 		 * Pages must stay where the tables say. Who has the lock may
 		 * be waiting for this virtual CPU to leave.
@@ -390,7 +385,7 @@ static void ap_sim_sie_run(struct ap_sim_sie *sie)
 		read_unlock(lock);
 	}
 	ap_sim_sie_store(sie);
-	if (step != AP_SIM_STEP_DONE)
+	if (step)
 		ap_sim_sie_leave(sie, step);
 }
 

@@ -96,6 +96,20 @@ long four_sum(struct four *f, const char *name)
 	return sum;
 }
 
+long four_irqs(struct four *f)
+{
+	unsigned int i, apid, domain;
+	long nr = 0;
+
+	for (i = 0; i < FOUR; i++) {
+		apid = f->apids[i / 2];
+		domain = f->domains[i % 2];
+		nr += ap_sim_queue_value(apid, domain, "irq") == 1 &&
+		      ap_sim_queue_value(apid, domain, "gisc") == GUEST_ISC;
+	}
+	return nr;
+}
+
 int four_wait_replies(struct four *f)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
@@ -128,14 +142,13 @@ static bool queue_is_well(const struct guest_counters *c, const struct guest_que
 	       q->sent - q->last <= GUEST_WINDOW;
 }
 
-bool four_is_well(const struct four *f, const struct guest_counters *c)
+bool four_is_well(const struct guest_counters *c)
 {
 	const struct guest_queue *q;
 	bool well = c->magic == GUEST_MAGIC && c->nr_queues == FOUR && !c->flags &&
-		    c->interrupts;
+		    !c->answer && c->interrupts;
 	unsigned int i;
 
-	(void)f;
 	for (i = 0; i < c->nr_queues && i < GUEST_MAX_QUEUES; i++)
 		well &= queue_is_well(c, &c->queues[i]);
 	if (well)

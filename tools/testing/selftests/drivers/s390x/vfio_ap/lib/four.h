@@ -56,12 +56,14 @@ int four_start(struct four *f);
 
 /* A value that the simulator tells of each queue, summed up */
 long four_sum(struct four *f, const char *name);
+/* Queues that interrupt the guest; the AP bus of the host may have enabled others for itself */
+long four_irqs(struct four *f);
 /* Wait until no request is in a queue, but its reply. -ETIME */
 int four_wait_replies(struct four *f);
 /* Requests that the guest has sent again */
 __u64 four_requeued(const struct guest_counters *c);
 /* Whether nothing is wrong with a stopped guest; says what is */
-bool four_is_well(const struct four *f, const struct guest_counters *c);
+bool four_is_well(const struct guest_counters *c);
 /* Whether the report tells of a session that is open */
 bool four_report_open(const struct four *f);
 

@@ -2,7 +2,6 @@
 /*
  * The guest program in a virtual machine of this process, see guest.h.
  */
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <linux/elf.h>
 
 #include "guest.h"
 
@@ -80,8 +81,8 @@ static int open_program(void)
 
 static int load_segments(struct guest *guest, const __u8 *file, size_t len)
 {
-	const Elf64_Ehdr *elf = (const void *)file;
-	const Elf64_Phdr *segment = (const void *)(file + elf->e_phoff);
+	const struct elf64_hdr *elf = (const void *)file;
+	const struct elf64_phdr *segment = (const void *)(file + elf->e_phoff);
 	unsigned int i;
 
 	if (len < sizeof(*elf) || memcmp(elf->e_ident, ELFMAG, SELFMAG) ||
@@ -101,7 +102,7 @@ static int load_segments(struct guest *guest, const __u8 *file, size_t len)
 
 int guest_load(struct guest *guest)
 {
-	static __u8 file[PROGRAM_MAX] __attribute__((aligned(8)));
+	static __u64 file[PROGRAM_MAX / sizeof(__u64)];
 	ssize_t len;
 	int fd;
 
@@ -110,7 +111,7 @@ int guest_load(struct guest *guest)
 		return fd;
 	len = read(fd, file, sizeof(file));
 	close(fd);
-	return len < 0 ? -errno : load_segments(guest, file, len);
+	return len < 0 ? -errno : load_segments(guest, (const __u8 *)file, len);
 }
 
 static void *run(void *arg)
@@ -191,11 +192,11 @@ static int has_ended(const struct guest *guest)
 	const struct kvm_run *run = guest->cpu.run;
 	const __u8 *mem = guest->dev->mem;
 
-	fprintf(stderr, "# guest: ret %d exit %u icpt %x ipa %x psw %llx %llx, program old psw %llx code %x\n",
-		guest->ret, run->exit_reason, run->s390_sieic.icptcode, run->s390_sieic.ipa,
-		(unsigned long long)run->psw_mask, (unsigned long long)run->psw_addr,
-		*(const unsigned long long *)(mem + LC_PGM_OLD + 8),
-		*(const __u16 *)(mem + LC_PGM_CODE));
+	fprintf(stderr, "# guest: ret %d exit %u icpt %x ipa %x, psw %llx %llx\n", guest->ret,
+		run->exit_reason, run->s390_sieic.icptcode, run->s390_sieic.ipa, run->psw_mask,
+		run->psw_addr);
+	fprintf(stderr, "# guest: program code %x at %llx\n",
+		*(const __u16 *)(mem + LC_PGM_CODE), *(const __u64 *)(mem + LC_PGM_OLD + 8));
 	return -ECHILD;
 }
 
