@@ -425,19 +425,31 @@ void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
 }
 
 /**
- * vfio_ap_irq_reset - a device that may be quiesced is reset or closed
- * @matrix_mdev: the mediated device, whose session has ended and whose queues are
- *		 reset next
+ * vfio_ap_irq_hold - let nobody pin a page of the guest
+ * @matrix_mdev: the mediated device, whose session has ended
  *
- * Waits until nobody pins a page of the guest.
+ * Waits for whoever does. Until vfio_ap_irq_release(), PQAP(AQIC) of the guest is
+ * not executed.
  *
  * Context: matrix_dev->mdevs_lock is held; it may be dropped and taken again.
  */
-void vfio_ap_irq_reset(struct ap_matrix_mdev *matrix_mdev)
+void vfio_ap_irq_hold(struct ap_matrix_mdev *matrix_mdev)
 {
-	/* Let no other begin. */
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
 	matrix_mdev->irq.quiet = true;
 	vfio_ap_wait_for_pins(matrix_mdev);
+}
+
+/**
+ * vfio_ap_irq_release - undo vfio_ap_irq_hold(), or vfio_ap_irq_quiesce()
+ * @matrix_mdev: the mediated device, without registrations or about to lose them
+ *
+ * Context: Takes matrix_dev->mdevs_lock.
+ */
+void vfio_ap_irq_release(struct ap_matrix_mdev *matrix_mdev)
+{
+	guard(mutex)(&matrix_dev->mdevs_lock);
 	matrix_mdev->irq.quiet = false;
 }
 
@@ -724,7 +736,7 @@ static int vfio_ap_irq_receive_row(struct ap_matrix_mdev *matrix_mdev,
  *
  * Context: matrix_dev->mdevs_lock is held; it is dropped while a page is pinned.
  * The session of RESUMING, of which @status tells, keeps the device open: who
- * ends it waits in vfio_ap_irq_reset().
+ * ends it waits in vfio_ap_irq_hold().
  * Return: 0; what @status returned; or
  * * -EINVAL: a notification byte is not in the guest's memory
  * * -ENXIO: a queue is not there

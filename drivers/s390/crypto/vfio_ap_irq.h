@@ -45,7 +45,8 @@ void vfio_ap_irq_unregister(struct vfio_ap_queue *q);
 
 void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev);
 void vfio_ap_irq_restore(struct ap_matrix_mdev *matrix_mdev);
-void vfio_ap_irq_reset(struct ap_matrix_mdev *matrix_mdev);
+void vfio_ap_irq_hold(struct ap_matrix_mdev *matrix_mdev);
+void vfio_ap_irq_release(struct ap_matrix_mdev *matrix_mdev);
 void vfio_ap_irq_unmap(struct vfio_ap_queue *q);
 void vfio_ap_irq_forget(struct ap_matrix_mdev *matrix_mdev);
 

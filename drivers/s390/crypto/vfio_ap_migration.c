@@ -1618,7 +1618,8 @@ void vfio_ap_migration_exit(struct ap_matrix_mdev *matrix_mdev)
  * @matrix_mdev: the mediated device
  * @reason: why the session ends
  *
- * For VFIO_DEVICE_RESET and close. Never fails.
+ * For VFIO_DEVICE_RESET and close. Never fails. PQAP(AQIC) of the guest is not
+ * executed afterwards, until vfio_ap_irq_release().
  *
  * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
  */
@@ -1630,7 +1631,7 @@ void vfio_ap_migration_reset(struct ap_matrix_mdev *matrix_mdev,
 	guard(mutex)(&matrix_dev->mdevs_lock);
 	vfio_ap_migration_end_locked(matrix_mdev, reason);
 	vfio_ap_log_reset(matrix_mdev);
-	vfio_ap_irq_reset(matrix_mdev);
+	vfio_ap_irq_hold(matrix_mdev);
 	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_RUNNING);
 }
 
@@ -1644,4 +1645,5 @@ void vfio_ap_migration_open(struct ap_matrix_mdev *matrix_mdev)
 {
 	guard(mutex)(&matrix_mdev->mig.mutex);
 	vfio_ap_migration_reset(matrix_mdev, VFIO_AP_REASON_CLOSED);
+	vfio_ap_irq_release(matrix_mdev);
 }

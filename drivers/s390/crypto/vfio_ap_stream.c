@@ -617,8 +617,8 @@ static ssize_t vfio_ap_stream_advance(struct vfio_ap_stream_decoder *dec,
  * @event: what was completed, VFIO_AP_STREAM_MORE if nothing was
  *
  * Stops behind the last byte of a CONFIG, HWINFO or END record, or of a row of an
- * IRQ record, so that the caller can judge it before any byte that follows. An error is final: later
- * calls return it again.
+ * IRQ record, so that the caller can judge it before any byte that follows. An
+ * error is final: later calls return it again.
  *
  * Return: the number of bytes used, less than @len only together with an event;
  * or

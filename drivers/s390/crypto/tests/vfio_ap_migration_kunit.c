@@ -29,7 +29,8 @@
 /* Interrupts take queues and a guest: of them only what is asked for is seen. */
 #define vfio_ap_irq_quiesce		migration_kunit_irq_quiesce
 #define vfio_ap_irq_restore		migration_kunit_irq_restore
-#define vfio_ap_irq_reset		migration_kunit_irq_reset
+#define vfio_ap_irq_hold		migration_kunit_irq_hold
+#define vfio_ap_irq_release		migration_kunit_irq_release
 #define vfio_ap_irq_forget		migration_kunit_irq_forget
 #define vfio_ap_irq_nr_rows		migration_kunit_irq_nr_rows
 #define vfio_ap_irq_encode		migration_kunit_irq_encode
@@ -216,7 +217,12 @@ void vfio_ap_irq_restore(struct ap_matrix_mdev *matrix_mdev)
 	t->quiet = false;
 }
 
-void vfio_ap_irq_reset(struct ap_matrix_mdev *matrix_mdev)
+void vfio_ap_irq_release(struct ap_matrix_mdev *matrix_mdev)
+{
+	lockdep_assert_not_held(&matrix_dev->mdevs_lock);
+}
+
+void vfio_ap_irq_hold(struct ap_matrix_mdev *matrix_mdev)
 {
 	struct migration_test *t = kunit_get_current_test()->priv;
 

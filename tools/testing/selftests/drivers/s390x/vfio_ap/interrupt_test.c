@@ -214,7 +214,7 @@ TEST_F_TIMEOUT(interrupt, a_cancelled_migration_leaves_them_on, ENV_TIMEOUT)
 	bool on;
 
 	work(_metadata, f, LATENCY);
-	for (i = 0; i < sizeof(walks) / sizeof(walks[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(walks); i++) {
 		for (k = 0; k < 3 && walks[i][k]; k++) {
 			ASSERT_EQ(0, set_state(f, walks[i][k]));
 			on = walks[i][k] != VFIO_DEVICE_STATE_STOP &&
@@ -331,7 +331,7 @@ TEST_F_TIMEOUT(interrupt, the_guest_is_told_busy_while_stopped, ENV_TIMEOUT)
 	long aqics;
 
 	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
-	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(states); i++) {
 		EXPECT_EQ(0, guest_aqic(f, true, GUEST_NIB));
 		ASSERT_EQ(0, set_state(f, states[i]));
 		aqics = ap_sim_counter("aqic");
@@ -435,7 +435,7 @@ TEST_F_TIMEOUT(interrupt, bad_rows_fail_the_write_and_pin_nothing, ENV_TIMEOUT)
 	ASSERT_EQ(0, env_save(&f->env, &saved));
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
 	EXPECT_EQ(pins, pinned());
-	for (i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(bads); i++) {
 		ASSERT_EQ(NULL, stream_decode(&s, saved.data, saved.len));
 		bads[i].change(&s, f);
 		stream_free(&bad);
@@ -555,7 +555,7 @@ TEST_F_TIMEOUT(interrupt, unmapping_drops_what_is_kept, ENV_TIMEOUT)
 	long before;
 
 	before = pinned();
-	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(states); i++) {
 		work(_metadata, f, LATENCY);
 		ASSERT_EQ(0, set_state(f, states[i]));
 		EXPECT_EQ(0, map_memory(f, false));
@@ -818,7 +818,7 @@ TEST_F_TIMEOUT(interrupt, logging_ends_with_a_reset, ENV_TIMEOUT)
 	__u64 page;
 	bool has_nib;
 
-	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		page = sizes[i].asked;
 		EXPECT_EQ(sizes[i].ret, log_start(f, &page)) {
 			TH_LOG("page size %llu", sizes[i].asked);

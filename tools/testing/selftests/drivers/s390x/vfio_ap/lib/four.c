@@ -153,13 +153,15 @@ bool four_is_well(const struct guest_counters *c)
 		well &= queue_is_well(c, &c->queues[i]);
 	if (well)
 		return true;
-	fprintf(stderr, "# guest: queues %llu interrupts %llu spurious %llu polls %llu flags %llx answer %llx\n",
-		c->nr_queues, c->interrupts, c->spurious, c->polls, c->flags, c->answer);
+	fprintf(stderr, "# guest: queues %llu interrupts %llu spurious %llu polls %llu\n",
+		c->nr_queues, c->interrupts, c->spurious, c->polls);
+	fprintf(stderr, "# guest: flags %llx answer %llx\n", c->flags, c->answer);
 	for (i = 0; i < c->nr_queues && i < GUEST_MAX_QUEUES; i++) {
 		q = &c->queues[i];
-		fprintf(stderr, "# %04llx: sent %llu answered %llu requeued %llu wrong %llu again %llu last %llu\n",
-			q->apqn, q->sent, q->answered, q->requeued, q->wrong, q->duplicate,
-			q->last);
+		fprintf(stderr, "# %04llx: sent %llu answered %llu requeued %llu last %llu\n",
+			q->apqn, q->sent, q->answered, q->requeued, q->last);
+		fprintf(stderr, "# %04llx: wrong %llu again %llu\n",
+			q->apqn, q->wrong, q->duplicate);
 	}
 	return false;
 }
