@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * libFuzzer target: the driver's own vfio_ap_stream.c against bytes of an enemy.
+ *
+ * What a stream says must be what a second decoder (reference.c) says, whatever
+ * pieces it arrives in, and nothing may be read or written that is not there:
+ * every buffer is one allocation of the exact size, so AddressSanitizer sees a
+ * single byte too many.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include <linux/types.h>
+
+#include "vfio_ap_stream.h"
+
+#include "input.h"
+#include "reference.h"
+
+/*
+ * With FUZZ_KEEP_GOING in the environment, a violation is told, once for each place,
+ * and that is all: whoever plants faults sees which assertions can fail.
+ */
+static bool keep_going;
+
+static void violated(const char *where, int line, const char *what, bool *told)
+{
+	if (*told)
+		return;
+	fprintf(stderr, "property violated: %s:%d: %s\n", where, line, what);
+	if (!keep_going)
+		abort();
+	*told = true;
+}
+
+#define MUST(cond)							\
+	do {								\
+		static bool once;					\
+									\
+		if (!(cond))						\
+			violated(__func__, __LINE__, #cond, &once);	\
+	} while (0)
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	keep_going = getenv("FUZZ_KEEP_GOING");
+	return 0;
+}
+
+/**
+ * struct seen - what a decoder reported of a stream
+ * @error: of decode() or, at the end of the stream, of finish()
+ * @nr: number of @events
+ * @too_many: there were more
+ * @events: as in struct ref_result
+ * @images: after each event that completes HWINFO, a checksum of the image
+ * @nr_irqs: number of @irqs
+ * @irqs: rows of IRQ
+ * @image: the last complete one
+ * @complete: there is one
+ */
+struct seen {
+	int error;
+	unsigned int nr;
+	bool too_many;
+	struct ref_event events[REF_MAX_EVENTS];
+	uint32_t images[REF_MAX_EVENTS];
+	unsigned int nr_irqs;
+	struct vfio_ap_stream_irq irqs[REF_MAX_EVENTS];
+	struct vfio_ap_stream_image image;
+	bool complete;
+};
+
+static struct ref_result ref;
+static struct seen whole, pieces, again;
+
+static void *alloc(size_t len)
+{
+	void *p = malloc(len ? len : 1);
+
+	if (!p)
+		exit(1);
+	memset(p, 0xa5, len);
+	return p;
+}
+
+static void *copy_of(const void *data, size_t len)
+{
+	return memcpy(alloc(len), data, len);
+}
+
+static unsigned int weight(const u8 *mask)
+{
+	unsigned int id, n = 0;
+
+	for (id = 0; id < 256; id++)
+		n += ref_bit(mask, id);
+	return n;
+}
+
+/* The rows stand for the mask, each once, in their order. */
+static void check_image(const struct vfio_ap_stream_image *image)
+{
+	unsigned int i;
+
+	MUST(image->nr == weight(image->config.apm));
+	for (i = 0; i < image->nr && i < VFIO_AP_STREAM_MAX_ADAPTERS; i++) {
+		MUST(image->adapter[i].apid < VFIO_AP_STREAM_MAX_ADAPTERS &&
+		     ref_bit(image->config.apm, image->adapter[i].apid));
+		MUST(!i || image->adapter[i].apid > image->adapter[i - 1].apid);
+		MUST(!(image->adapter[i].info & ~REF_INFO_MASK));
+	}
+}
+
+static int compare_irqs(const struct vfio_ap_stream_irq *a,
+			const struct vfio_ap_stream_irq *b)
+{
+	if (a->apid != b->apid)
+		return a->apid < b->apid ? -1 : 1;
+	if (a->isc != b->isc)
+		return a->isc < b->isc ? -1 : 1;
+	if (a->nib != b->nib)
+		return a->nib < b->nib ? -1 : 1;
+	return 0;
+}
+
+static bool same_irq(const struct vfio_ap_stream_irq *a,
+		     const struct vfio_ap_stream_irq *b)
+{
+	return !compare_irqs(a, b) && !memcmp(a->domains, b->domains, REF_MASK);
+}
+
+/* Sorted, for queues that are in the image, and each queue in one row only. */
+static void check_irqs(const struct seen *seen)
+{
+	static u8 taken[VFIO_AP_STREAM_MAX_ADAPTERS][REF_MASK];
+	const struct vfio_ap_stream_irq *irq;
+	unsigned int i, k;
+
+	memset(taken, 0, sizeof(taken));
+	for (i = 0; i < seen->nr_irqs; i++) {
+		irq = &seen->irqs[i];
+		MUST(irq->apid < VFIO_AP_STREAM_MAX_ADAPTERS &&
+		     ref_bit(seen->image.config.apm, irq->apid));
+		MUST(irq->isc <= VFIO_AP_STREAM_MAX_ISC && irq->nib);
+		MUST(!i || compare_irqs(irq - 1, irq) < 0);
+		MUST(weight(irq->domains));
+		for (k = 0; k < REF_MASK; k++) {
+			MUST(!(irq->domains[k] & ~seen->image.config.aqm[k]));
+			MUST(!(irq->domains[k] & taken[irq->apid & 255][k]));
+			taken[irq->apid & 255][k] |= irq->domains[k];
+		}
+	}
+}
+
+/* Field by field into zeroes: what is between the fields means nothing. */
+static void take_image(struct vfio_ap_stream_image *to,
+		       const struct vfio_ap_stream_image *from)
+{
+	unsigned int i;
+
+	memset(to, 0, sizeof(*to));
+	to->config = from->config;
+	to->nr = from->nr;
+	for (i = 0; i < from->nr && i < VFIO_AP_STREAM_MAX_ADAPTERS; i++) {
+		to->adapter[i].apid = from->adapter[i].apid;
+		to->adapter[i].info = from->adapter[i].info;
+	}
+}
+
+static void note(struct seen *seen, const struct vfio_ap_stream_decoder *dec,
+		 enum vfio_ap_stream_event event, size_t at)
+{
+	static const unsigned int types[] = {
+		[VFIO_AP_STREAM_GOT_CONFIG] = REF_CONFIG,
+		[VFIO_AP_STREAM_GOT_HWINFO] = REF_HWINFO,
+		[VFIO_AP_STREAM_GOT_IRQ] = REF_IRQ,
+		[VFIO_AP_STREAM_GOT_END] = REF_END,
+	};
+
+	if (seen->nr == REF_MAX_EVENTS) {
+		seen->too_many = true;
+		return;
+	}
+	seen->images[seen->nr] = 0;
+	if (event == VFIO_AP_STREAM_GOT_CONFIG)
+		seen->complete = false;
+	if (event == VFIO_AP_STREAM_GOT_HWINFO) {
+		check_image(&dec->image);
+		take_image(&seen->image, &dec->image);
+		seen->complete = true;
+		seen->images[seen->nr] = ref_crc((const u8 *)&seen->image,
+						 sizeof(seen->image));
+	}
+	if (event == VFIO_AP_STREAM_GOT_IRQ)
+		seen->irqs[seen->nr_irqs++] = dec->irq;
+	seen->events[seen->nr].type = types[event];
+	seen->events[seen->nr++].at = at;
+}
+
+/* One chunk, as write() decodes it */
+static int feed(struct seen *seen, struct vfio_ap_stream_decoder *dec,
+		const u8 *data, size_t len, size_t at)
+{
+	enum vfio_ap_stream_event event, more;
+	u8 *chunk = copy_of(data, len);
+	size_t done = 0;
+	ssize_t used;
+
+	do {
+		event = VFIO_AP_STREAM_GOT_END;
+		used = vfio_ap_stream_decode(dec, chunk + done, len - done, &event);
+		if (used < 0)
+			break;
+		/* Its caller would never come to an end. */
+		MUST(used || !len);
+		MUST((size_t)used <= len - done);
+		MUST((size_t)used == len - done || event != VFIO_AP_STREAM_MORE);
+		/* Only its last byte completes anything. */
+		MUST(event == VFIO_AP_STREAM_MORE || used);
+		if (!used || (size_t)used > len - done)
+			break;
+		done += used;
+		MUST(dec->total == at + done);
+		if (event != VFIO_AP_STREAM_MORE)
+			note(seen, dec, event, at + done);
+	} while (done < len);
+	if (used < 0) {
+		/* An error is final, whatever follows. */
+		more = VFIO_AP_STREAM_GOT_END;
+		MUST(vfio_ap_stream_decode(dec, chunk, len, &more) == used &&
+		     vfio_ap_stream_decode(dec, chunk, 0, &more) == used);
+		MUST(more == VFIO_AP_STREAM_MORE);
+		MUST(vfio_ap_stream_decode_finish(dec) == used);
+	}
+	free(chunk);
+	return used < 0 ? used : 0;
+}
+
+static void load(struct seen *seen, const struct input *in, const u8 *data, size_t len)
+{
+	struct vfio_ap_stream_decoder *dec = alloc(sizeof(*dec));
+	unsigned int turn = 0;
+	size_t at, n;
+
+	vfio_ap_stream_decode_init(dec);
+	seen->nr = 0;
+	seen->nr_irqs = 0;
+	seen->too_many = false;
+	seen->complete = false;
+	seen->error = 0;
+	for (at = 0; at < len && !seen->error; at += n) {
+		n = len - at;
+		if (in->nr_chunks && in->chunks[turn] < n)
+			n = in->chunks[turn];
+		/* A write of nothing changes nothing; after it, go on. */
+		if (!n) {
+			MUST(!feed(seen, dec, data + at, 0, at));
+			n = 1;
+		}
+		turn = in->nr_chunks ? (turn + 1) % in->nr_chunks : 0;
+		seen->error = feed(seen, dec, data + at, n, at);
+	}
+	if (!seen->error)
+		seen->error = vfio_ap_stream_decode_finish(dec);
+	free(dec);
+}
+
+static void must_equal(const struct seen *a, const struct seen *b)
+{
+	unsigned int i;
+
+	MUST(a->error == b->error);
+	MUST(a->nr == b->nr && a->too_many == b->too_many);
+	for (i = 0; i < a->nr && i < b->nr; i++) {
+		MUST(a->events[i].type == b->events[i].type);
+		MUST(a->events[i].at == b->events[i].at);
+		MUST(a->images[i] == b->images[i]);
+	}
+	MUST(a->complete == b->complete);
+	MUST(a->nr_irqs == b->nr_irqs);
+	for (i = 0; i < a->nr_irqs && i < b->nr_irqs; i++)
+		MUST(same_irq(&a->irqs[i], &b->irqs[i]));
+}
+
+static bool is_row(const struct vfio_ap_stream_adapter *row, const u8 *bytes)
+{
+	return row->apid == ref_get(bytes, 2) &&
+	       row->info == (ref_get(bytes + 8, 8) & REF_INFO_MASK);
+}
+
+static bool is_irq(const struct vfio_ap_stream_irq *irq, const u8 *bytes)
+{
+	return irq->apid == ref_get(bytes, 2) && irq->isc == bytes[2] &&
+	       irq->nib == ref_get(bytes + 8, 8) &&
+	       !memcmp(irq->domains, bytes + 16, REF_MASK);
+}
+
+static void must_be_right(const struct seen *seen)
+{
+	unsigned int i;
+
+	MUST(seen->error == ref.error);
+	MUST(seen->nr == ref.nr && seen->too_many == !!ref.too_many);
+	for (i = 0; i < seen->nr && i < ref.nr; i++) {
+		MUST(seen->events[i].type == ref.events[i].type);
+		MUST(seen->events[i].at == ref.events[i].at);
+	}
+	if (seen->complete && ref.rows) {
+		MUST(!memcmp(&seen->image.config, ref.masks, 3 * REF_MASK));
+		MUST(seen->image.nr == ref.nr_rows);
+		for (i = 0; i < seen->image.nr && i < ref.nr_rows; i++)
+			MUST(is_row(&seen->image.adapter[i], ref.rows + 16 * i));
+	}
+	MUST(seen->nr_irqs == ref.nr_irqs);
+	for (i = 0; i < seen->nr_irqs && i < ref.nr_irqs; i++)
+		MUST(is_irq(&seen->irqs[i], ref.irqs[i]));
+	check_irqs(seen);
+}
+
+/* Write to an allocation of its own, for the sanitizer; returns what follows. */
+#define PUT(p, size, encode)						\
+	({								\
+		u8 *part = alloc(size);					\
+									\
+		encode;							\
+		memcpy((p), part, (size));				\
+		free(part);						\
+		(p) + (size);						\
+	})
+
+/* What was accepted can be said again, and means the same. */
+static void encode_again(const struct seen *seen, const struct input *in)
+{
+	size_t size = VFIO_AP_STREAM_BYTES(seen->image.nr) +
+		      VFIO_AP_STREAM_IRQ_BYTES(seen->nr_irqs);
+	u32 records = VFIO_AP_STREAM_PAIR_RECORDS;
+	struct input cut = *in;
+	u8 *buf = alloc(size), *p = buf;
+	unsigned int i;
+	u32 crc;
+
+	p = PUT(p, VFIO_AP_STREAM_HEADER_BYTES, vfio_ap_stream_encode_header(part));
+	p = PUT(p, VFIO_AP_STREAM_PAIR_BYTES(seen->image.nr),
+		vfio_ap_stream_encode_pair(&seen->image, part));
+	if (seen->nr_irqs) {
+		records++;
+		p = PUT(p, VFIO_AP_STREAM_IRQ_BYTES(0),
+			vfio_ap_stream_encode_irq_head(seen->nr_irqs, part));
+		for (i = 0; i < seen->nr_irqs; i++)
+			p = PUT(p, sizeof(struct vfio_ap_stream_irq_row),
+				vfio_ap_stream_encode_irq(&seen->irqs[i], part));
+	}
+	crc = vfio_ap_stream_crc(VFIO_AP_STREAM_CRC_INIT, buf, p - buf);
+	p = PUT(p, VFIO_AP_STREAM_END_BYTES, vfio_ap_stream_encode_end(records, crc, part));
+
+	ref_decode(&ref, buf, p - buf);
+	MUST(!ref.error);
+	load(&again, &cut, buf, p - buf);
+	must_be_right(&again);
+	MUST(!memcmp(&again.image, &seen->image, sizeof(again.image)));
+	MUST(again.nr_irqs == seen->nr_irqs);
+	for (i = 0; i < seen->nr_irqs; i++)
+		MUST(same_irq(&again.irqs[i], &seen->irqs[i]));
+	free(buf);
+}
+
+/**
+ * struct told - what a comparison reported
+ * @nr: number of differences
+ * @ids: adapters and domains that are assigned in one image only
+ */
+struct told {
+	unsigned int nr;
+	unsigned int ids;
+};
+
+/* A line fits, and what does not fit is cut off, not written behind the buffer. */
+static void tell(void *ctx, const struct vfio_ap_stream_diff *diff)
+{
+	struct told *told = ctx;
+	char *line = alloc(VFIO_AP_STREAM_DIFF_CHARS), *small;
+	int len;
+
+	len = vfio_ap_stream_diff_format(diff, line, VFIO_AP_STREAM_DIFF_CHARS);
+	MUST(len > 0 && len < VFIO_AP_STREAM_DIFF_CHARS);
+	MUST(strlen(line) == (size_t)len);
+	small = alloc(9);
+	MUST(vfio_ap_stream_diff_format(diff, small, 9) == len &&
+	     !strncmp(small, line, 8) && !small[8]);
+	free(small);
+	free(line);
+
+	told->nr++;
+	if (diff->field <= VFIO_AP_DIFF_CONTROL) {
+		told->ids++;
+		MUST(diff->id < 256 && diff->source + diff->here == 1);
+	}
+}
+
+static unsigned int differing(const u8 *a, const u8 *b, size_t len)
+{
+	unsigned int n = 0;
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		n += __builtin_popcount(a[i] ^ b[i]);
+	return n;
+}
+
+/* Whether an adapter with @here can stand in for one with @source, by the rules */
+static bool fits(u64 source, u64 here)
+{
+	unsigned int ml[2] = { source >> 8 & 15, here >> 8 & 15 };
+
+	if ((source ^ here) & 0xffff0000ff000000ULL)
+		return false;
+	if ((here >> 16 & 0xff) < (source >> 16 & 0xff) || (here & 31) < (source & 31))
+		return false;
+	/* Up to 3 the bus takes 12 KiB, from then on as many times 4 KiB. */
+	ml[0] = ml[0] > 3 ? ml[0] : 3;
+	ml[1] = ml[1] > 3 ? ml[1] : 3;
+	return ml[1] >= ml[0];
+}
+
+static void compare(const struct vfio_ap_stream_image *source,
+		    const struct vfio_ap_stream_image *here)
+{
+	struct told told = {};
+	bool same = source->nr == here->nr, good = true;
+	unsigned int i;
+	int ret;
+
+	ret = vfio_ap_stream_compare_config(source, here, tell, &told);
+	MUST(told.nr == told.ids);
+	MUST(told.ids == differing((const u8 *)&source->config,
+				   (const u8 *)&here->config,
+				   sizeof(source->config)));
+	MUST(ret == (told.ids ? -ENXIO : 0));
+
+	memset(&told, 0, sizeof(told));
+	ret = vfio_ap_stream_compare_hwinfo(source, here, tell, &told);
+	MUST(ret == 0 || ret == -EXDEV);
+	for (i = 0; i < source->nr && same; i++)
+		same = source->adapter[i].apid == here->adapter[i].apid;
+	if (!same) {
+		MUST(ret == -EXDEV);
+		return;
+	}
+	for (i = 0; i < source->nr; i++)
+		good &= fits(source->adapter[i].info, here->adapter[i].info);
+	MUST(good == !ret && good == !told.nr && !told.ids);
+}
+
+/*
+ * An edit: { what 1, which 1, value 2 }. Images that come out need not be such
+ * as a decoder accepts; the comparison has to stand that.
+ */
+static void edit(struct vfio_ap_stream_image *image, const u8 *e)
+{
+	struct vfio_ap_stream_adapter *row = &image->adapter[e[1]];
+	u16 value = ref_get(e + 2, 2);
+
+	switch (e[0] % 8) {
+	case 0:
+		image->config.apm[e[1] % REF_MASK] ^= value;
+		break;
+	case 1:
+		image->config.aqm[e[1] % REF_MASK] ^= value;
+		break;
+	case 2:
+		image->config.adm[e[1] % REF_MASK] ^= value;
+		break;
+	case 3:
+		image->nr = value % (VFIO_AP_STREAM_MAX_ADAPTERS + 1);
+		break;
+	case 4:
+		row->apid = value % VFIO_AP_STREAM_MAX_ADAPTERS;
+		break;
+	default:
+		if (image->nr)
+			row = &image->adapter[e[1] % image->nr];
+		row->info ^= ((u64)value << 16 * (e[0] / 8 % 4)) & REF_INFO_MASK;
+		break;
+	}
+}
+
+static void compare_all(const struct vfio_ap_stream_image *source,
+			const struct input *in)
+{
+	struct vfio_ap_stream_image *here = copy_of(source, sizeof(*source));
+	struct told told = {};
+	unsigned int i;
+
+	MUST(!vfio_ap_stream_compare_config(source, here, tell, &told));
+	MUST(!vfio_ap_stream_compare_hwinfo(source, here, tell, &told));
+	MUST(!told.nr);
+	for (i = 0; i < in->nr_edits; i++) {
+		edit(here, in->edits + EDIT_BYTES * i);
+		compare(source, here);
+		compare(here, source);
+	}
+	free(here);
+}
+
+static u8 *put_optional(u8 *p, unsigned int len, unsigned int nr)
+{
+	for (; nr; nr--) {
+		ref_put(p, 2, 0x7000);
+		ref_put(p + 2, 2, 0);
+		ref_put(p + 4, 4, len);
+		memset(p + REF_HEAD, 0, len);
+		p += REF_HEAD + len;
+	}
+	return p;
+}
+
+/* The stream in memory of its own, made longer if the input asks for that */
+static u8 *expand(const struct input *in, size_t *len)
+{
+	unsigned int nr = 0, payload = 0;
+	u8 *buf, *p;
+
+	switch (in->expand) {
+	case EXPAND_64K:
+	case EXPAND_68K:
+		payload = 4096;
+		nr = 16 + (in->expand == EXPAND_68K);
+		break;
+	case EXPAND_4M:
+		nr = (4 << 20) / REF_HEAD;
+		break;
+	}
+	*len = in->len;
+	if (!nr || in->len < REF_HEADER)
+		return copy_of(in->stream, in->len);
+
+	*len += nr * (REF_HEAD + payload);
+	buf = alloc(*len);
+	memcpy(buf, in->stream, REF_HEADER);
+	p = put_optional(buf + REF_HEADER, payload, nr);
+	memcpy(p, in->stream + REF_HEADER, in->len - REF_HEADER);
+	stream_seal(buf, *len);
+	return buf;
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	static const struct input at_once;
+	struct input in;
+	size_t len;
+	u8 *stream;
+
+	if (input_parse(&in, data, size))
+		return 0;
+	stream = expand(&in, &len);
+
+	ref_decode(&ref, stream, len);
+	load(&whole, &at_once, stream, len);
+	must_be_right(&whole);
+	load(&pieces, &in, stream, len);
+	must_equal(&whole, &pieces);
+	if (whole.complete)
+		compare_all(&whole.image, &in);
+	if (!whole.error && !whole.too_many)
+		encode_again(&whole, &in);
+
+	free(stream);
+	return 0;
+}
