@@ -3,9 +3,9 @@
 
 .DEFAULT_GOAL := help
 LAB := /usr/bin/python3 -m lab
-.PHONY: help demo test test-mutants test-long shell pin linux clean
+.PHONY: help demo test test-fuzz test-mutants test-long fuzz model shell pin linux clean
 
-export KERNEL T M REPEAT FLAVOUR MINUTES
+export KERNEL T M REPEAT FLAVOUR MINUTES SECONDS SEED
 # In the environment only: the kernel's Makefile would take M= of our command line for its own.
 MAKEOVERRIDES :=
 
@@ -16,10 +16,14 @@ help:
 	@echo '  make demo          migrate a guest with AP queues between two emulated hosts'
 	@echo '  make test          all automated tests; T=glob selects (T="pair.*"), REPEAT=n repeats,'
 	@echo '                     FLAVOUR=fast takes the fast kernel for a quick look'
-	@echo '  make test-long     the tests that take long: test-mutants. MINUTES=n will bound those'
-	@echo '                     that run for a time; there are none yet'
+	@echo '  make test-long     the tests that take long: test-fuzz, test-mutants. MINUTES=n will'
+	@echo '                     bound those that run for a time; there are none yet'
 	@echo '  make test-mutants  put faults back into the driver, one by one, and see the tests fail'
 	@echo '                     that find them (lab/mutants); M=glob selects'
+	@echo '  make fuzz          the stream code of build/linux against made-up streams, on this machine;'
+	@echo '                     SECONDS=60, SEED=n repeats a run'
+	@echo '  make test-fuzz     put faults into the stream code and see the fuzzer find them'
+	@echo '  make model         every interleaving of models of locks, states and pins'
 	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
 	@echo '                     HOST=a|b|c (lab/profiles), FLAVOUR=fast|debug'
 	@echo '  make check-fast    gates on the patches and on our scripts'
@@ -36,7 +40,7 @@ help:
 	@echo
 	@echo 'demo, test, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
 
-demo test test-mutants test-long pin:
+demo test test-fuzz test-mutants test-long fuzz model pin:
 	@$(LAB) $@
 
 shell:

@@ -2,7 +2,7 @@
 """The commands behind the Makefile: /usr/bin/python3 -m lab COMMAND.
 
 Settings come from the environment, where make puts what stands on its command line:
-KERNEL=/path, T=glob, M=glob, REPEAT=n, FLAVOUR=fast|debug.
+KERNEL=/path, T=glob, M=glob, REPEAT=n, FLAVOUR=fast|debug, SECONDS=n, SEED=n.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import sys
 from collections.abc import Iterator
 
 from lab import config, env, fetch, kernel, progress, rootfs
+from lab.fuzz import FuzzError
 from lab.hosts import Lab, LabError
 from lab.kgit import SeriesError
+from lab.model import ModelError
 
-PROBLEMS = (env.EnvError, fetch.FetchError, kernel.KernelError, LabError, SeriesError,
-            progress.CommandFailed)
+PROBLEMS = (env.EnvError, fetch.FetchError, FuzzError, kernel.KernelError, LabError, ModelError,
+            SeriesError, progress.CommandFailed)
 
 
 @contextlib.contextmanager
@@ -97,9 +99,38 @@ def command_test_mutants() -> int:
     return int(mutants.main(os.environ.get("M") or "*", flavour))
 
 
+def seconds_and_seed() -> tuple[int, int | None]:
+    """SECONDS= and SEED=; without a seed, a new one each time."""
+    return number("SECONDS", 60), number("SEED", 1) if os.environ.get("SEED") else None
+
+
+def command_fuzz() -> int:
+    """The stream code against an enemy's bytes."""
+    seconds, seed = seconds_and_seed()
+    prepare([], machine=False)
+    fuzz = importlib.import_module("lab.fuzz")
+    return int(fuzz.main(seconds, seed))
+
+
+def command_test_fuzz() -> int:
+    """Faults put into the stream code, each found by the fuzzer."""
+    prepare([], machine=False)
+    fuzz = importlib.import_module("lab.fuzz")
+    report = importlib.import_module("lab.runner").Report()
+    fuzz.proof(report)
+    return int(report.summary())
+
+
+def command_model() -> int:
+    """The models of locks and states, and the faults that they find."""
+    prepare([], machine=False)
+    model = importlib.import_module("lab.model")
+    return int(model.main())
+
+
 def command_test_long() -> int:
-    """What takes too long for every change: the mutants."""
-    return command_test_mutants()
+    """What takes too long for every change: faults that are put into the driver."""
+    return command_test_fuzz() | command_test_mutants()
 
 
 def command_demo() -> int:
@@ -167,6 +198,9 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("test", help="all automated tests")
     commands.add_parser("test-mutants", help="faults put back into the driver, and their tests")
+    commands.add_parser("test-fuzz", help="faults put into the stream code, and the fuzzer")
+    commands.add_parser("fuzz", help="the stream code against an enemy's bytes")
+    commands.add_parser("model", help="the locks and states, checked exhaustively")
     commands.add_parser("test-long", help="the tests that take long")
     commands.add_parser("demo", help="a live migration between two hosts")
     shell = commands.add_parser("shell", help="a prompt in an emulated host")
@@ -184,6 +218,12 @@ def main() -> int:
                 return command_test()
             case "test-mutants":
                 return command_test_mutants()
+            case "test-fuzz":
+                return command_test_fuzz()
+            case "fuzz":
+                return command_fuzz()
+            case "model":
+                return command_model()
             case "test-long":
                 return command_test_long()
             case "demo":

@@ -18,6 +18,7 @@ PACKAGES = (
     "bc",
     "bison",
     "build-essential",
+    "clang-14",
     "codespell",
     "cpio",
     "debian-archive-keyring",
@@ -28,8 +29,10 @@ PACKAGES = (
     "git",
     "kmod",
     "libc6-dev-s390x-cross",
+    "libclang-rt-14-dev",
     "libelf-dev",
     "libssl-dev",
+    "llvm-14",
     "mmdebstrap",
     "mypy",
     "python3",
@@ -38,6 +41,7 @@ PACKAGES = (
     "rsync",
     "shellcheck",
     "sparse",
+    "spin",
     "xz-utils",
 )
 
