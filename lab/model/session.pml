@@ -251,7 +251,7 @@ inline migration_reset()
 	LOCK(MDEVS);
 	end_session();
 #ifndef RESET_DOES_NOT_WAIT
-	/* vfio_ap_irq_reset() */
+	/* vfio_ap_irq_hold() */
 	do
 	:: receiving ->
 		UNLOCK(MDEVS);
