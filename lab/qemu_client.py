@@ -49,6 +49,7 @@ LIBRARY = "/lab/bin/vfio-ap-enable.so"
 GUEST = f"/lab/selftests/{config.SELFTEST}/vfio_ap_guest"
 GUEST_MAGIC = b"APGUEST1"
 GUEST_COUNTERS = 0x30000
+GUEST_NIB = 0x31000
 GUEST_HEADER = struct.Struct(">8s9Q48x")
 GUEST_QUEUE = struct.Struct(">9Q56x")
 GUEST_MAX_QUEUES = 16
@@ -452,6 +453,11 @@ class Counters:
         return min((queue.answered for queue in self.queues), default=0)
 
     @property
+    def most_answered(self) -> int:
+        """The largest number of right replies that a queue has."""
+        return max((queue.answered for queue in self.queues), default=0)
+
+    @property
     def requeued(self) -> int:
         """Requests sent once more, in all."""
         return sum(queue.requeued for queue in self.queues)
@@ -476,10 +482,14 @@ class Vm:
     def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
                  memory: int = MEMORY, program: str = "qemu-system-s390x",
                  strict: bool = True, trace: tuple[str, ...] = (),
-                 started: bool = True, kernel: str = "") -> None:
+                 started: bool = True, kernel: str = "", iommufd: bool = False,
+                 dma_log: str = "") -> None:
         """memory: MiB. program: QEMU's path in the host. strict: end if the library does not
         know that QEMU. trace: tracepoints of QEMU, for log(). started: let the guest run, now
-        or when it has come in. kernel: what the guest executes; without, it is idle."""
+        or when it has come in. kernel: what the guest executes; without, it is idle.
+        iommufd: use that in the place of a VFIO container. dma_log: "none", "silent": as if
+        the driver had no log of its DMA, or one that is always empty; "raw": QEMU takes its
+        bitmap for what it is not, as it does without the library."""
         self.host = host
         self.mdev = mdev
         number = next(_numbers)
@@ -489,12 +499,15 @@ class Vm:
         # KVM has AP interrupts for guests though the CPU that is emulated here has none.
         cpu = "host,ap=on,apqci=on,apft=on,apqi=on" if kernel else "host"
         argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}",
-                f"VFIO_AP_ENABLE_IDLE={int(not kernel)}", f"LD_PRELOAD={LIBRARY}",
+                f"VFIO_AP_ENABLE_IDLE={int(not kernel)}",
+                f"VFIO_AP_ENABLE_LOG={dma_log}", f"LD_PRELOAD={LIBRARY}",
                 program, "-nodefaults", "-no-user-config", "-display", "none",
                 "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", cpu,
                 "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
         if kernel:
             argv += ["-kernel", kernel]
+        if iommufd:
+            argv += ["-object", "iommufd,id=iommufd0"]
         if incoming:
             argv += ["-incoming", "defer"]
         if not (incoming and started):
@@ -509,7 +522,11 @@ class Vm:
             self.set_capabilities(events=True)
             self.set_downtime()
             if mdev is not None:
-                self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path)
+                options: dict[str, Any] = {"iommufd": "iommufd0"} if iommufd else {}
+                self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path,
+                          **options)
+                if strict and dma_log != "none" and self.blockers():
+                    raise QemuError(f"QEMU will not migrate: {self.blockers()}")
             if started and not incoming:
                 self.call("cont")
         except LabError as error:
@@ -529,6 +546,10 @@ class Vm:
         info = self.call("query-migrate")
         assert isinstance(info, dict)
         return info
+
+    def blockers(self) -> list[str]:
+        """Why QEMU refuses to migrate the guest, in its words."""
+        return [str(reason) for reason in self.migration().get("blocked-reasons", [])]
 
     def set_capabilities(self, **states: bool) -> None:
         """Switch migration capabilities; '_' stands for '-' in their names."""
@@ -579,13 +600,16 @@ class Vm:
                          if e.data["status"] in states), None)
         return self.wait(condition, f"migration state {' or '.join(states)}", timeout)
 
+    def memory(self, address: int, size: int) -> bytes:
+        """A piece of the guest's memory."""
+        name = f"{self.name}.memory"
+        self.call("pmemsave", val=address, size=size, filename=f"/lab/results/{name}")
+        return self.host.path(name).read_bytes()
+
     def counters(self) -> Counters | None:
         """What the guest program has counted; None before it has begun. If the guest runs, not
         everything is as of the same time."""
-        name = f"{self.name}.counters"
-        self.call("pmemsave", val=GUEST_COUNTERS, size=GUEST_SIZE,
-                  filename=f"/lab/results/{name}")
-        return Counters.parse(self.host.path(name).read_bytes())
+        return Counters.parse(self.memory(GUEST_COUNTERS, GUEST_SIZE))
 
     def wait_answered(self, number: int, timeout: float = STEP) -> Counters:
         """Wait until each queue of the guest program has so many right replies."""

@@ -10,9 +10,14 @@
  *  - drop that mark (DeviceClass.vmsd),
  *  - implement vfio_get_object in vfio_ap_ops,
  *  - give VFIODevice what vfio-pci has from its properties (and VFIO_MIGRATION events,
- *    which are off by default there),
+ *    which are off by default there). Not among that is enable-migration: its default
+ *    is QEMU's own, which takes a device that logs what it writes to,
  *  - call vfio_migration_realize() and vfio_migration_exit() when a device is
- *    realized and unrealized.
+ *    realized and unrealized,
+ *  - take the log of DMA for what it is. Its bitmap is an array of u64, QEMU reads it
+ *    as a little-endian bitmap like that of KVM: on this machine it sees other pages
+ *    than those that were written to. (That goes for the bitmap of a VFIO container,
+ *    too, which QEMU does not ask for if the device has a log.)
  *
  * QEMU exports its global symbols, so this library does the same in the running
  * program. QEMU's structures are no ABI: before anything is changed the build is
@@ -20,19 +25,25 @@
  * says (its property tables, class data, and the device that was realized).
  *
  * A QEMU that is not recognised runs unchanged, after one line on stderr. With
- * VFIO_AP_ENABLE_STRICT=1 in the environment it ends with status 1 instead, and a
- * device whose kernel driver cannot migrate fails to realize.
+ * VFIO_AP_ENABLE_STRICT=1 in the environment it ends with status 1 instead. A device
+ * whose kernel driver cannot migrate blocks migration, and query-migrate says why, as
+ * for any other device.
  *
  * The work is done when QEMU creates its KVM VM: all classes exist by then and no
  * device does, so devices from the command line are covered as well.
  *
  * With VFIO_AP_ENABLE_IDLE=1 no CPU of the guest executes anything, for hosts that
  * cannot execute guests. To QEMU such a guest runs, waits and is stopped as any other.
+ *
+ * VFIO_AP_ENABLE_LOG is for tests of what the log of DMA is for. With "none" QEMU sees
+ * a driver that has none, with "silent" one that reports no page; with "raw" it gets
+ * the bitmap as it is.
  */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
+#include <endian.h>
 #include <errno.h>
 #include <link.h>
 #include <pthread.h>
@@ -49,6 +60,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/kvm.h>
+#include <linux/vfio.h>
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define PROGRAM		"vfio-ap-enable: "
@@ -58,12 +70,6 @@ typedef struct Error Error;
 typedef struct Object Object;
 typedef struct ObjectClass ObjectClass;
 typedef struct VFIODevice VFIODevice;
-
-/* OnOffAuto, the type of VFIODevice.enable_migration. */
-enum {
-	QEMU_AUTO = 0,
-	QEMU_ON = 1,
-};
 
 /* VFIO_DEVICE_TYPE_AP in QEMU's enumeration. */
 #define QEMU_VFIO_DEVICE_TYPE_AP	3
@@ -103,7 +109,6 @@ struct property {
  * @vdev_sysfsdev: VFIODevice.sysfsdev
  * @vdev_name: VFIODevice.name
  * @vdev_dev: VFIODevice.dev
- * @vdev_enable_migration: VFIODevice.enable_migration (enumeration, 4 bytes)
  * @vdev_max_queued: VFIODevice.migration_max_queued_buffers_size (u64)
  * @vdev_events: VFIODevice.migration_events (bool)
  * @vdev_ops: VFIODevice.ops
@@ -125,7 +130,6 @@ struct layout {
 	size_t vdev_sysfsdev;
 	size_t vdev_name;
 	size_t vdev_dev;
-	size_t vdev_enable_migration;
 	size_t vdev_max_queued;
 	size_t vdev_events;
 	size_t vdev_ops;
@@ -146,7 +150,6 @@ static const struct layout layout_11_1 = {
 	.vdev_sysfsdev = 0x40,
 	.vdev_name = 0x48,
 	.vdev_dev = 0x50,
-	.vdev_enable_migration = 0x68,
 	.vdev_max_queued = 0x78,
 	.vdev_events = 0x80,
 	.vdev_ops = 0x88,
@@ -172,8 +175,6 @@ static struct {
 	struct version_info *(*qmp_query_version)(Error **errp);
 	void (*qapi_free_VersionInfo)(struct version_info *info);
 	void (*error_propagate)(Error **dst, Error *src);
-	void (*error_free)(Error *err);
-	const char *(*error_get_pretty)(const Error *err);
 	void (*error_setg_internal)(Error **errp, const char *src, int line,
 				    const char *func, const char *fmt, ...)
 		__attribute__((format(printf, 5, 6)));
@@ -185,7 +186,6 @@ static struct {
 	VFIODevice **vfio_device_list;
 	void *vfio_ap_ops;
 	const void *qdev_prop_bool;
-	const void *qdev_prop_on_off_auto;
 	const void *qdev_prop_size;
 	const void *qdev_prop_string;
 } qemu;
@@ -199,8 +199,6 @@ static const struct {
 	{ "qmp_query_version", &qemu.qmp_query_version },
 	{ "qapi_free_VersionInfo", &qemu.qapi_free_VersionInfo },
 	{ "error_propagate", &qemu.error_propagate },
-	{ "error_free", &qemu.error_free },
-	{ "error_get_pretty", &qemu.error_get_pretty },
 	{ "error_setg_internal", &qemu.error_setg_internal },
 	{ "vfio_device_init", &qemu.vfio_device_init },
 	{ "vfio_migration_realize", &qemu.vfio_migration_realize },
@@ -209,7 +207,6 @@ static const struct {
 	{ "vfio_device_list", &qemu.vfio_device_list },
 	{ "vfio_ap_ops", &qemu.vfio_ap_ops },
 	{ "qdev_prop_bool", &qemu.qdev_prop_bool },
-	{ "qdev_prop_on_off_auto", &qemu.qdev_prop_on_off_auto },
 	{ "qdev_prop_size", &qemu.qdev_prop_size },
 	{ "qdev_prop_string", &qemu.qdev_prop_string },
 };
@@ -219,6 +216,12 @@ static const struct {
 
 static bool strict;
 static bool idle;
+static enum {
+	LOG_AS_IT_IS,
+	LOG_NONE,
+	LOG_SILENT,
+	LOG_RAW,
+} dma_log;
 static bool symbols_present;
 static const struct layout *lay;
 static void (*original_realize)(void *dev, Error **errp);
@@ -357,19 +360,16 @@ static const char *check_class(ObjectClass *oc)
  */
 static const char *check_properties(ObjectClass *ap, ObjectClass *pci)
 {
-	const struct property *sysfsdev, *enable, *queued, *events;
+	const struct property *sysfsdev, *queued, *events;
 	ptrdiff_t vdev;
 
 	sysfsdev = find_property(pci, "sysfsdev", qemu.qdev_prop_string);
-	enable = find_property(pci, "enable-migration", qemu.qdev_prop_on_off_auto);
 	queued = find_property(pci, "x-migration-max-queued-buffers-size",
 			       qemu.qdev_prop_size);
 	events = find_property(pci, "migration-events", qemu.qdev_prop_bool);
 	if (!sysfsdev || !find_property(ap, "sysfsdev", qemu.qdev_prop_string))
 		return "VFIODevice.sysfsdev";
 	vdev = sysfsdev->offset - (ptrdiff_t)lay->vdev_sysfsdev;
-	if (!enable || enable->offset - vdev != (ptrdiff_t)lay->vdev_enable_migration)
-		return "VFIODevice.enable_migration";
 	if (!queued || queued->offset - vdev != (ptrdiff_t)lay->vdev_max_queued)
 		return "VFIODevice.migration_max_queued_buffers_size";
 	if (!events || events->offset - vdev != (ptrdiff_t)lay->vdev_events)
@@ -444,28 +444,10 @@ static bool check_device(VFIODevice *vdev, void *dev)
 static bool enable_device(VFIODevice *vdev, Error **errp)
 {
 	uint64_t max_queued = UINT64_MAX;
-	uint32_t enable = QEMU_ON;
 	bool events = true;
-	Error *err = NULL;
 
 	memcpy(at(vdev, lay->vdev_max_queued), &max_queued, sizeof(max_queued));
-	memcpy(at(vdev, lay->vdev_enable_migration), &enable, sizeof(enable));
 	memcpy(at(vdev, lay->vdev_events), &events, sizeof(events));
-	if (qemu.vfio_migration_realize(vdev, &err)) {
-		fprintf(stderr, PROGRAM "%s: migration enabled\n",
-			(char *)pointer_at(vdev, lay->vdev_name));
-		return true;
-	}
-	if (strict) {
-		qemu.error_propagate(errp, err);
-		return false;
-	}
-	/* Let QEMU block migration and say why, as it does for any such device. */
-	fprintf(stderr, PROGRAM "%s; the device blocks migration\n",
-		err ? qemu.error_get_pretty(err) : "migration not available");
-	qemu.error_free(err);
-	enable = QEMU_AUTO;
-	memcpy(at(vdev, lay->vdev_enable_migration), &enable, sizeof(enable));
 	return qemu.vfio_migration_realize(vdev, errp);
 }
 
@@ -586,6 +568,48 @@ static int idle_cpu(int fd)
 	return -1;
 }
 
+/* Between the order of bytes that the kernel uses and the one that QEMU expects. */
+static void swap_bitmap(const struct vfio_device_feature_dma_logging_report *report)
+{
+	uint64_t *words = (uint64_t *)(uintptr_t)report->bitmap;
+	uint64_t nr = (report->length / report->page_size + 63) / 64;
+
+	while (nr--)
+		words[nr] = htole64(words[nr]);
+}
+
+/* QEMU asks several devices with the same bitmap: what is there must stay right. */
+static int report_dirty(int fd, struct vfio_device_feature *feature)
+{
+	const void *report = feature->data;
+	int ret;
+
+	if (dma_log == LOG_SILENT)
+		return 0;
+	if (dma_log != LOG_RAW)
+		swap_bitmap(report);
+	ret = syscall(SYS_ioctl, fd, VFIO_DEVICE_FEATURE, feature);
+	if (dma_log != LOG_RAW)
+		swap_bitmap(report);
+	return ret;
+}
+
+static int device_feature(int fd, struct vfio_device_feature *feature)
+{
+	uint32_t which = feature->flags & VFIO_DEVICE_FEATURE_MASK;
+
+	if (dma_log == LOG_NONE && (which == VFIO_DEVICE_FEATURE_DMA_LOGGING_START ||
+				    which == VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP ||
+				    which == VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT)) {
+		errno = ENOTTY;
+		return -1;
+	}
+	if (which == VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT &&
+	    !(feature->flags & VFIO_DEVICE_FEATURE_PROBE))
+		return report_dirty(fd, feature);
+	return syscall(SYS_ioctl, fd, VFIO_DEVICE_FEATURE, feature);
+}
+
 static bool is_set(const char *name)
 {
 	const char *value = getenv(name);
@@ -611,16 +635,25 @@ int ioctl(int fd, unsigned long request, ...)
 	}
 	if (request == KVM_RUN && idle)
 		return idle_cpu(fd);
+	if (request == VFIO_DEVICE_FEATURE && original_realize)
+		return device_feature(fd, arg);
 	return syscall(SYS_ioctl, fd, request, arg);
 }
 
 __attribute__((constructor))
 static void start(void)
 {
-	const char *missing;
+	const char *missing, *log;
 
 	strict = is_set("VFIO_AP_ENABLE_STRICT");
 	idle = is_set("VFIO_AP_ENABLE_IDLE");
+	log = getenv("VFIO_AP_ENABLE_LOG");
+	if (log && !strcmp(log, "none"))
+		dma_log = LOG_NONE;
+	else if (log && !strcmp(log, "silent"))
+		dma_log = LOG_SILENT;
+	else if (log && !strcmp(log, "raw"))
+		dma_log = LOG_RAW;
 	/* for QEMU only, not for what it may start */
 	unsetenv("LD_PRELOAD");
 	missing = find_symbols();
