@@ -2,7 +2,7 @@
 """The commands behind the Makefile: /usr/bin/python3 -m lab COMMAND.
 
 Settings come from the environment, where make puts what stands on its command line:
-KERNEL=/path, T=glob, M=glob, REPEAT=n, FLAVOUR=fast|debug, SECONDS=n, SEED=n.
+KERNEL=/path, T=glob, M=glob, REPEAT=n, MINUTES=n, FLAVOUR=fast|debug, SECONDS=n, SEED=n.
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ def prepare(flavours: list[str], machine: bool = True) -> None:
 
 
 def number(name: str, default: int) -> int:
-    """A positive number in the environment."""
-    text = os.environ.get(name) or str(default)
+    """A positive number in the environment, or the default."""
+    text = os.environ.get(name)
+    if not text:
+        return default
     if not text.isdecimal() or int(text) < 1:
         raise env.EnvError(f"{name}={text}: not a positive number")
     return int(text)
@@ -129,8 +131,16 @@ def command_model() -> int:
 
 
 def command_test_long() -> int:
-    """What takes too long for every change: faults that are put into the driver."""
-    return command_test_fuzz() | command_test_mutants()
+    """What takes too long for every change: the long tests, and the faults that are put into the
+    driver unless T= says which long test it is to be."""
+    minutes = number("MINUTES", 0)
+    flavour = wanted_flavour("debug")
+    prepare([flavour])
+    runner = importlib.import_module("lab.runner")
+    status = int(runner.main_long(os.environ.get("T") or "*", flavour, minutes))
+    if os.environ.get("T"):
+        return status
+    return max(status, command_test_fuzz(), command_test_mutants())
 
 
 def command_demo() -> int:

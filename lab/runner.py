@@ -16,6 +16,9 @@ A Python test is a function test_*(); its arguments say what it wants:
     tmp         an empty folder
 It fails by raising, and is skipped by raising Skip(reason).
 
+A function long_*() is a test of `make test-long`. It can take the argument minutes, too: for how
+long it is to go on, 0 for what it thinks is enough.
+
 A skip that lab/expected-skips does not list with its reason is a failure. So is a planned test
 that did not report.
 """
@@ -48,6 +51,9 @@ EXPECTED_SKIPS = config.REPO / "lab/expected-skips"
 # A kselftest's limit is written for hardware; the emulator with a debug kernel takes longer.
 SLOWDOWN = 10
 DEFAULT_TIMEOUT = 45.0
+# What the names of test functions begin with: in `make test` and in `make test-long`.
+SHORT = "test_"
+LONG = "long_"
 LOG_LINES = 60
 
 
@@ -137,8 +143,10 @@ class Report:
 class Pool:
     """Hosts that tests share: booted when first asked for, together, and kept."""
 
-    def __init__(self, report: Report, flavour: str = "debug", name: str = "test") -> None:
+    def __init__(self, report: Report, flavour: str = "debug", name: str = "test",
+                 minutes: int = 0) -> None:
         self.flavour = flavour
+        self.minutes = minutes
         self._report = report
         self._name = name
         self._lab: Lab | None = None
@@ -199,15 +207,16 @@ class Pool:
 
 # Python tests
 
-def functions_of(path: pathlib.Path) -> list[tuple[str, Callable[..., None]]]:
+def functions_of(path: pathlib.Path,
+                 prefix: str = SHORT) -> list[tuple[str, Callable[..., None]]]:
     """The test functions of a file, in the order they stand there."""
     spec = importlib.util.spec_from_file_location(f"lab.tests.{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return [(name.removeprefix("test_"), value) for name, value in vars(module).items()
-            if name.startswith("test_") and inspect.isfunction(value)
+    return [(name.removeprefix(prefix), value) for name, value in vars(module).items()
+            if name.startswith(prefix) and inspect.isfunction(value)
             and value.__module__ == spec.name]
 
 
@@ -221,7 +230,7 @@ def arguments(function: Callable[..., None], name: str, pool: Pool) -> Iterator[
     """What the test function asks for."""
     names = list(inspect.signature(function).parameters)
     hosts = [n for n in names if n in profiles()]
-    unknown = [n for n in names if n not in hosts and n not in ("lab", "tmp")]
+    unknown = [n for n in names if n not in hosts and n not in ("lab", "tmp", "minutes")]
     if unknown:
         raise LabError(f"{name}: no such test argument: {' '.join(unknown)}")
     values: dict[str, object] = {}
@@ -234,6 +243,8 @@ def arguments(function: Callable[..., None], name: str, pool: Pool) -> Iterator[
             values["tmp"] = folder
         if hosts:
             values.update(zip(hosts, pool.get(hosts), strict=True))
+        if "minutes" in names:
+            values["minutes"] = pool.minutes
         if "lab" in names:
             lab = Lab(pool.flavour, f"test/{name}")
             stack.push(lab.__exit__)
@@ -265,8 +276,8 @@ def run_function(function: Callable[..., None], name: str, pool: Pool) -> ktap.O
     return ktap.Outcome(name, "ok")
 
 
-def run_python(report: Report, pool: Pool, pair: bool) -> None:
-    """lab/tests/test_pair_*.py, or the other ones."""
+def run_python(report: Report, pool: Pool, pair: bool, prefix: str = SHORT) -> None:
+    """lab/tests/test_pair_*.py, or the other ones: the functions with that prefix."""
     for path in sorted((config.REPO / "lab/tests").glob("test_*.py")):
         stem = path.stem.removeprefix("test_")
         if stem.startswith("pair_") != pair:
@@ -275,7 +286,7 @@ def run_python(report: Report, pool: Pool, pair: bool) -> None:
         if not report.may_want(suite):
             continue
         try:
-            functions = functions_of(path)
+            functions = functions_of(path, prefix)
         except Exception:  # pylint: disable=broad-except
             report.add(f"{suite}.import", ktap.Outcome(
                 "import", "not ok", log=traceback.format_exc().splitlines()))
@@ -428,7 +439,7 @@ def run_program(pool: Pool, profile: str, folder: str, program: str,
 
 
 @contextlib.contextmanager
-def results_file() -> Iterator[io.TextIOWrapper]:
+def results_file(name: str = "test") -> Iterator[io.TextIOWrapper]:
     """out/test.tap, which one run at a time writes; logs of the run before are removed."""
     config.OUT.mkdir(parents=True, exist_ok=True)
     with (config.OUT / ".test.lock").open("w") as lock:
@@ -437,7 +448,7 @@ def results_file() -> Iterator[io.TextIOWrapper]:
         except OSError:
             raise LabError(f"another test run writes to {config.OUT}") from None
         shutil.rmtree(config.LOGS / "test", ignore_errors=True)
-        with (config.OUT / "test.tap").open("w", encoding="utf-8") as out:
+        with (config.OUT / f"{name}.tap").open("w", encoding="utf-8") as out:
             yield out
 
 
@@ -463,5 +474,20 @@ def main(pattern: str = "*", repeat: int = 1, flavour: str = "debug") -> int:
                 with progress.stage("leak scans and shutdown"):
                     second.close()
                     pool.close()
+        progress.print_stages()
+        return report.summary()
+
+
+def main_long(pattern: str = "*", flavour: str = "debug", minutes: int = 0) -> int:
+    """Run the long tests that match; the exit status."""
+    with results_file("test-long") as out:
+        report = Report(pattern, out=out)
+        pool = Pool(report, flavour, minutes=minutes)
+        try:
+            with progress.stage("long tests"):
+                for pair in (False, True):
+                    run_python(report, pool, pair, LONG)
+        finally:
+            pool.close()
         progress.print_stages()
         return report.summary()

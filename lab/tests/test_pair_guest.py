@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
-from lab.hosts import Host
-from lab.qemu_client import (EARLY, GUEST, GUEST_WINDOW, Counters, GuestAp, Guests, Vm, migrate,
-                             simulate, simulated)
+import errno
+import pathlib
+import time
 
-AP = GuestAp("05,06", "04,06")
-ENOUGH = 10
+from lab import cards, config, progress
+from lab.hosts import Host
+from lab.qemu_client import (EARLY, GUEST, GUEST_NIB, GUEST_WINDOW, MIDWAY, Counters, Guests,
+                             Migration, QemuError, Vm, migrate, names_errno, simulate, simulated)
+from lab.shuttle import AP, ENOUGH, Shuttle
+
+# What the guest program loads into control register 6, and what follows that.
+SUBCLASSES = bytes.fromhex("0000000010000000") + b"APGUEST1"
 
 
 def arrived(source: Vm, target: Vm) -> Counters:
@@ -64,3 +70,208 @@ def test_goes_on(a: Host, b: Host) -> None:
         target.wait_answered(here.answered + ENOUGH)
         counters = target.stopped_counters()
         assert not counters.faults(), counters
+
+
+def check_shuttle(shuttle: Shuttle) -> None:
+    """Over all migrations: requests were under way, and were sent once more."""
+    print(shuttle.summary())
+    assert shuttle.busy_share() >= 0.9, shuttle.summary()
+    assert shuttle.requeued >= shuttle.busy, shuttle.summary()
+
+
+def test_to_and_fro(a: Host, b: Host) -> None:
+    """Five migrations; after each the guest goes on with every queue."""
+    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
+        for _ in range(5):
+            shuttle.go()
+        check_shuttle(shuttle)
+
+
+def long_to_and_fro(a: Host, b: Host, minutes: float) -> None:
+    """The same fifty times, or for as long as MINUTES= says."""
+    until = time.monotonic() + 60 * minutes
+    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
+        while time.monotonic() < until if minutes else shuttle.migrations < 50:
+            shuttle.go()
+            if shuttle.migrations % 5 == 0:
+                progress.say(shuttle.summary())
+        check_shuttle(shuttle)
+
+
+def test_hangs_without_interrupts(a: Host, b: Host) -> None:
+    """What proves that these tests measure the right thing: a destination whose queues do not
+    interrupt, though they say so. The guest gets the kick there, and nothing after it."""
+    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
+        simulate(b, "swallow * on")
+        try:
+            shuttle.expect_hang()
+        finally:
+            simulate(b, "swallow * off")
+        assert shuttle.requeued >= shuttle.busy, shuttle.summary()
+
+
+# Migrations that come to nothing
+
+def check_goes_on(source: Vm) -> None:
+    """The guest has its interrupts, and its requests: their replies were waiting for it."""
+    assert source.mdev is not None
+    assert source.status() == "running", source.status()
+    assert source.mdev.state() == "RUNNING", source.mdev.state()
+    queues = simulated(source.host, *AP.matrix())
+    assert [queue["irq"] for queue in queues.values()] == [1] * len(queues), queues
+    number = source.wait_answered(0).most_answered
+    source.wait_answered(number + ENOUGH)
+    counters = source.stopped_counters()
+    assert not counters.faults() and not counters.requeued, counters
+    assert counters.aqic == len(AP.matrix()), "it need not enable its interrupts once more"
+    source.call("cont")
+
+
+def midway(source: Vm, target: Vm) -> Migration:
+    """Migrate until the device is next: the guest is stopped, its interrupts are off."""
+    migration = Migration(source, target, *EARLY, "pause-before-switchover")
+    migration.wait(source, MIDWAY)
+    queues = simulated(source.host, *AP.matrix())
+    assert [queue["irq"] for queue in queues.values()] == [0] * len(queues), queues
+    return migration
+
+
+def test_cancelled_before_the_guest_is_stopped(a: Host, b: Host) -> None:
+    """In pre-copy; it never notices."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
+        target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
+        source.wait_answered(ENOUGH)
+        source.set_downtime(0)
+        migration = Migration(source, target, *EARLY)
+        migration.wait_device(source, "pre-copy")
+        migration.wait_device(target, "resuming")
+        source.call("migrate_cancel")
+        outcome = migration.outcome()
+        assert (outcome.source, outcome.stopped) == ("cancelled", False), outcome
+        check_goes_on(source)
+
+
+def test_cancelled_midway(a: Host, b: Host) -> None:
+    """When the guest is stopped; then it is migrated after all."""
+    with Guests() as guests:
+        there = guests.mdev(b, AP)
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
+        source.wait_answered(ENOUGH)
+        target = guests.vm(there, incoming=True, kernel=GUEST)
+        migration = midway(source, target)
+        source.call("migrate_cancel")
+        outcome = migration.outcome()
+        assert (outcome.source, outcome.stopped) == ("cancelled", True), outcome
+        check_goes_on(source)
+        target.quit()
+        target = guests.vm(there, incoming=True, kernel=GUEST)
+        target.wait_answered(arrived(source, target).most_answered + ENOUGH)
+        counters = target.stopped_counters()
+        assert not counters.faults(), counters
+
+
+def test_refused_in_pre_copy(a: Host, b: Host) -> None:
+    """By a destination with another card."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
+        source.wait_answered(ENOUGH)
+        with cards.replaced(b, "05:13c"):
+            target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
+            outcome = migrate(source, target, *EARLY)
+            assert (outcome.source, outcome.stopped) == ("failed", False), outcome
+            assert names_errno(outcome.target_error, errno.EXDEV), outcome
+            check_goes_on(source)
+
+
+def test_refused_midway(a: Host, b: Host) -> None:
+    """By a destination that has lost a card when the guest is stopped."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
+        source.wait_answered(ENOUGH)
+        target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
+        migration = midway(source, target)
+        with cards.pulled(b, "06"):
+            migration.go_on()
+            outcome = migration.outcome()
+            assert (outcome.source, outcome.stopped) == ("failed", True), outcome
+            assert names_errno(outcome.target_error, errno.ECANCELED), outcome
+            check_goes_on(source)
+
+
+# The log of the pages that the machine writes to
+
+def deaf_guest(host: Host) -> str:
+    """A guest program that is never interrupted: what the machine writes to the page of the
+    notification byte is the last that is written there."""
+    content = (config.share(host.flavour) / "selftests" / config.SELFTEST /
+               pathlib.Path(GUEST).name).read_bytes()
+    assert content.count(SUBCLASSES) == 1
+    host.path("deaf").write_bytes(content.replace(SUBCLASSES, bytes(8) + SUBCLASSES[8:]))
+    return "/lab/results/deaf"
+
+
+def byte_that_arrives(a: Host, b: Host, dma_log: str = "", iommufd: bool = False) -> int:
+    """Let the machine set the notification byte after QEMU has sent its page; what it is at the
+    target, whose guest is not started, so that nothing is set there."""
+    program = deaf_guest(a)
+    simulate(a, "latency * 1000000000")
+    try:
+        with Guests() as guests:
+            source = guests.vm(guests.mdev(a, AP), kernel=program, dma_log=dma_log,
+                               iommufd=iommufd)
+            target = guests.vm(guests.mdev(b, AP), incoming=True, started=False, kernel=GUEST,
+                               iommufd=iommufd)
+            while any(queue["qlen"] != GUEST_WINDOW
+                      for queue in simulated(a, *AP.matrix()).values()):
+                source.status()
+            assert source.memory(GUEST_NIB, 1) == b"\0"
+            source.set_downtime(0)
+            migration = Migration(source, target, *EARLY)
+            while source.migration().get("ram", {}).get("dirty-sync-count", 0) < 3:
+                source.status()
+            simulate(a, f"notify {AP.matrix()[0]}")
+            assert source.memory(GUEST_NIB, 1) == b"\1"
+            source.set_downtime()
+            outcome = migration.outcome()
+            assert outcome.completed, outcome
+            assert source.memory(GUEST_NIB, 1) == b"\1"
+            return target.memory(GUEST_NIB, 1)[0]
+    finally:
+        simulate(a, "latency * 1000")
+
+
+def test_notification_byte_arrives(a: Host, b: Host) -> None:
+    """As it was when the guest was stopped, with both ways in which QEMU uses VFIO."""
+    for iommufd in (False, True):
+        assert byte_that_arrives(a, b, iommufd=iommufd) == 1, iommufd
+
+
+def test_notification_byte_is_stale_without_the_log(a: Host, b: Host) -> None:
+    """No other log has the machine's stores: with a log that reports nothing what arrives is
+    the page as it was before."""
+    for iommufd in (False, True):
+        assert byte_that_arrives(a, b, "silent", iommufd) == 0, iommufd
+
+
+def test_notification_byte_is_stale_with_unmodified_qemu(a: Host, b: Host) -> None:
+    """QEMU takes the log's bitmap for a little-endian one. Why the library has to change that."""
+    assert byte_that_arrives(a, b, "raw") == 0
+
+
+def test_blocked_without_the_log(a: Host) -> None:
+    """QEMU by default takes the device because its driver has a log, and refuses one without."""
+    with Guests() as guests:
+        mdev = guests.mdev(a, AP)
+        vm = guests.vm(mdev)
+        assert not vm.blockers(), vm.blockers()
+        vm.quit()
+        vm = guests.vm(mdev, dma_log="none")
+        assert any("doesn't support device and IOMMU dirty tracking" in reason
+                   for reason in vm.blockers()), vm.blockers()
+        try:
+            vm.call("migrate", uri=f"tcp:{a.address}:1")
+        except QemuError as error:
+            assert "dirty tracking" in str(error), error
+        else:
+            raise AssertionError("QEMU migrates a device without a log")
