@@ -74,7 +74,7 @@ def test_goes_on(a: Host, b: Host) -> None:
 
 def check_shuttle(shuttle: Shuttle) -> None:
     """Over all migrations: requests were under way, and were sent once more."""
-    print(shuttle.summary())
+    progress.say(shuttle.summary())
     assert shuttle.busy_share() >= 0.9, shuttle.summary()
     assert shuttle.requeued >= shuttle.busy, shuttle.summary()
 

@@ -131,7 +131,8 @@ def test_failing_functions(tmp: pathlib.Path) -> None:
                     "def test_good(tmp): assert tmp.is_dir() and not list(tmp.iterdir())\n"
                     "def test_bad():\n    print('context')\n    assert False, 'because'\n"
                     "def test_skip(): raise Skip('no card')\n"
-                    "def test_odd(nothing): pass\n")
+                    "def test_odd(nothing): pass\n"
+                    "def long_way(minutes): assert minutes == 3\n")
     pool = runner.Pool(Report())
     got = {name: runner.run_function(function, f"sample.{name}", pool)
            for name, function in runner.functions_of(path)}
@@ -141,3 +142,7 @@ def test_failing_functions(tmp: pathlib.Path) -> None:
     assert any("because" in line for line in got["bad"].log)
     assert (got["skip"].status, got["skip"].reason) == ("skip", "no card")
     assert got["odd"].status == "not ok" and "nothing" in got["odd"].log[-1]
+    (name, function), = runner.functions_of(path, runner.LONG)
+    assert name == "way"
+    pool = runner.Pool(Report(), minutes=3)
+    assert runner.run_function(function, "sample.way", pool).status == "ok"
