@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """`make demo`: stock QEMU migrates a guest with AP queues between two emulated hosts.
 
+The guest keeps requests in each of its queues and sleeps until an interrupt tells it of a reply.
+It has no timer: if a migration lost its interrupts, or did not wake it up so that it sends once
+more what stayed behind in the queues of host a, it would never go on.
+
 Four migrations from host a to host b, over the network between them:
   1. the hosts have equal cards: the guest arrives;
   2. one card of b is of another type: b refuses, and a has not stopped the guest;
@@ -25,15 +29,30 @@ from contextlib import contextmanager
 
 from lab import cards, config
 from lab.hosts import Host, Lab, LabError
-from lab.qemu_client import (EARLY, LEFT, MIDWAY, GuestAp, Guests, KernelLog, Mdev, Migration,
-                             Outcome, Timeline, Vm, names_errno)
+from lab.qemu_client import (EARLY, GUEST, LEFT, MIDWAY, Counters, GuestAp, Guests, KernelLog,
+                             Mdev, Migration, Outcome, Timeline, Vm, names_errno, simulate)
+from lab.shuttle import outstanding
+from lab.watch import Watch
 
-GUEST = GuestAp(adapters="05,06", domains="04,06")
+AP = GuestAp(adapters="05,06", domains="04,06")
 # The card that differs in the second run, and what it is then.
 APID = "05"
 PLANTED_TYPE = 13
 # Of the guests, in MiB.
 MEMORY = 64
+# Microseconds that a request takes, so that some are under way at any time.
+LATENCY = 100_000
+# Replies of each queue before a migration, and of all queues after it.
+ENOUGH = 10
+
+
+def show_counters(where: str, counters: Counters) -> None:
+    """What the guest has counted, queue by queue."""
+    print(f"  {where + ', queue:':<34}" + "".join(f"{q.apqn:>9}" for q in counters.queues))
+    for what, values in (("requests answered", [q.answered for q in counters.queues]),
+                         ("sent once more", [q.requeued for q in counters.queues])):
+        print(f"  {'':<16}{what:<18}" + "".join(f"{value:>9}" for value in values))
+    sys.stdout.flush()
 
 
 class Demo:
@@ -45,7 +64,7 @@ class Demo:
         self.folder = folder
         self.failures: list[str] = []
         self.guests = guests
-        self.mdevs = (guests.mdev(a, GUEST), guests.mdev(b, GUEST))
+        self.mdevs = (guests.mdev(a, AP), guests.mdev(b, AP))
 
     def expect(self, what: str, holds: bool, seen: object) -> None:
         """One line on something that must hold."""
@@ -84,7 +103,7 @@ class Demo:
         state = self.mdevs[0].state()
         self.expect("source intact: device state RUNNING", state == "RUNNING", state)
         kept = self.mdevs[0].guest_matrix()
-        self.expect("source intact: the guest has its queues", kept == GUEST.matrix(), kept)
+        self.expect("source intact: the guest has its queues", kept == AP.matrix(), kept)
 
     def expect_arrived(self, outcome: Outcome) -> None:
         """The guest is at b, with its queues; b had agreed before a stopped it."""
@@ -95,7 +114,21 @@ class Demo:
         states = [mdev.state() for mdev in self.mdevs]
         self.expect("the guest runs on b and not on a", states == ["STOP", "RUNNING"], states)
         queues = self.mdevs[1].guest_matrix()
-        self.expect("the guest on b has the same queues", queues == GUEST.matrix(), queues)
+        self.expect("the guest on b has the same queues", queues == AP.matrix(), queues)
+
+    def expect_answers(self, before: Counters, left: Counters, vm: Vm) -> None:
+        """The guest has gone on in that VM. It is stopped for a moment to be looked at."""
+        here = vm.stopped_counters()
+        vm.call("cont")
+        show_counters(f"guest on {vm.host.name}", here)
+        lost = sum(outstanding(queue) for queue in left.queues)
+        again = here.requeued - before.requeued
+        if vm.mdev is self.mdevs[0]:
+            self.expect("nothing had to be sent once more", not again, here)
+        else:
+            self.expect(f"the {lost} requests that stayed behind in a's queues were sent once more",
+                        abs(again - lost) <= left.polling, (left, here))
+        self.expect("each request was answered once, in each queue", not here.faults(), here)
 
     def show(self, log: KernelLog) -> None:
         """Print what the administrators read."""
@@ -113,16 +146,23 @@ class Demo:
         to do when the device is next."""
         print(f"\n{title}", flush=True)
         log = KernelLog(self.b)
-        target = self.guests.vm(self.mdevs[1], incoming=True, memory=MEMORY)
+        target = self.guests.vm(self.mdevs[1], incoming=True, memory=MEMORY, kernel=GUEST)
+        before = source.wait_answered(ENOUGH)
+        show_counters("guest on a", before)
         timeline = Timeline()
         first = len(source.events())
-        migration = Migration(source, target, *EARLY,
-                              *(["pause-before-switchover"] if midway else []))
-        if midway:
-            migration.wait(source, MIDWAY)
-            midway(timeline)
-            migration.go_on()
-        outcome = migration.outcome()
+        with Watch(source, target, len(AP.matrix())) as watch:
+            migration = Migration(source, target, *EARLY,
+                                  *(["pause-before-switchover"] if midway else []))
+            held_up = 0.0
+            if midway:
+                migration.wait(source, MIDWAY)
+                held_up = time.monotonic()
+                midway(timeline)
+                held_up = time.monotonic() - held_up
+                migration.go_on()
+            outcome = migration.outcome()
+            watch.wait_answers(ENOUGH * len(AP.matrix()))
         named = cause is not None and names_errno(outcome.target_error, cause)
         timeline.add_events(source, first)
         timeline.add_events(target, failure=os.strerror(cause) if cause and named else "")
@@ -130,6 +170,13 @@ class Demo:
             timeline.add(vm.host.name, f"kernel: {mdev.state()}, guest {vm.status()}")
         table = timeline.table()
         print(table)
+        left = source.counters()
+        assert left is not None
+        self.expect_answers(before, left, target if outcome.completed else source)
+        included = f", which includes {held_up:.1f} s held up midway" if held_up else ""
+        print(f"  longest time without an answer: at most {watch.gap:.1f} s{included}\n  (the "
+              f"guest's counters were read through QEMU {watch.looks} times, every "
+              f"{watch.interval * 1000:.0f} ms)", flush=True)
         number = len(list(self.folder.glob("run*.txt"))) + 1
         (self.folder / f"run{number}.txt").write_text(
             f"{title}\n\n{table}\n\n{outcome}\n\nQEMU on a:\n{source.log()}\n"
@@ -177,10 +224,10 @@ def demonstrate(demo: Demo) -> None:
     card = cards.of_profile(demo.b, APID)
     planted = re.sub(r":\d+", f":{PLANTED_TYPE}", card)
 
-    source = demo.guests.vm(a_mdev, memory=MEMORY)
+    source = demo.guests.vm(a_mdev, memory=MEMORY, kernel=GUEST)
     queues = a_mdev.guest_matrix()
-    demo.expect(f"the guest on a has the queues {' '.join(GUEST.matrix())}",
-                queues == GUEST.matrix(), queues)
+    demo.expect(f"the guest on a has the queues {' '.join(AP.matrix())}",
+                queues == AP.matrix(), queues)
     target, outcome, _ = demo.run("Run 1: equal cards", source)
     demo.expect_arrived(outcome)
     target.quit()
@@ -188,7 +235,7 @@ def demonstrate(demo: Demo) -> None:
 
     with timed(f"Host b: card {card} replaced by {planted}"):
         cards.replace(demo.b, planted)
-    source = demo.guests.vm(a_mdev, memory=MEMORY)
+    source = demo.guests.vm(a_mdev, memory=MEMORY, kernel=GUEST)
     target, outcome, log = demo.run(f"Run 2: card {APID} of b is of type {PLANTED_TYPE}", source,
                                     errno.EXDEV)
     demo.expect_refused(outcome, outcome.target_error, errno.EXDEV)
@@ -229,6 +276,8 @@ def main(argv: list[str]) -> int:
                 a, b = lab.boot_all(["a", "b"])
             with Guests() as guests:
                 demo = Demo(a, b, guests, folder)
+                for host in (a, b):
+                    simulate(host, f"latency * {LATENCY}")
                 failures = demo.failures
                 demonstrate(demo)
     except LabError as error:
@@ -240,8 +289,9 @@ def main(argv: list[str]) -> int:
     if failures:
         print(f"demo: FAILED after {seconds:.0f} s: {len(failures)} of its checks did not hold")
         return 1
-    print(f"demo: passed in {seconds:.0f} s: a guest with AP queues was migrated between two "
-          "hosts,\nand a host whose card differs refused it before the guest was stopped.")
+    print(f"demo: passed in {seconds:.0f} s: a guest that uses AP queues was migrated between two "
+          "hosts and\nwent on with them, and a host whose card differs refused it before the guest "
+          "was stopped.")
     return 0
 
 

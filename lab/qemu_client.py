@@ -606,6 +606,17 @@ class Vm:
         self.call("pmemsave", val=address, size=size, filename=f"/lab/results/{name}")
         return self.host.path(name).read_bytes()
 
+    def words(self, address: int, number: int) -> list[int]:
+        """Words of 64 bits in the guest's memory: quicker than memory(), for a few."""
+        text = self.call("human-monitor-command", command_line=f"xp /{number}gx {address:#x}")
+        return [int(word, 16) for line in str(text).splitlines()
+                for word in line.partition(":")[2].split()]
+
+    def all_answered(self, queues: int) -> int:
+        """Right replies that the guest program has got, in all, from its first queues."""
+        words = GUEST_QUEUE.size // 8
+        return sum(self.words(GUEST_COUNTERS + GUEST_HEADER.size, words * queues)[2::words])
+
     def counters(self) -> Counters | None:
         """What the guest program has counted; None before it has begun. If the guest runs, not
         everything is as of the same time."""
