@@ -270,6 +270,7 @@ TEST_F_TIMEOUT(interrupt, the_other_side_interrupts_the_guest, ENV_TIMEOUT)
 	work(_metadata, f, LONG_LATENCY);
 	for (i = 1; i <= 3; i++) {
 		EXPECT_LT(0, four_sum(f, "qlen"));
+		nib_clear(f);
 		ASSERT_EQ(0, migrate(f));
 		EXPECT_EQ(0, four_sum(f, "qlen"));
 		EXPECT_EQ((long)FOUR, four_irqs(f));
