@@ -3,9 +3,9 @@
 
 .DEFAULT_GOAL := help
 LAB := /usr/bin/python3 -m lab
-.PHONY: help demo test test-fuzz test-mutants test-long fuzz model shell pin linux clean
+.PHONY: help demo test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
 
-export KERNEL T M REPEAT FLAVOUR MINUTES SECONDS SEED
+export KERNEL T M G REPEAT FLAVOUR MINUTES SECONDS SEED
 # In the environment only: the kernel's Makefile would take M= of our command line for its own.
 MAKEOVERRIDES :=
 
@@ -26,7 +26,14 @@ help:
 	@echo '  make model         every interleaving of models of locks, states and pins'
 	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
 	@echo '                     HOST=a|b|c (lab/profiles), FLAVOUR=fast|debug'
-	@echo '  make check-fast    gates on the patches and on our scripts'
+	@echo '  make check-fast    gates on the patches and on our scripts, as CI runs them: git am,'
+	@echo '                     checkpatch, each patch builds without a warning, sparse, ...'
+	@echo '  make check         these, and those that take long: built in, as module and without'
+	@echo '                     the driver, the series without [policy], clang, coccinelle, sphinx,'
+	@echo '                     ...; installs what it needs. G=glob selects (G=sparse, G="build.*")'
+	@echo '  make check-proof   plant a fault for each gate that builds or calls a tool of the'
+	@echo '                     kernel, and see the gate fail; G=glob selects'
+	@echo '  make docs          the documentation as HTML in out/docs/arch/s390/vfio-ap.html'
 	@echo
 	@echo '  make save          commits in build/linux -> patches/ and the top level; GROUP=group'
 	@echo '  make take          an edit at the top level -> its patch; STEP=patch, or'
@@ -40,7 +47,7 @@ help:
 	@echo
 	@echo 'demo, test, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
 
-demo test test-fuzz test-mutants test-long fuzz model pin:
+demo test test-fuzz test-mutants test-long fuzz model docs pin:
 	@$(LAB) $@
 
 shell:
@@ -51,7 +58,7 @@ linux:
 
 include lab/series.mk
 
-check-fast series difference: linux
+check-fast check check-proof series difference: linux
 
 clean:
 	@$(LAB) clean

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from lab import config, env, fetch, kernel, progress, rootfs
+from lab import config, env, fetch, kernel, progress, rootfs, upstream
 from lab.fuzz import FuzzError
 from lab.hosts import Lab, LabError
 from lab.kgit import SeriesError
@@ -174,6 +174,15 @@ def command_source() -> int:
     return 0
 
 
+def command_docs() -> int:
+    """The documentation as HTML."""
+    prepare([], machine=False)
+    env.install_packages(upstream.DOCS_PACKAGES)
+    page = upstream.docs(config.LINUX, config.OUT / "docs")
+    progress.say(f"{page}: the chapter on vfio-ap")
+    return 0
+
+
 def command_clean() -> int:
     """Remove build/ and out/, but neither downloads nor unsaved work in build/linux."""
     with exclusive():
@@ -219,6 +228,7 @@ def main() -> int:
     ready.add_argument("flavours", nargs="*", choices=[*config.FLAVOURS, []],
                        help="kernels to build")
     commands.add_parser("source", help="build/linux only: pristine source and patches")
+    commands.add_parser("docs", help="the documentation as HTML in out/docs")
     commands.add_parser("clean", help="remove what was built, and results")
     commands.add_parser("pin", help="record the newest versions in lab/pins.json")
     options = parser.parse_args()
@@ -244,6 +254,8 @@ def main() -> int:
                 return command_prepare(options.flavours)
             case "source":
                 return command_source()
+            case "docs":
+                return command_docs()
             case "clean":
                 return command_clean()
             case _:

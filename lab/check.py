@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make check-fast: the gates on the series that need no kernel build.
+"""The gates on the series. make check-fast: what CI runs; make check (--all): all of them.
 
 Prints `ok N check.NAME` or `not ok N check.NAME` with the findings below, and a last line
 `N passed, N failed, N skipped`. A checkpatch finding that has to stay is listed, with its
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lab import outgoing, patches, series
+from lab import config, env, outgoing, patches, progress, series, steps, upstream
 from lab.kgit import KernelTree, SeriesError
 from lab.mirror import wanted
 
@@ -39,6 +39,7 @@ NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold n
 # Names in the kernel that codespell takes for misspelt words.
 WORDS = "aci,extraversion,filp,fro,nd,parm,ser,sie,stap,te"
 TIMEOUT = 300       # seconds for one run of a tool
+POLICY = "policy"   # the group that the series must stand without
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ class Checker:
         self.new = {name: blob for name, blob in wanted(self.tree, self.head).items()
                     if name not in ("MAINTAINERS", "Kconfig")}
 
+        self.builds = steps.Tree(self.tree, config.BUILD / "check")
+
     def gates(self) -> Iterator[Gate]:
-        """All gates of check-fast. One that builds kernel objects would be yielded here too."""
+        """The gates of check-fast."""
         yield Gate("am", self.am)
         yield Gate("difference", lambda: series.difference(self.layout))
         yield Gate("mails", self.mails)
@@ -92,6 +95,44 @@ class Checker:
         yield Gate("flake8", lambda: tool([sys.executable, "-m", "flake8", "lab"],
                                           self.layout.root))
         yield Gate("shellcheck", self.shellcheck)
+        yield Gate("build.module", lambda: self.build("module"))
+        yield Gate("sparse", lambda: steps.sparse(self.tree, self.builds, "module", self.head))
+
+    def more_gates(self) -> Iterator[Gate]:
+        """What make check has beyond check-fast."""
+        yield Gate("maintainers", lambda: upstream.maintainers(self.tree, self.patches))
+        yield Gate("abi", lambda: upstream.abi(self.tree, self.head))
+        yield Gate("sphinx", lambda: upstream.sphinx(self.tree, self.head))
+        yield Gate("uapi", lambda: upstream.uapi(self.builds, self.head))
+        yield Gate("build.builtin", lambda: self.build("builtin"))
+        yield Gate("build.off", lambda: self.build("off"))
+        yield Gate("without-policy", self.without_policy)
+        yield Gate("clang", lambda: upstream.clang(self.tree, self.builds, self.head))
+        yield Gate("coccinelle",
+                   lambda: upstream.coccinelle(self.tree, self.builds, self.head))
+
+    def build(self, name: str) -> list[str]:
+        """Each step, in one configuration."""
+        commits = self.tree.commits(self.head)
+        titles = [patch.name.removesuffix(".patch") for patch in self.patches]
+        if len(titles) != len(commits):
+            titles = [commit.subject for commit in commits]
+        return steps.walk(self.tree, self.builds, name,
+                          [(c.id, title) for c, title in zip(commits, titles, strict=True)])
+
+    def without_policy(self) -> list[str]:
+        """The series without its last group: it applies and builds in all configurations."""
+        rest = [patch for patch in self.patches if patch.group != POLICY]
+        gone = sorted({path for patch in self.patches for path in patch.paths
+                       if patch.group == POLICY and path.endswith("_test.c")})
+        commit = patches.git_am(self.tree, rest)
+        progress.say(f"without [{POLICY}]: {len(rest)} of {len(self.patches)} patches; without "
+                     f"{' '.join(os.path.basename(path) for path in gone) or 'a test of its own'}")
+        found = [f"{path}: is in the series without [{POLICY}]" for path in gone
+                 if self.tree.blob(commit, path)]
+        for name in steps.CONFIGURATIONS:
+            found += steps.walk(self.tree, self.builds, name, [(commit, f"without [{POLICY}]")])
+        return found
 
     def am(self) -> list[str]:
         """git am of patches/ on pristine source gives the tree that is built."""
@@ -232,11 +273,17 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="lab.check", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("glob", nargs="?", default="*", help="only gates whose name fits")
+    parser.add_argument("--all", action="store_true", help="those too that take long")
     args = parser.parse_args(argv)
     try:
-        gates = [gate for gate in Checker(series.Layout.default()).gates()
-                 if fnmatch.fnmatchcase(f"check.{gate.name}", args.glob)]
-    except SeriesError as err:
+        checker = Checker(series.Layout.default())
+        gates = list(checker.gates())
+        if args.all:
+            env.install_packages(upstream.CHECK_PACKAGES)
+            gates += checker.more_gates()
+        gates = [gate for gate in gates
+                 if fnmatch.fnmatchcase(f"check.{gate.name}", args.glob or "*")]
+    except (SeriesError, env.EnvError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1
     failed = 0

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 
 from lab import config
 from lab.progress import say
@@ -127,18 +128,18 @@ def check_network() -> None:
                        f"{' '.join(errors)[:300] or 'no answer'}")
 
 
-def missing_packages() -> list[str]:
-    """Those of PACKAGES that are not installed."""
-    done = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+def missing_packages(wanted: Sequence[str] = PACKAGES) -> list[str]:
+    """Those of the packages that are not installed."""
+    done = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted],
                           capture_output=True, text=True, check=False)
     installed = {line.split()[0] for line in done.stdout.splitlines()
                  if line.endswith(" installed")}
-    return [name for name in PACKAGES if name not in installed]
+    return [name for name in wanted if name not in installed]
 
 
-def install_packages() -> None:
+def install_packages(wanted: Sequence[str] = PACKAGES) -> None:
     """Install what is missing, asking nothing; waits for another apt that runs."""
-    names = missing_packages()
+    names = missing_packages(wanted)
     if not names:
         return
     say(f"installing {len(names)} packages: {' '.join(names)}")

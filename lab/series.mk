@@ -3,7 +3,7 @@
 
 SERIES_PYTHON ?= /usr/bin/python3
 
-.PHONY: save take series difference check-fast
+.PHONY: save take series difference check-fast check check-proof
 
 # What stands on make's command line is in the environment of a recipe, whatever characters
 # it holds.
@@ -21,4 +21,10 @@ difference:
 	@$(SERIES_PYTHON) -m lab.series difference
 
 check-fast:
-	@$(SERIES_PYTHON) -m lab.check
+	@$(SERIES_PYTHON) -m lab.check $(if $(G),"check.$$G")
+
+check:
+	@$(SERIES_PYTHON) -m lab.check --all $(if $(G),"check.$$G")
+
+check-proof:
+	@$(SERIES_PYTHON) -m lab.proof $(if $(G),"check.$$G")

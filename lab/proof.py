@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make check-proof: each gate that builds, or calls a tool of the kernel, fails on a planted fault.
+
+A fault is a commit on top of the series, which no branch has; build/linux stays as it is. The
+gates on our scripts, and how the others take a tool's answer, are proved by lab/tests/test_check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fnmatch
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lab import check, env, series, steps, upstream
+from lab.kgit import Blob, SeriesError
+from lab.patches import Patch
+
+STREAM = f"{steps.DRIVER}vfio_ap_stream.c"
+KUNIT = f"{steps.DRIVER}tests/vfio_ap_stream_kunit.c"
+CHAPTER = "Documentation/arch/s390/vfio-ap.rst"
+ABI = "Documentation/ABI/testing/debugfs-vfio-ap"
+UAPI = "include/uapi/linux/vfio_ap.h"
+SIMULATOR = f"{steps.SELFTEST}ap_sim/reply.c"
+TEST = f"{steps.SELFTEST}lib/ap.c"
+
+UNUSED = "static int planted(void)\n{\n\treturn 0;\n}\n"
+UNDEFINED = ("int planted(void);\nint vfio_ap_plant(void);\n"
+             "int vfio_ap_plant(void)\n{\n\treturn planted();\n}\n")
+BUILTIN = "#ifndef MODULE\n#warning planted\n#endif\n"
+OFF = "#if !IS_ENABLED(CONFIG_VFIO_AP)\n#warning planted\n#endif\n"
+USER = ("int vfio_ap_plant(void __user *p);\n"
+        "int vfio_ap_plant(void __user *p)\n{\n\treturn *(int *)p;\n}\n")
+INLINE = "static inline int planted(void)\n{\n\treturn 0;\n}\n"     # gcc does not mind
+KFREE = ("void vfio_ap_plant(void *p);\n"
+         "void vfio_ap_plant(void *p)\n{\n\tif (p)\n\t\tkfree(p);\n}\n")
+CLASS = "struct vfio_ap_planted {\n\tint class;\n};\n"
+TYPE = "struct vfio_ap_planted {\n\tu32 planted;\n};\n"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: the gate that has to find it, a word of the finding, how to plant and to look."""
+
+    gate: str
+    word: str
+    what: str
+    look: Callable[[check.Checker], list[str]]
+
+
+def planted(checker: check.Checker, path: str, text: str) -> str:
+    """A commit with text at the end of a file of the series."""
+    blob = checker.tree.blob(checker.head, path)
+    if blob is None:
+        raise SeriesError(f"{path}: not in the series")
+    return checker.tree.commit_files(
+        checker.head, {path: Blob(blob.data + b"\n" + text.encode(), blob.mode)}, "planted")
+
+
+def faults() -> Iterator[Fault]:
+    """All faults."""
+    def build(name: str, path: str, text: str, word: str, what: str) -> Fault:
+        def look(checker: check.Checker) -> list[str]:
+            bad = planted(checker, path, text)
+            # It is healed by the next patch: only a build of each step can find it.
+            healed = checker.tree.write_commit(checker.tree.tree_of(checker.head), bad, "healed")
+            return steps.walk(checker.tree, checker.builds, name,
+                              [(bad, "planted"), (healed, "healed")])
+        return Fault(f"build.{name}", word, what, look)
+
+    def on_commit(gate: str, path: str, text: str, word: str, what: str,
+                  run: Callable[[check.Checker, str], list[str]]) -> Fault:
+        return Fault(gate, word, what, lambda checker: run(checker, planted(checker, path, text)))
+
+    yield Fault("checkpatch", "TRAILING_WHITESPACE", "a blank at the end of a line", checkpatch)
+    yield Fault("maintainers", upstream.SECTION, "a file that our entry does not have", maintainers)
+    yield on_commit("abi", ABI, "What:\t\t/sys/kernel/planted\nDescribtion:\tNone.\n",
+                    "planted", "an entry with a misspelt tag",
+                    lambda c, ident: upstream.abi(c.tree, ident))
+    yield on_commit("sphinx", CHAPTER, "Planted\n---\n\nText.\n", "underline",
+                    "a heading that is not underlined",
+                    lambda c, ident: upstream.sphinx(c.tree, ident))
+    yield on_commit("uapi", UAPI, CLASS, "c++", "a name that C++ reserves",
+                    lambda c, ident: upstream.uapi(c.builds, ident))
+    yield on_commit("uapi", UAPI, TYPE, "u32", "a type that user space has not got",
+                    lambda c, ident: upstream.uapi(c.builds, ident))
+    yield build("module", STREAM, UNUSED, "planted: ", "a warning at one step only")
+    yield build("module", STREAM, UNDEFINED, "planted is neither", "a symbol that nobody defines")
+    yield build("module", SIMULATOR, UNUSED, "planted: ", "a warning in the simulator")
+    yield build("module", TEST, UNUSED, "planted: ", "a warning in the tests")
+    yield build("builtin", STREAM, BUILTIN, "planted: ", "a warning if it is built in")
+    yield build("off", KUNIT, OFF, "planted: ", "a warning if the driver is off")
+    yield on_commit("sparse", STREAM, USER, "address space", "a user pointer dereferenced",
+                    lambda c, ident: steps.sparse(c.tree, c.builds, "module", ident))
+    yield Fault("without-policy", "vfio_ap_stream", "a patch of [policy] that others need",
+                without_policy)
+    yield on_commit("clang", STREAM, INLINE, "planted", "a warning of clang's only",
+                    lambda c, ident: upstream.clang(c.tree, c.builds, ident))
+    yield on_commit("coccinelle", STREAM, KFREE, "NULL check", "a test that kfree() makes itself",
+                    lambda c, ident: upstream.coccinelle(c.tree, c.builds, ident))
+
+
+def checkpatch(checker: check.Checker) -> list[str]:
+    """The first patch that adds a line, with a blank at the end of that line."""
+    with tempfile.TemporaryDirectory() as folder:
+        layout = dataclasses.replace(checker.layout, root=pathlib.Path(folder))
+        layout.patches.mkdir()
+        patch = checker.patches[0]
+        head, mark, rest = patch.data.partition(b"\n+\t")
+        line, newline, rest = rest.partition(b"\n")
+        data = head + mark + line + b" " + newline + rest
+        (layout.patches / patch.name).write_bytes(data)
+        other = check.Checker(checker.layout)
+        other.layout = layout
+        return other.checkpatch(patch)()
+
+
+def maintainers(checker: check.Checker) -> list[str]:
+    """A patch with a file of ours where MAINTAINERS does not look for one."""
+    data = checker.patches[0].data.replace(b"drivers/s390/crypto/vfio_ap",
+                                           b"drivers/s390/crypto/planted_vfio_ap")
+    return upstream.maintainers(checker.tree, [Patch("planted.patch", "core", data)])
+
+
+def without_policy(checker: check.Checker) -> list[str]:
+    """The stream in the group that is left out."""
+    was = checker.patches
+    try:
+        checker.patches = [dataclasses.replace(patch, group=check.POLICY)
+                           if STREAM in patch.paths and patch.group == "core" else patch
+                           for patch in was]
+        return check.run_gate(check.Gate("without-policy", checker.without_policy))
+    finally:
+        checker.patches = was
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plant the faults one after the other; 0 when each was found."""
+    parser = argparse.ArgumentParser(prog="lab.proof", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("glob", nargs="?", default="*", help="only gates whose name fits")
+    args = parser.parse_args(argv)
+    chosen = [fault for fault in faults()
+              if fnmatch.fnmatchcase(f"check.{fault.gate}", args.glob or "*")]
+    missed = 0
+    try:
+        env.install_packages(upstream.CHECK_PACKAGES)
+        checker = check.Checker(series.Layout.default())
+        for number, fault in enumerate(chosen, 1):
+            started = time.monotonic()
+            found = fault.look(checker)
+            good = any(fault.word in line for line in found)
+            missed += not good
+            print(f"{'ok' if good else 'not ok'} {number} proof.{fault.gate}: {fault.what} "
+                  f"({time.monotonic() - started:.0f} s)", flush=True)
+            for line in found[:1] if good else found or ["nothing was found"]:
+                print(f"# {line}")
+    except (SeriesError, env.EnvError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    print(f"{len(chosen) - missed} passed, {missed} failed, 0 skipped")
+    return 1 if missed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
