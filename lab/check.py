@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lab import config, env, outgoing, patches, progress, series, steps, upstream
+from lab import env, outgoing, patches, progress, series, steps, upstream
 from lab.kgit import KernelTree, SeriesError
 from lab.mirror import wanted
 
@@ -79,7 +79,7 @@ class Checker:
         self.new = {name: blob for name, blob in wanted(self.tree, self.head).items()
                     if name not in ("MAINTAINERS", "Kconfig")}
 
-        self.builds = steps.Tree(self.tree, config.BUILD / "check")
+        self.builds = steps.Tree(self.tree, layout.tree.parent / "check")
 
     def gates(self) -> Iterator[Gate]:
         """The gates of check-fast."""

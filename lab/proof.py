@@ -54,12 +54,14 @@ class Fault:
 
 
 def planted(checker: check.Checker, path: str, text: str) -> str:
-    """A commit with text at the end of a file of the series."""
+    """A commit with text at the end of a file of the series (in a header: of its guard)."""
     blob = checker.tree.blob(checker.head, path)
     if blob is None:
         raise SeriesError(f"{path}: not in the series")
-    return checker.tree.commit_files(
-        checker.head, {path: Blob(blob.data + b"\n" + text.encode(), blob.mode)}, "planted")
+    head, end, tail = blob.data.rpartition(b"#endif") if path.endswith(".h") else (
+        blob.data, b"", b"")
+    data = head + b"\n" + text.encode() + end + tail
+    return checker.tree.commit_files(checker.head, {path: Blob(data, blob.mode)}, "planted")
 
 
 def faults() -> Iterator[Fault]:
@@ -82,7 +84,7 @@ def faults() -> Iterator[Fault]:
     yield on_commit("abi", ABI, "What:\t\t/sys/kernel/planted\nDescribtion:\tNone.\n",
                     "planted", "an entry with a misspelt tag",
                     lambda c, ident: upstream.abi(c.tree, ident))
-    yield on_commit("sphinx", CHAPTER, "Planted\n---\n\nText.\n", "underline",
+    yield on_commit("sphinx", CHAPTER, "Planted\n-----\n\nText.\n", "underline",
                     "a heading that is not underlined",
                     lambda c, ident: upstream.sphinx(c.tree, ident))
     yield on_commit("uapi", UAPI, CLASS, "c++", "a name that C++ reserves",

@@ -8,7 +8,7 @@ import fnmatch
 import shutil
 from collections.abc import Callable, Iterator
 
-from lab import check
+from lab import check, steps
 from lab.tests.test_series import OPS, STREAM, TEST, Bench, bench
 
 # Stands for the kernel's own: what counts here is how the gate calls it and takes its answer.
@@ -30,6 +30,23 @@ bad = [n for n in names if "UNDOCUMENTED" in open(n).read()]
 print("\\n".join(f"warning: {n}" for n in bad))
 sys.exit(bool(bad))
 """
+# Stands for kbuild: "compiles" a file by looking for words in it.
+MAKEFILE = r"""VERSION = 7
+PATCHLEVEL = 3
+SUBLEVEL = 4
+.PHONY: allnoconfig modules_prepare drivers/s390/crypto/
+allnoconfig:
+\tcp $(KCONFIG_ALLCONFIG) $(O)/.config
+modules_prepare:
+\tmkdir -p $(O)/include/generated
+\ttouch $(O)/include/generated/asm-offsets.h
+drivers/s390/crypto/:
+\t@grep -Hn WARNING $@*.c | sed 's/^\([^:]*:[0-9]*\):WARNING/\1: warning:/'
+\t@! grep -Hn BROKEN $@*.c
+%.o:
+\t@[ "$(C)" = 2 ] || exit 9
+\t@grep -Hn SPARSE $*.c | sed 's/^\([^:]*:[0-9]*\):SPARSE/\1: warning:/'
+""".replace("\\t", "\t")
 
 
 @contextlib.contextmanager
@@ -39,6 +56,9 @@ def checked() -> Iterator[Bench]:
         b.git("checkout", "-q", "--detach", "pristine")
         b.put("scripts/checkpatch.pl", CHECKPATCH)
         b.put("scripts/kernel-doc", KERNEL_DOC)
+        b.put("Makefile", MAKEFILE)
+        # What the pristine source has counts nowhere.
+        b.edit(OPS, "line 50\n", "WARNING old\nSPARSE old\n")
         b.commit("pristine source with tools")
         b.git("tag", "-f", "pristine")
         b.git("rebase", "-q", "pristine", "series")
@@ -62,7 +82,7 @@ def findings(b: Bench, glob: str = "*") -> dict[str, list[str]]:
 def test_good_series_passes() -> None:
     with checked() as b:
         found = findings(b)
-        assert len(found) == 12, list(found)
+        assert len(found) == 14, list(found)
         assert not any(found.values()), found
 
 
@@ -89,6 +109,11 @@ def test_planted_faults_are_found() -> None:
         ("difference", STREAM, lambda b: b.edit(STREAM, "two", "TWO", b.root)),
         (patch, "PLANTED", in_tree(STREAM, "two", "two FIXME")),
         ("kernel-doc", STREAM, in_tree(STREAM, "two", "UNDOCUMENTED")),
+        ("build.module", "0002-s390-vfio-ap-add-the-stream: " + STREAM + ":3: warning: new",
+         in_tree(STREAM, "two", "WARNING new\ntwo")),
+        ("build.module", "Error 1", in_tree(STREAM, "two", "BROKEN")),
+        ("build.module", OPS, in_tree(OPS, "line 40", "WARNING new")),
+        ("sparse", STREAM + ":3: warning: new", in_tree(STREAM, "two", "SPARSE new\ntwo")),
         ("spdx", STREAM, in_tree(STREAM, "// SPDX", "/* SPDX")),
         ("spdx", "MIT", in_tree(STREAM, "GPL-2.0", "MIT")),
         ("spdx", "lab/bad.py", in_lab("lab/bad.py", "\"\"\"No licence.\"\"\"\n")),
@@ -125,6 +150,39 @@ def test_exceptions_need_a_reason() -> None:
             assert any("REASON" in line for lines in found.values() for line in lines), found
         finally:
             check.EXCEPTIONS = was
+
+
+def test_each_step_is_built() -> None:
+    """A warning that a later patch removes is found."""
+    with checked() as b:
+        b.edit(STREAM, "two", "WARNING new")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        b.save()
+        b.edit(STREAM, "WARNING new", "two")
+        b.commit("s390/vfio-ap: heal it\n\nFor a test.")
+        b.save("tests")
+        found = findings(b, "build.module")["build.module"]
+        assert [line[:4] for line in found] == ["0002", "0003"], found
+
+
+def test_pristine_source_must_build() -> None:
+    with checked() as b:
+        b.git("checkout", "-q", "--detach", "pristine")
+        b.put("Makefile", MAKEFILE.replace("@! grep", "@exit 3; grep"))
+        b.commit("pristine source that does not build")
+        b.git("tag", "-f", "pristine")
+        b.git("rebase", "-q", "pristine", "series")
+        assert findings(b, "build.module")["build.module"]
+        assert findings(b, "sparse")["sparse"]
+
+
+def test_findings_are_compared_without_line_numbers() -> None:
+    was = ["a.c:3:1: warning: x", "a.c:9: warning: y"]
+    now = ["a.c:7:1: warning: x", "a.c:9:4: error: y", "b.c:3:1: warning: x", "b.c:4:1: warning: x"]
+    assert steps.new_findings(now, was) == [now[1], now[2]]
+    text = ("make: *** [x] Error 2\n/w/a.c:1:2: warning: z\n"
+            "WARNING: modpost: \"x\" [y.ko] undefined!")
+    assert steps.findings_of(text, "/w") == ["make: *** [x] Error 2", "a.c:1:2: warning: z"]
 
 
 def test_missing_tool_is_a_failure() -> None:
