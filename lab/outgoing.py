@@ -19,6 +19,7 @@ COVER = pathlib.Path(__file__).with_name("cover.txt")
 # git send-email refuses a mail with this subject; the cover letter keeps it without FROM.
 STOP = "*** SUBJECT HERE ***"
 BLURB = "*** BLURB HERE ***"
+FIGURE = "FIGURE:"      # stands where lab/cover.txt wants a result
 UNSET = ("*** Not to be sent: made without FROM=. Run\n"
          "*** make series FROM=\"Name <mail>\" [ASSISTED_BY=\"LLM [TOOLS]\"]\n\n")
 
@@ -80,6 +81,9 @@ def write(layout: series.Layout, sender: str = "", assisted_by: str = "",
             shutil.rmtree(target, ignore_errors=True)
             where.rename(target)
     say(f"{target}: cover letter and {count} patches; git am gives the tested tree")
+    missing = COVER.read_text(encoding="utf-8").count(FIGURE)
+    if missing:
+        say(f"{COVER.name}: {missing} figures are still to be filled in ({FIGURE})")
     if not sender:
         say("made without FROM=\"Name <mail>\": git send-email will refuse to send it")
     return target
