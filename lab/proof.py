@@ -36,7 +36,7 @@ BUILTIN = "#ifndef MODULE\n#warning planted\n#endif\n"
 OFF = "#if !IS_ENABLED(CONFIG_VFIO_AP)\n#warning planted\n#endif\n"
 USER = ("int vfio_ap_plant(void __user *p);\n"
         "int vfio_ap_plant(void __user *p)\n{\n\treturn *(int *)p;\n}\n")
-INLINE = "static inline int planted(void)\n{\n\treturn 0;\n}\n"     # gcc does not mind
+CLANG = "#ifdef __clang__\n#warning planted\n#endif\n"
 KFREE = ("void vfio_ap_plant(void *p);\n"
          "void vfio_ap_plant(void *p)\n{\n\tif (p)\n\t\tkfree(p);\n}\n")
 CLASS = "struct vfio_ap_planted {\n\tint class;\n};\n"
@@ -101,7 +101,7 @@ def faults() -> Iterator[Fault]:
                     lambda c, ident: steps.sparse(c.tree, c.builds, "module", ident))
     yield Fault("without-policy", "vfio_ap_stream", "a patch of [policy] that others need",
                 without_policy)
-    yield on_commit("clang", STREAM, INLINE, "planted", "a warning of clang's only",
+    yield on_commit("clang", STREAM, CLANG, "planted", "a warning if clang compiles it",
                     lambda c, ident: upstream.clang(c.tree, c.builds, ident))
     yield on_commit("coccinelle", STREAM, KFREE, "NULL check", "a test that kfree() makes itself",
                     lambda c, ident: upstream.coccinelle(c.tree, c.builds, ident))
