@@ -110,18 +110,38 @@ long four_irqs(struct four *f)
 	return nr;
 }
 
-int four_wait_replies(struct four *f)
+static int wait_for(struct four *f, bool (*done)(struct four *f))
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
 	unsigned int ms;
 
 	/* The simulator tells nobody but those who look */
 	for (ms = 0; ms < GUEST_DEADLINE_MS; ms++) {
-		if (four_sum(f, "replies") == four_sum(f, "qlen"))
+		if (done(f))
 			return 0;
 		nanosleep(&pause, NULL);
 	}
 	return -ETIME;
+}
+
+static bool all_held(struct four *f)
+{
+	return four_sum(f, "qlen") == (long)FOUR * GUEST_WINDOW && !four_sum(f, "replies");
+}
+
+static bool all_answered(struct four *f)
+{
+	return four_sum(f, "replies") == four_sum(f, "qlen");
+}
+
+int four_wait_held(struct four *f)
+{
+	return wait_for(f, all_held);
+}
+
+int four_wait_replies(struct four *f)
+{
+	return wait_for(f, all_answered);
 }
 
 __u64 four_requeued(const struct guest_counters *c)

@@ -58,6 +58,8 @@ int four_start(struct four *f);
 long four_sum(struct four *f, const char *name);
 /* Queues that interrupt the guest; the AP bus of the host may have enabled others for itself */
 long four_irqs(struct four *f);
+/* Wait until all requests of the guest are in its queues, and no reply. -ETIME */
+int four_wait_held(struct four *f);
 /* Wait until no request is in a queue, but its reply. -ETIME */
 int four_wait_replies(struct four *f);
 /* Requests that the guest has sent again */
