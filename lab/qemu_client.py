@@ -452,10 +452,12 @@ class Counters:
         """The least number of right replies that a queue has."""
         return min((queue.answered for queue in self.queues), default=0)
 
-    @property
-    def most_answered(self) -> int:
-        """The largest number of right replies that a queue has."""
-        return max((queue.answered for queue in self.queues), default=0)
+    def answered_since(self, then: Counters | None) -> int:
+        """The same, counted from then on."""
+        if then is None:
+            return self.answered
+        return min((here.answered - there.answered for here, there
+                    in zip(self.queues, then.queues, strict=True)), default=0)
 
     @property
     def requeued(self) -> int:
@@ -622,15 +624,18 @@ class Vm:
         everything is as of the same time."""
         return Counters.parse(self.memory(GUEST_COUNTERS, GUEST_SIZE))
 
-    def wait_answered(self, number: int, timeout: float = STEP) -> Counters:
-        """Wait until each queue of the guest program has so many right replies."""
+    def wait_answered(self, number: int, since: Counters | None = None,
+                      timeout: float = STEP) -> Counters:
+        """Wait until each queue of the guest program has so many right replies; more than it had
+        since then. Its queues need not be equally fast."""
         deadline = time.monotonic() + timeout
         while True:
             counters = self.counters()
-            if counters is not None and counters.answered >= number:
+            if counters is not None and counters.answered_since(since) >= number:
                 return counters
             if time.monotonic() > deadline:
-                raise QemuError(f"{self.name}: no {number} replies in {timeout:.0f} s: {counters}")
+                raise QemuError(f"{self.name}: no {number} replies in {timeout:.0f} s: {counters}"
+                                f" since {since}")
 
     def stopped_counters(self) -> Counters:
         """Stop the guest; what its program has counted until then."""

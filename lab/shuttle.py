@@ -130,7 +130,7 @@ class Shuttle:
     def go(self) -> None:
         """One migration; the guest goes on with all its queues."""
         source, left = self.leave()
-        self.vm.wait_answered(left.most_answered + ENOUGH)
+        self.vm.wait_answered(ENOUGH, since=left)
         here = self.vm.stopped_counters()
         assert not here.faults(), here
         assert [queue.apqn for queue in here.queues] == self.ap.matrix(), here

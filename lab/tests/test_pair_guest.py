@@ -67,7 +67,7 @@ def test_goes_on(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         here = arrived(source, target)
-        target.wait_answered(here.answered + ENOUGH)
+        target.wait_answered(ENOUGH, since=here)
         counters = target.stopped_counters()
         assert not counters.faults(), counters
 
@@ -119,8 +119,7 @@ def check_goes_on(source: Vm) -> None:
     assert source.mdev.state() == "RUNNING", source.mdev.state()
     queues = simulated(source.host, *AP.matrix())
     assert [queue["irq"] for queue in queues.values()] == [1] * len(queues), queues
-    number = source.wait_answered(0).most_answered
-    source.wait_answered(number + ENOUGH)
+    source.wait_answered(ENOUGH, since=source.wait_answered(0))
     counters = source.stopped_counters()
     assert not counters.faults() and not counters.requeued, counters
     assert counters.aqic == len(AP.matrix()), "it need not enable its interrupts once more"
@@ -166,7 +165,7 @@ def test_cancelled_midway(a: Host, b: Host) -> None:
         check_goes_on(source)
         target.quit()
         target = guests.vm(there, incoming=True, kernel=GUEST)
-        target.wait_answered(arrived(source, target).most_answered + ENOUGH)
+        target.wait_answered(ENOUGH, since=arrived(source, target))
         counters = target.stopped_counters()
         assert not counters.faults(), counters
 
