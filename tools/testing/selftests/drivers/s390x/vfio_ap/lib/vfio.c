@@ -59,6 +59,12 @@ static int kvm_file(struct vfio_ap *dev, __u64 attr, __s32 fd)
 	return 0;
 }
 
+static int open_group_device(struct vfio_ap *dev)
+{
+	dev->device = ioctl(dev->group, VFIO_GROUP_GET_DEVICE_FD, dev->uuid);
+	return dev->device < 0 ? failed("VFIO_GROUP_GET_DEVICE_FD") : 0;
+}
+
 static int open_group(struct vfio_ap *dev)
 {
 	struct vfio_iommu_type1_info info = { .argsz = sizeof(info) };
@@ -92,36 +98,61 @@ static int open_group(struct vfio_ap *dev)
 	if (ioctl(dev->container, VFIO_IOMMU_MAP_DMA, &map))
 		return failed("VFIO_IOMMU_MAP_DMA");
 	ret = kvm_file(dev, KVM_DEV_VFIO_FILE_ADD, dev->group);
-	if (ret)
-		return ret;
-	dev->device = ioctl(dev->group, VFIO_GROUP_GET_DEVICE_FD, dev->uuid);
-	if (dev->device < 0)
-		return failed("VFIO_GROUP_GET_DEVICE_FD");
-	return 0;
+	return ret ?: open_group_device(dev);
 }
 
 static int open_cdev_file(struct vfio_ap *dev)
 {
 	char path[PATH_MAX] = "";
 	struct dirent *entry;
+	int ret = 0;
 	DIR *dir;
 
 	dir = opendir(ap_mdev_path(dev->uuid, "vfio-dev"));
 	if (!dir)
 		return failed("vfio-dev");
+	errno = 0;
 	while ((entry = readdir(dir)))
 		if (!strncmp(entry->d_name, "vfio", 4))
 			snprintf(path, sizeof(path), "/dev/vfio/devices/%s", entry->d_name);
+	if (errno)
+		ret = failed("vfio-dev");
 	closedir(dir);
+	if (ret)
+		return ret;
 	dev->device = open(path, O_RDWR | O_CLOEXEC);
 	if (dev->device < 0)
 		return failed(path);
 	return 0;
 }
 
+static int open_cdev_device(struct vfio_ap *dev)
+{
+	struct vfio_device_bind_iommufd bind = {
+		.argsz = sizeof(bind),
+		.iommufd = dev->iommufd,
+	};
+	struct vfio_device_attach_iommufd_pt attach = {
+		.argsz = sizeof(attach),
+		.pt_id = dev->ioas,
+	};
+	int ret;
+
+	ret = open_cdev_file(dev);
+	if (ret)
+		return ret;
+	ret = kvm_file(dev, KVM_DEV_VFIO_FILE_ADD, dev->device);
+	if (ret)
+		return ret;
+	if (ioctl(dev->device, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+		return failed("VFIO_DEVICE_BIND_IOMMUFD");
+	if (ioctl(dev->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
+		return failed("VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+	return 0;
+}
+
 static int open_cdev(struct vfio_ap *dev)
 {
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
 	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
 	struct iommu_ioas_map map = {
 		.size = sizeof(map),
@@ -130,31 +161,22 @@ static int open_cdev(struct vfio_ap *dev)
 		.user_va = (uintptr_t)dev->mem,
 		.length = dev->mem_size,
 	};
-	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
-	int ret;
 
-	ret = open_cdev_file(dev);
-	if (ret)
-		return ret;
 	dev->iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	if (dev->iommufd < 0)
 		return failed("/dev/iommu");
-	ret = kvm_file(dev, KVM_DEV_VFIO_FILE_ADD, dev->device);
-	if (ret)
-		return ret;
-	bind.iommufd = dev->iommufd;
-	if (ioctl(dev->device, VFIO_DEVICE_BIND_IOMMUFD, &bind))
-		return failed("VFIO_DEVICE_BIND_IOMMUFD");
 	if (ioctl(dev->iommufd, IOMMU_IOAS_ALLOC, &alloc))
 		return failed("IOMMU_IOAS_ALLOC");
 	dev->ioas = alloc.out_ioas_id;
 	map.ioas_id = dev->ioas;
 	if (ioctl(dev->iommufd, IOMMU_IOAS_MAP, &map))
 		return failed("IOMMU_IOAS_MAP");
-	attach.pt_id = alloc.out_ioas_id;
-	if (ioctl(dev->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
-		return failed("VFIO_DEVICE_ATTACH_IOMMUFD_PT");
-	return 0;
+	return open_cdev_device(dev);
+}
+
+int vfio_ap_open_device(struct vfio_ap *dev)
+{
+	return dev->path == VFIO_AP_GROUP ? open_group_device(dev) : open_cdev_device(dev);
 }
 
 int vfio_ap_open(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path)

@@ -54,6 +54,8 @@ struct vfio_ap {
 int vfio_ap_open(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path);
 /* Close the device, and nothing else: migration files stay open */
 void vfio_ap_close_device(struct vfio_ap *dev);
+/* Open it again; after a failure, vfio_ap_close_device() */
+int vfio_ap_open_device(struct vfio_ap *dev);
 /* Close everything; also after a failed open, or a second time */
 void vfio_ap_close(struct vfio_ap *dev);
 

@@ -1,0 +1,711 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-ap migration: each system call of a migration with its first, second, ...
+ * allocation or copy failing, until none is left that could. What fails says so
+ * with a documented errno, the device is in a state from which it can go on, and
+ * nothing is left behind.
+ *
+ * /proc/thread-self/fail-nth counts the kernel's fault injection points of this
+ * thread: slab and page allocations, and copies from and to user space. The last
+ * ones also fail in the VFIO core, before or after the driver has done what it
+ * was asked to: -EFAULT says nothing about the state.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "lib/env.h"
+#include "lib/four.h"
+#include "lib/info.h"
+#include "lib/report.h"
+#include "kselftest_harness.h"
+
+#define FAULTS		"/sys/kernel/debug/"
+#define MODULE		"/sys/module/vfio_ap/refcnt"
+
+/* Replies for each queue that show that all is well */
+#define ENOUGH		3
+
+/* Microseconds: a request that is answered soon, and one that stays in its queue */
+#define LATENCY		1000
+#define HELD		1000000000
+
+/* More points than any call here has */
+#define MAX_POINTS	1000U
+
+/* What to set so that all allocations can fail, silently */
+static const struct {
+	const char *path;
+	const char *value;
+} knobs[] = {
+	{ FAULTS "failslab/ignore-gfp-wait", "N" },
+	{ FAULTS "failslab/verbose", "0" },
+	{ FAULTS "fail_page_alloc/ignore-gfp-wait", "N" },
+	{ FAULTS "fail_page_alloc/verbose", "0" },
+	{ FAULTS "fail_usercopy/verbose", "0" },
+};
+
+#define NR_KNOBS	(sizeof(knobs) / sizeof(*knobs))
+
+/**
+ * struct counts - what must be as before when nothing is left behind
+ * @module: references to the module; -ENOENT if it is built in
+ * @fd: the lowest file descriptor that is free
+ * @pinned: memory of this process that is pinned, in KiB
+ * @irqs: queues that interrupt the guest
+ * @masks: configuration of the device
+ */
+struct counts {
+	long module;
+	int fd;
+	long pinned;
+	long irqs;
+	char masks[512];
+};
+
+/**
+ * struct nth - where faults are injected
+ * @four: a device, and its guest, which is stopped and has requests in its queues
+ * @before: what there was at the beginning
+ * @scratch: part of the stream that was read or written before the call
+ * @saved: values of the knobs
+ * @nr_saved: number of @saved
+ * @file: fail-nth of this thread, or -1
+ * @data: data file, or -1
+ * @event: an eventfd
+ */
+struct nth {
+	struct four four;
+	struct counts before;
+	struct stream_buf scratch;
+	char saved[NR_KNOBS][32];
+	unsigned int nr_saved;
+	int file;
+	int data;
+	int event;
+};
+
+FIXTURE(fail_nth) {
+	struct nth nth;
+};
+
+FIXTURE_VARIANT(fail_nth) {
+	enum vfio_ap_path path;
+};
+
+FIXTURE_VARIANT_ADD(fail_nth, group) {
+	.path = VFIO_AP_GROUP,
+};
+
+FIXTURE_VARIANT_ADD(fail_nth, cdev) {
+	.path = VFIO_AP_CDEV,
+};
+
+/* NULL, or why faults can not be injected here */
+static const char *knobs_set(struct nth *t)
+{
+	char *end;
+	unsigned int i;
+
+	t->file = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (t->file < 0)
+		return "needs CONFIG_FAULT_INJECTION";
+	for (i = 0; i < NR_KNOBS; i++) {
+		if (ap_file_read(knobs[i].path, t->saved[i], sizeof(t->saved[i])) < 0)
+			return "needs failslab, fail_page_alloc and fail_usercopy";
+		end = strchr(t->saved[i], '\n');
+		if (end)
+			*end = '\0';
+		t->nr_saved = i + 1;
+		if (ap_file_write(knobs[i].path, knobs[i].value))
+			return "fault injection can not be set up";
+	}
+	return NULL;
+}
+
+static void knobs_reset(struct nth *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_saved; i++)
+		ap_file_write(knobs[i].path, t->saved[i]);
+	if (t->file >= 0)
+		close(t->file);
+}
+
+/* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart */
+static long pinned(void)
+{
+	char text[8192], *at;
+	long sum = 0;
+
+	if (ap_file_read("/proc/self/status", text, sizeof(text)) < 0)
+		return -1;
+	at = strstr(text, "VmLck:");
+	sum += at ? strtol(at + 6, NULL, 10) : 0;
+	at = strstr(text, "VmPin:");
+	sum += at ? strtol(at + 6, NULL, 10) : 0;
+	return sum;
+}
+
+static void count(struct nth *t, struct counts *c)
+{
+	char text[32];
+	int ret;
+
+	memset(c, 0, sizeof(*c));
+	ret = ap_file_read(MODULE, text, sizeof(text));
+	c->module = ret < 0 ? ret : strtol(text, NULL, 10);
+	c->fd = fcntl(t->file, F_DUPFD, 0);
+	close(c->fd);
+	c->pinned = pinned();
+	c->irqs = four_irqs(&t->four);
+	ap_mdev_read(t->four.env.dev.uuid, "ap_config", c->masks, sizeof(c->masks));
+}
+
+static void expect_as_before(struct __test_metadata *_metadata, struct nth *t)
+{
+	struct counts now;
+
+	count(t, &now);
+	EXPECT_EQ(t->before.module, now.module);
+	EXPECT_EQ(t->before.fd, now.fd);
+	EXPECT_EQ(t->before.pinned, now.pinned);
+	EXPECT_EQ(t->before.irqs, now.irqs);
+	EXPECT_STREQ(t->before.masks, now.masks);
+	EXPECT_FALSE(four_report_open(&t->four));
+}
+
+/* A guest with requests in all its queues, which is stopped now */
+static int prepare_guest(struct four *f)
+{
+	int ret;
+
+	ret = four_start(f);
+	if (!ret)
+		ret = guest_wait_answered(&f->guest, ENOUGH);
+	if (!ret)
+		ret = ap_sim_control("latency * %u", HELD);
+	if (!ret)
+		ret = four_wait_held(f);
+	return ret ?: guest_stop(&f->guest);
+}
+
+FIXTURE_SETUP(fail_nth)
+{
+	struct nth *t = &self->nth;
+	struct four *f = &t->four;
+	const char *why;
+	int ret;
+
+	t->data = -1;
+	t->file = -1;
+	why = four_setup(f, variant->path, &ret);
+	if (!why)
+		why = knobs_set(t);
+	if (why) {
+		knobs_reset(t);
+		four_teardown(f);
+		SKIP(return, "%s", why);
+	}
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, prepare_guest(f));
+	ASSERT_EQ(0, env_stream(&f->env));
+	ASSERT_LT(0U, f->env.decoded.nr_irqs);
+	count(t, &t->before);
+	ASSERT_EQ((long)FOUR, t->before.irqs);
+	ASSERT_LT(0, t->before.pinned);
+}
+
+FIXTURE_TEARDOWN(fail_nth)
+{
+	struct nth *t = &self->nth;
+
+	knobs_reset(t);
+	if (t->data >= 0)
+		close(t->data);
+	stream_free(&t->scratch);
+	four_teardown(&t->four);
+}
+
+static int arm(struct nth *t, unsigned int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", nth);
+
+	return pwrite(t->file, text, len, 0) == len ? 0 : -errno;
+}
+
+/*
+ * Whether the fault was injected since arm(). If not it can hit these accesses
+ * themselves, which is as good as no fault.
+ */
+static bool disarm(struct nth *t)
+{
+	char text[16] = "";
+	bool hit;
+
+	hit = pread(t->file, text, sizeof(text) - 1, 0) > 0 && !strtol(text, NULL, 10);
+	if (!hit)
+		pwrite(t->file, "0", 1, 0);
+	return hit;
+}
+
+/**
+ * struct call - a system call to be tried
+ * @from: how far the migration has come before it
+ * @run: the call; 0 or a negative errno
+ * @to: state of the device after it
+ * @via: bits of the states on the way, in which it may stay if it fails
+ * @never_refused: the driver may not fail it, so only the VFIO core's copies do
+ * @prepare: what comes before it and does not fail, or NULL
+ */
+struct call {
+	enum env_stage from;
+	int (*run)(struct nth *t);
+	__u32 to;
+	unsigned int via;
+	bool never_refused;
+	int (*prepare)(struct nth *t);
+};
+
+/* The guest runs again with its interrupts, whatever has become of the call */
+static int heal(struct nth *t)
+{
+	struct env *env = &t->four.env;
+	int ret;
+
+	ret = env_enter(env, VFIO_DEVICE_STATE_RUNNING, NULL);
+	if (t->data >= 0)
+		close(t->data);
+	t->data = -1;
+	/* What has been RESUMING has no registrations any more */
+	if (!ret && four_irqs(&t->four) != (long)FOUR)
+		ret = env_resume(env, env->stream.data, env->stream.len, 0);
+	return ret;
+}
+
+static void check_failure(struct __test_metadata *_metadata, struct nth *t,
+			  const struct call *call, int ret)
+{
+	int state = vfio_mig_state(t->four.env.dev.device);
+	unsigned int ways = call->via | 1U << call->to | 1U << env_stage_state(call->from);
+
+	if (call->never_refused)
+		EXPECT_EQ(-EFAULT, ret);
+	EXPECT_TRUE(ret == -ENOMEM || ret == -EFAULT);
+	ASSERT_LE(0, state);
+	EXPECT_NE(0U, ways & 1U << state);
+}
+
+/* Try a call again and again; what it could fail for is at least one thing */
+static void try(struct __test_metadata *_metadata, struct nth *t, const struct call *call)
+{
+	struct env *env = &t->four.env;
+	unsigned int nth, failures = 0;
+	bool hit = true;
+	int ret;
+
+	for (nth = 1; hit; nth++) {
+		ASSERT_GT(MAX_POINTS, nth);
+		ASSERT_EQ(0, env_enter_stage(env, call->from, &t->data, &t->scratch));
+		if (call->prepare)
+			ASSERT_EQ(0, call->prepare(t));
+		ASSERT_EQ(0, arm(t, nth));
+		ret = call->run(t);
+		hit = disarm(t);
+		if (ret) {
+			EXPECT_TRUE(hit);
+			failures++;
+			check_failure(_metadata, t, call, ret);
+		} else {
+			EXPECT_EQ((int)call->to, vfio_mig_state(env->dev.device));
+		}
+		ASSERT_EQ(0, heal(t));
+		expect_as_before(_metadata, t);
+		if (!__test_passed(_metadata))
+			TH_LOG("at point %u: %d", nth, ret);
+		ASSERT_TRUE(__test_passed(_metadata));
+	}
+	TH_LOG("%u points, %u failures", nth - 2, failures);
+	EXPECT_LT(0U, failures);
+	EXPECT_EQ(0, ret);
+}
+
+/* SET_STATE; a new data file belongs to the fixture */
+static int set_state(struct nth *t, __u32 state)
+{
+	int fd = -1, ret;
+
+	ret = vfio_mig_set(t->four.env.dev.device, state, &fd);
+	if (!ret && fd >= 0)
+		t->data = fd;
+	return ret;
+}
+
+static int to_stop(struct nth *t)
+{
+	return set_state(t, VFIO_DEVICE_STATE_STOP);
+}
+
+static int to_running(struct nth *t)
+{
+	return set_state(t, VFIO_DEVICE_STATE_RUNNING);
+}
+
+static int to_pre_copy(struct nth *t)
+{
+	return set_state(t, VFIO_DEVICE_STATE_PRE_COPY);
+}
+
+static int to_pre_copy_p2p(struct nth *t)
+{
+	return set_state(t, VFIO_DEVICE_STATE_PRE_COPY_P2P);
+}
+
+static int to_stop_copy(struct nth *t)
+{
+	return set_state(t, VFIO_DEVICE_STATE_STOP_COPY);
+}
+
+static int to_resuming(struct nth *t)
+{
+	return set_state(t, VFIO_DEVICE_STATE_RESUMING);
+}
+
+#define STATE(name) VFIO_DEVICE_STATE_##name
+#define VIA(name) (1U << STATE(name))
+
+#define TRY(from_, run_, to_, ...)					\
+	try(_metadata, &self->nth, &(const struct call){		\
+		.from = (from_), .run = (run_), .to = (to_), __VA_ARGS__ })
+
+TEST_F_TIMEOUT(fail_nth, a_session_begins, ENV_TIMEOUT)
+{
+	TRY(ENV_RUNNING, to_pre_copy, STATE(PRE_COPY));
+	TRY(ENV_RUNNING, to_pre_copy_p2p, STATE(PRE_COPY_P2P),
+	    .via = VIA(RUNNING_P2P) | VIA(PRE_COPY));
+	TRY(ENV_RUNNING, to_stop_copy, STATE(STOP_COPY),
+	    .via = VIA(RUNNING_P2P) | VIA(STOP));
+	TRY(ENV_STOP, to_stop_copy, STATE(STOP_COPY));
+	TRY(ENV_RUNNING, to_resuming, STATE(RESUMING),
+	    .via = VIA(RUNNING_P2P) | VIA(STOP));
+	TRY(ENV_STOP, to_resuming, STATE(RESUMING));
+}
+
+TEST_F_TIMEOUT(fail_nth, pre_copy_ends, ENV_TIMEOUT)
+{
+	TRY(ENV_PRE_COPY, to_stop_copy, STATE(STOP_COPY), .via = VIA(PRE_COPY_P2P));
+	TRY(ENV_PRE_COPY_P2P, to_stop_copy, STATE(STOP_COPY));
+}
+
+TEST_F_TIMEOUT(fail_nth, the_way_back_is_never_refused, ENV_TIMEOUT)
+{
+	TRY(ENV_RUNNING, to_stop, STATE(STOP), .never_refused = true);
+	TRY(ENV_STOP, to_running, STATE(RUNNING), .never_refused = true);
+	TRY(ENV_PRE_COPY, to_running, STATE(RUNNING), .never_refused = true);
+	TRY(ENV_STOP_COPY, to_stop, STATE(STOP), .never_refused = true);
+	TRY(ENV_STOP_COPY, to_running, STATE(RUNNING), .never_refused = true);
+	TRY(ENV_RESUMED, to_running, STATE(RUNNING), .never_refused = true);
+}
+
+TEST_F_TIMEOUT(fail_nth, what_was_received_is_taken_over, ENV_TIMEOUT)
+{
+	TRY(ENV_RESUMING_WHOLE, to_stop, STATE(STOP));
+	TRY(ENV_RESUMING_WHOLE, to_running, STATE(RUNNING),
+	    .via = VIA(STOP) | VIA(RUNNING_P2P));
+}
+
+/* Read to the end of the stream; *@at is how far that has come */
+static int read_on(struct nth *t, __u8 *buf, size_t *at)
+{
+	ssize_t n;
+
+	do {
+		n = read(t->data, buf + *at, STREAM_MAX_SIZE - *at);
+		if (n > 0)
+			*at += n;
+	} while (n > 0);
+	return n < 0 ? -errno : 0;
+}
+
+/* A read that fails has taken nothing: each byte is read once */
+static int read_rest(struct nth *t)
+{
+	static __u8 buf[STREAM_MAX_SIZE];
+	struct stream_buf *want = &t->four.env.stream;
+	size_t at = t->scratch.len;
+	int ret;
+
+	memcpy(buf, t->scratch.data, at);
+	ret = read_on(t, buf, &at);
+	if (ret && read_on(t, buf, &at))
+		return -EPROTO;
+	return at == want->len && !memcmp(buf, want->data, at) ? ret : -EBADMSG;
+}
+
+static int precopy_info(struct nth *t)
+{
+	struct vfio_precopy_info info;
+
+	return vfio_precopy_info(t->data, &info);
+}
+
+TEST_F_TIMEOUT(fail_nth, the_stream_is_read, ENV_TIMEOUT)
+{
+	TRY(ENV_STOP_COPY, read_rest, STATE(STOP_COPY));
+	TRY(ENV_PRE_COPY_P2P, precopy_info, STATE(PRE_COPY_P2P));
+}
+
+static int write_rest(struct nth *t)
+{
+	struct stream_buf *s = &t->four.env.stream;
+	size_t done = t->scratch.len;
+	ssize_t n;
+
+	n = write(t->data, s->data + done, s->len - done);
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)(s->len - done) ? 0 : -EMSGSIZE;
+}
+
+/* A write that fails has either changed nothing, or ended the session for good */
+static int write_again(struct nth *t)
+{
+	int ret = write_rest(t), again;
+
+	if (!ret)
+		return 0;
+	again = write_rest(t);
+	return !again || again == ret ? ret : -EPROTO;
+}
+
+TEST_F_TIMEOUT(fail_nth, the_stream_is_written, ENV_TIMEOUT)
+{
+	TRY(ENV_RESUMING_HALF, write_again, STATE(RESUMING));
+}
+
+static int data_size(struct nth *t)
+{
+	__u64 size;
+
+	return vfio_mig_data_size(t->four.env.dev.device, &size);
+}
+
+static int mig_flags(struct nth *t)
+{
+	__u64 flags;
+
+	return vfio_mig_flags(t->four.env.dev.device, &flags);
+}
+
+static int get_state(struct nth *t)
+{
+	__u32 state;
+
+	return vfio_mig_get(t->four.env.dev.device, &state);
+}
+
+static int opt_in(struct nth *t)
+{
+	return vfio_mig_opt_in(t->four.env.dev.device);
+}
+
+TEST_F_TIMEOUT(fail_nth, questions, ENV_TIMEOUT)
+{
+	TRY(ENV_RUNNING, data_size, STATE(RUNNING));
+	TRY(ENV_RUNNING, mig_flags, STATE(RUNNING));
+	TRY(ENV_STOP_COPY, get_state, STATE(STOP_COPY));
+	TRY(ENV_RUNNING, opt_in, STATE(RUNNING));
+}
+
+static int reset(struct nth *t)
+{
+	return vfio_ap_reset(&t->four.env.dev);
+}
+
+/* The ioctl copies nothing: only the driver could fail it, and does not */
+TEST_F_TIMEOUT(fail_nth, a_reset_is_never_refused, ENV_TIMEOUT)
+{
+	static const enum env_stage stages[] = {
+		ENV_RUNNING, ENV_PRE_COPY, ENV_STOP_COPY, ENV_RESUMING_WHOLE, ENV_RESUMED,
+	};
+	struct nth *t = &self->nth;
+	struct env *env = &t->four.env;
+	unsigned int i, nth;
+	bool hit;
+
+	for (i = 0; i < sizeof(stages) / sizeof(*stages); i++) {
+		hit = true;
+		for (nth = 1; hit; nth++) {
+			ASSERT_GT(MAX_POINTS, nth);
+			ASSERT_EQ(0, env_enter_stage(env, stages[i], &t->data, &t->scratch));
+			ASSERT_EQ(0, arm(t, nth));
+			EXPECT_EQ(0, reset(t));
+			hit = disarm(t);
+			EXPECT_EQ(STATE(RUNNING), vfio_mig_state(env->dev.device));
+			ASSERT_EQ(0, heal(t));
+			expect_as_before(_metadata, t);
+			ASSERT_TRUE(__test_passed(_metadata));
+		}
+	}
+}
+
+static int log_start(struct nth *t)
+{
+	struct vfio_device_feature_dma_logging_range range = { .length = 1 << 20 };
+	struct vfio_device_feature_dma_logging_control control = {
+		.page_size = 4096,
+		.num_ranges = 1,
+		.ranges = (uintptr_t)&range,
+	};
+	int device = t->four.env.dev.device, ret;
+
+	ret = vfio_feature(device, VFIO_DEVICE_FEATURE_SET |
+			   VFIO_DEVICE_FEATURE_DMA_LOGGING_START, &control, sizeof(control));
+	return ret;
+}
+
+static int log_stop(struct nth *t)
+{
+	return vfio_feature(t->four.env.dev.device, VFIO_DEVICE_FEATURE_SET |
+			    VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, NULL, 0);
+}
+
+static int log_report(struct nth *t)
+{
+	static __u64 bitmap[16];
+	struct vfio_device_feature_dma_logging_report report = {
+		.length = 1 << 20,
+		.page_size = 4096,
+		.bitmap = (uintptr_t)bitmap,
+	};
+
+	return vfio_feature(t->four.env.dev.device, VFIO_DEVICE_FEATURE_GET |
+			    VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &report, sizeof(report));
+}
+
+/* Logging is off afterwards, whatever has failed */
+static int log_all(struct nth *t)
+{
+	int ret, stop;
+
+	ret = log_start(t);
+	if (!ret)
+		ret = log_report(t);
+	stop = log_stop(t);
+	if (stop && log_stop(t))
+		return -EPROTO;
+	return ret ?: stop;
+}
+
+TEST_F_TIMEOUT(fail_nth, pages_are_logged, ENV_TIMEOUT)
+{
+	TRY(ENV_RUNNING, log_all, STATE(RUNNING));
+}
+
+/* The same configuration again */
+static int store_config(struct nth *t)
+{
+	return ap_mdev_write(t->four.env.dev.uuid, "ap_config", "%s", t->before.masks);
+}
+
+static int store_domain(struct nth *t, const char *attr)
+{
+	return ap_mdev_write(t->four.env.dev.uuid, attr, "0x%x", t->four.env.pool.cdomains[0]);
+}
+
+/* There and back; what has failed once is undone */
+static int store_control_domain(struct nth *t)
+{
+	int ret;
+
+	ret = store_domain(t, "assign_control_domain");
+	if (ret)
+		return ret;
+	ret = store_domain(t, "unassign_control_domain");
+	return ret && store_domain(t, "unassign_control_domain") ? -EPROTO : ret;
+}
+
+TEST_F_TIMEOUT(fail_nth, attributes_are_stored, ENV_TIMEOUT)
+{
+	TRY(ENV_RUNNING, store_config, STATE(RUNNING));
+	TRY(ENV_RUNNING, store_control_domain, STATE(RUNNING));
+}
+
+static int read_report(struct nth *t)
+{
+	struct report r;
+	int ret;
+
+	ret = report_read(t->four.env.dev.uuid, &r);
+	report_free(&r);
+	return ret;
+}
+
+TEST_F_TIMEOUT(fail_nth, the_report_is_read, ENV_TIMEOUT)
+{
+	TRY(ENV_STOP_COPY, read_report, STATE(STOP_COPY));
+}
+
+static int set_event(struct nth *t)
+{
+	int device = t->four.env.dev.device, ret, off;
+
+	ret = vfio_ap_set_event(device, VFIO_AP_REQ_IRQ_INDEX, t->event);
+	if (ret)
+		return ret;
+	off = vfio_ap_set_event(device, VFIO_AP_REQ_IRQ_INDEX, -1);
+	return off && vfio_ap_set_event(device, VFIO_AP_REQ_IRQ_INDEX, -1) ? -EPROTO : off;
+}
+
+static int get_info(struct nth *t)
+{
+	union info info;
+
+	return info_get(t->four.env.dev.device, sizeof(info), &info);
+}
+
+TEST_F_TIMEOUT(fail_nth, the_device_is_asked_and_told, ENV_TIMEOUT)
+{
+	struct nth *t = &self->nth;
+
+	t->event = event_new();
+	ASSERT_LE(0, t->event);
+	/* One file more than when the fixture counted */
+	count(t, &t->before);
+	TRY(ENV_RUNNING, get_info, STATE(RUNNING));
+	TRY(ENV_RUNNING, set_event, STATE(RUNNING));
+	close(t->event);
+}
+
+/* The device is open afterwards, whatever has failed */
+static int reopen(struct nth *t)
+{
+	struct vfio_ap *dev = &t->four.env.dev;
+	int ret;
+
+	ret = vfio_ap_open_device(dev);
+	if (!ret)
+		return 0;
+	vfio_ap_close_device(dev);
+	return vfio_ap_open_device(dev) ? -EPROTO : ret;
+}
+
+static int close_first(struct nth *t)
+{
+	vfio_ap_close_device(&t->four.env.dev);
+	return 0;
+}
+
+TEST_F_TIMEOUT(fail_nth, the_device_is_opened, ENV_TIMEOUT)
+{
+	TRY(ENV_RUNNING, reopen, STATE(RUNNING), .prepare = close_first);
+}
+
+TEST_HARNESS_MAIN
