@@ -220,7 +220,7 @@ def build(flavour: str) -> None:
     current = hashlib.sha256(
         (state() + "".join(p.read_text() for p in fragments(flavour))).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == current and config.bzimage(flavour).exists():
-        install_library(flavour)
+        install_programs(flavour)
         return
     stamp.unlink(missing_ok=True)
     configure(flavour)
@@ -234,7 +234,7 @@ def build(flavour: str) -> None:
         raise KernelError(str(error)) from None
     install_modules(flavour)
     install_selftests(flavour, jobs)
-    install_library(flavour)
+    install_programs(flavour)
     stamp.write_text(current)
 
 
@@ -271,12 +271,17 @@ def install_selftests(flavour: str, jobs: str = "-j1") -> None:
         raise KernelError(str(error)) from None
 
 
-def install_library(flavour: str) -> None:
-    """What lab/qemu has for the hosts, in /lab/bin."""
+def install_programs(flavour: str) -> None:
+    """What the lab itself has for the hosts, in /lab/bin."""
+    folder = f"DESTDIR={config.share(flavour)}/bin"
+    wanted = {"lab/qemu": [folder]}
+    if (config.LINUX / "tools/testing/selftests" / config.SELFTEST).is_dir():
+        wanted["lab/fuzz"] = [folder, f"LINUX={config.LINUX}",
+                              f"HEADERS={config.objects(flavour)}/usr/include"]
     try:
-        logged("lab/qemu", ["make", "-C", "lab/qemu", "install",
-                            f"DESTDIR={config.share(flavour)}/bin"],
-               config.LOGS / f"lab-qemu-{flavour}.log", cwd=config.REPO)
+        for name, arguments in wanted.items():
+            logged(name, ["make", "-C", name, "install", *arguments],
+                   config.LOGS / f"{name.replace('/', '-')}-{flavour}.log", cwd=config.REPO)
     except CommandFailed as error:
         raise KernelError(str(error)) from None
 

@@ -218,7 +218,7 @@ static void fix_irq(struct work *w, struct record *r)
 	}
 }
 
-size_t stream_end(const uint8_t *stream, size_t len)
+size_t input_end(const uint8_t *stream, size_t len)
 {
 	size_t at;
 	uint64_t n;
@@ -233,9 +233,9 @@ size_t stream_end(const uint8_t *stream, size_t len)
 	return 0;
 }
 
-void stream_seal(uint8_t *stream, size_t len)
+void input_seal(uint8_t *stream, size_t len)
 {
-	size_t end = stream_end(stream, len), at;
+	size_t end = input_end(stream, len), at;
 	uint32_t records = 0;
 
 	if (!end)
@@ -265,7 +265,7 @@ static void fix(struct work *w)
 	}
 	if (!find(w, REF_END) && pick(4))
 		insert_record(w, w->len, REF_END, 1, 8);
-	stream_seal(w->data, w->len);
+	input_seal(w->data, w->len);
 }
 
 /* Change bytes of a part, whose size stays. */

@@ -546,7 +546,7 @@ static u8 *expand(const struct input *in, size_t *len)
 	memcpy(buf, in->stream, REF_HEADER);
 	p = put_optional(buf + REF_HEADER, payload, nr);
 	memcpy(p, in->stream + REF_HEADER, in->len - REF_HEADER);
-	stream_seal(buf, *len);
+	input_seal(buf, *len);
 	return buf;
 }
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Streams that are changed at random, written to a live driver (lab/fuzz/live.c)."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from lab import progress
+from lab.hosts import Host
+
+PROGRAM = "/lab/bin/vfio-ap-live-fuzz"
+SEED = 1
+# Of the debug kernel, in seconds for a thousand streams, several times over.
+LIMIT = 600
+
+
+def write_streams(host: Host, count: int, first: int = 0, seed: int = SEED) -> list[int]:
+    """Write so many streams; how many were accepted, different, malformed and without an end.
+    What is to be done to see a failure again is in the error's text."""
+    command = f"{PROGRAM} {seed} {count} {first}"
+    done = host.run(command, LIMIT * (1 + count // 1000), check=False)
+    assert done.rc == 0, f"{command}: status {done.rc}: {done.out}"
+    found = re.findall(rf"^{count} streams: (\d+) .*, (\d+) .*, (\d+) .*, (\d+) .*$",
+                       done.out, re.M)
+    assert found, done.out
+    progress.say(done.out.strip().splitlines()[-1])
+    return [int(number) for number in found[-1]]
+
+
+def test_thousand_changed_streams(a: Host) -> None:
+    """Each is answered as what it is, nothing is left, and every kind was among them."""
+    kinds = write_streams(a, 1000)
+    assert sum(kinds) == 1000, kinds
+    assert min(kinds) > 0, kinds
+
+
+def long_changed_streams(a: Host, minutes: float) -> None:
+    """The same a hundred thousand times, or for as long as MINUTES= says."""
+    until = time.monotonic() + 60 * minutes
+    done = 0
+    while time.monotonic() < until if minutes else done < 100_000:
+        write_streams(a, 1000, done)
+        done += 1000
+        progress.say(f"seed {SEED}: {done} changed streams")
