@@ -44,6 +44,8 @@ from qemu.qmp import EventListener, Message, QMPClient, QMPError, Runstate  # no
 
 T = TypeVar("T")
 
+# What query-migrate tells of a device whose `migratable` is 0.
+HELD_OFF = "the administrator of this host holds its migration off"
 LIBRARY = "/lab/bin/vfio-ap-enable.so"
 # The guest program: guest/vfio_ap_guest.S of the selftests, where its layout is explained.
 GUEST = f"/lab/selftests/{config.SELFTEST}/vfio_ap_guest"
@@ -485,13 +487,14 @@ class Vm:
                  memory: int = MEMORY, program: str = "qemu-system-s390x",
                  strict: bool = True, trace: tuple[str, ...] = (),
                  started: bool = True, kernel: str = "", iommufd: bool = False,
-                 dma_log: str = "") -> None:
+                 dma_log: str = "", policy: bool = True) -> None:
         """memory: MiB. program: QEMU's path in the host. strict: end if the library does not
         know that QEMU. trace: tracepoints of QEMU, for log(). started: let the guest run, now
         or when it has come in. kernel: what the guest executes; without, it is idle.
         iommufd: use that in the place of a VFIO container. dma_log: "none", "silent": as if
         the driver had no log of its DMA, or one that is always empty; "raw": QEMU takes its
-        bitmap for what it is not, as it does without the library."""
+        bitmap for what it is not, as it does without the library. policy: QEMU knows
+        `migratable`, and blocks migration while it is 0."""
         self.host = host
         self.mdev = mdev
         number = next(_numbers)
@@ -502,7 +505,9 @@ class Vm:
         cpu = "host,ap=on,apqci=on,apft=on,apqi=on" if kernel else "host"
         argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}",
                 f"VFIO_AP_ENABLE_IDLE={int(not kernel)}",
-                f"VFIO_AP_ENABLE_LOG={dma_log}", f"LD_PRELOAD={LIBRARY}",
+                f"VFIO_AP_ENABLE_LOG={dma_log}",
+                f"VFIO_AP_ENABLE_POLICY={'obey' if policy else 'ignore'}",
+                f"LD_PRELOAD={LIBRARY}",
                 program, "-nodefaults", "-no-user-config", "-display", "none",
                 "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", cpu,
                 "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
@@ -527,8 +532,9 @@ class Vm:
                 options: dict[str, Any] = {"iommufd": "iommufd0"} if iommufd else {}
                 self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path,
                           **options)
-                if strict and dma_log != "none" and self.blockers():
-                    raise QemuError(f"QEMU will not migrate: {self.blockers()}")
+                reasons = [r for r in self.blockers() if HELD_OFF not in r]
+                if strict and dma_log != "none" and reasons:
+                    raise QemuError(f"QEMU will not migrate: {reasons}")
             if started and not incoming:
                 self.call("cont")
         except LabError as error:

@@ -14,6 +14,7 @@
  *    is QEMU's own, which takes a device that logs what it writes to,
  *  - call vfio_migration_realize() and vfio_migration_exit() when a device is
  *    realized and unrealized,
+ *  - block migration while the kernel's "migratable" of the device is 0 (policy.c),
  *  - take the log of DMA for what it is. Its bitmap is an array of u64, QEMU reads it
  *    as a little-endian bitmap like that of KVM: on this machine it sees other pages
  *    than those that were written to. (That goes for the bitmap of a VFIO container,
@@ -34,6 +35,9 @@
  *
  * With VFIO_AP_ENABLE_IDLE=1 no CPU of the guest executes anything, for hosts that
  * cannot execute guests. To QEMU such a guest runs, waits and is stopped as any other.
+ *
+ * With VFIO_AP_ENABLE_POLICY=ignore QEMU does not know "migratable": what happens then
+ * is up to the driver.
  *
  * VFIO_AP_ENABLE_LOG is for tests of what the log of DMA is for. With "none" QEMU sees
  * a driver that has none, with "silent" one that reports no page; with "raw" it gets
@@ -62,30 +66,13 @@
 #include <linux/kvm.h>
 #include <linux/vfio.h>
 
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define PROGRAM		"vfio-ap-enable: "
-
-/* QEMU's types, of which only pointers are used. */
-typedef struct Error Error;
-typedef struct Object Object;
-typedef struct ObjectClass ObjectClass;
-typedef struct VFIODevice VFIODevice;
+#include "enable.h"
 
 /* VFIO_DEVICE_TYPE_AP in QEMU's enumeration. */
 #define QEMU_VFIO_DEVICE_TYPE_AP	3
 
 /* A loop over QEMU's device list ends here even if the list were damaged. */
 #define MAX_DEVICES	4096
-
-/* qapi's VersionInfo. */
-struct version_info {
-	struct {
-		int64_t major;
-		int64_t minor;
-		int64_t micro;
-	} *qemu;
-	char *package;
-};
 
 /* qdev's Property: only the first members are used, the size is in the layout. */
 struct property {
@@ -168,27 +155,7 @@ static const struct build {
 	{ 11, 1, 3, "Debian 1:11.1.3+ds-", &layout_11_1 },
 };
 
-/* What is used of QEMU, filled in from the program's symbols by find_symbols(). */
-static struct {
-	ObjectClass *(*object_class_by_name)(const char *name);
-	char *(*object_property_get_str)(Object *obj, const char *name, Error **errp);
-	struct version_info *(*qmp_query_version)(Error **errp);
-	void (*qapi_free_VersionInfo)(struct version_info *info);
-	void (*error_propagate)(Error **dst, Error *src);
-	void (*error_setg_internal)(Error **errp, const char *src, int line,
-				    const char *func, const char *fmt, ...)
-		__attribute__((format(printf, 5, 6)));
-	void (*vfio_device_init)(VFIODevice *vdev, int type, void *ops, void *dev,
-				 bool ram_discard);
-	bool (*vfio_migration_realize)(VFIODevice *vdev, Error **errp);
-	void (*vfio_migration_exit)(VFIODevice *vdev);
-	void (*g_free)(void *mem);
-	VFIODevice **vfio_device_list;
-	void *vfio_ap_ops;
-	const void *qdev_prop_bool;
-	const void *qdev_prop_size;
-	const void *qdev_prop_string;
-} qemu;
+struct qemu qemu;
 
 static const struct {
 	const char *name;
@@ -203,6 +170,12 @@ static const struct {
 	{ "vfio_device_init", &qemu.vfio_device_init },
 	{ "vfio_migration_realize", &qemu.vfio_migration_realize },
 	{ "vfio_migration_exit", &qemu.vfio_migration_exit },
+	{ "migrate_add_blocker", &qemu.migrate_add_blocker },
+	{ "migrate_del_blocker", &qemu.migrate_del_blocker },
+	{ "qemu_set_fd_handler", &qemu.qemu_set_fd_handler },
+	{ "error_free", &qemu.error_free },
+	{ "g_timeout_add", &qemu.g_timeout_add },
+	{ "g_source_remove", &qemu.g_source_remove },
 	{ "g_free", &qemu.g_free },
 	{ "vfio_device_list", &qemu.vfio_device_list },
 	{ "vfio_ap_ops", &qemu.vfio_ap_ops },
@@ -211,11 +184,9 @@ static const struct {
 	{ "qdev_prop_string", &qemu.qdev_prop_string },
 };
 
-#define error_set(errp, ...) \
-	qemu.error_setg_internal(errp, __FILE__, __LINE__, __func__, __VA_ARGS__)
-
 static bool strict;
 static bool idle;
+static bool policy = true;
 static enum {
 	LOG_AS_IT_IS,
 	LOG_NONE,
@@ -226,6 +197,8 @@ static bool symbols_present;
 static const struct layout *lay;
 static void (*original_realize)(void *dev, Error **errp);
 static void (*original_unrealize)(void *dev);
+/* The file of the device whose migration QEMU has asked the kernel about last */
+static int feature_fd = -1;
 
 static void *at(const void *base, size_t offset)
 {
@@ -446,9 +419,16 @@ static bool enable_device(VFIODevice *vdev, Error **errp)
 	uint64_t max_queued = UINT64_MAX;
 	bool events = true;
 
+	feature_fd = -1;
 	memcpy(at(vdev, lay->vdev_max_queued), &max_queued, sizeof(max_queued));
 	memcpy(at(vdev, lay->vdev_events), &events, sizeof(events));
-	return qemu.vfio_migration_realize(vdev, errp);
+	if (!qemu.vfio_migration_realize(vdev, errp))
+		return false;
+	if (!policy || feature_fd < 0 ||
+	    policy_attach(vdev, pointer_at(vdev, lay->vdev_name), feature_fd, errp))
+		return true;
+	qemu.vfio_migration_exit(vdev);
+	return false;
 }
 
 static void realize(void *dev, Error **errp)
@@ -473,8 +453,10 @@ static void unrealize(void *dev)
 {
 	VFIODevice *vdev = find_device(dev);
 
-	if (vdev)
+	if (vdev) {
+		policy_detach(vdev);
 		qemu.vfio_migration_exit(vdev);
+	}
 	original_unrealize(dev);
 }
 
@@ -598,6 +580,8 @@ static int device_feature(int fd, struct vfio_device_feature *feature)
 {
 	uint32_t which = feature->flags & VFIO_DEVICE_FEATURE_MASK;
 
+	if (which == VFIO_DEVICE_FEATURE_MIGRATION)
+		feature_fd = fd;
 	if (dma_log == LOG_NONE && (which == VFIO_DEVICE_FEATURE_DMA_LOGGING_START ||
 				    which == VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP ||
 				    which == VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT)) {
@@ -647,6 +631,8 @@ static void start(void)
 
 	strict = is_set("VFIO_AP_ENABLE_STRICT");
 	idle = is_set("VFIO_AP_ENABLE_IDLE");
+	log = getenv("VFIO_AP_ENABLE_POLICY");
+	policy = !log || strcmp(log, "ignore");
 	log = getenv("VFIO_AP_ENABLE_LOG");
 	if (log && !strcmp(log, "none"))
 		dma_log = LOG_NONE;

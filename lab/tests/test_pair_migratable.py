@@ -7,8 +7,8 @@ import errno
 import os
 
 from lab.hosts import Host
-from lab.qemu_client import (EARLY, MIDWAY, GuestAp, Guests, Mdev, Migration, Outcome, Vm,
-                             migrate, names_errno)
+from lab.qemu_client import (EARLY, HELD_OFF, MIDWAY, GuestAp, Guests, Mdev, Migration, Outcome,
+                             QemuError, Vm, migrate, names_errno)
 
 AP = GuestAp("05,06", "04,06")
 BUSY = os.strerror(errno.EBUSY)
@@ -34,12 +34,72 @@ def value(mdev: Mdev) -> int:
     return int(mdev.read("migratable"))
 
 
+def change(vm: Vm, migratable: bool, times: int) -> None:
+    """Write the attribute, so often in all, and wait until QEMU has heard of it."""
+    assert vm.mdev is not None
+    vm.mdev.set_migratable(migratable)
+    vm.wait_log(f"{': ' if migratable else ': not '}migratable\n", times)
+    reasons = vm.blockers()
+    assert all(HELD_OFF in reason for reason in reasons), reasons
+    assert len(reasons) == (0 if migratable else 1), reasons
+
+
+def check_blocked(vm: Vm) -> None:
+    """QEMU refuses by itself, and does not so much as connect to anybody."""
+    try:
+        vm.call("migrate", uri=f"tcp:{vm.host.address}:1")
+    except QemuError as error:
+        assert HELD_OFF in str(error), error
+    else:
+        raise AssertionError("QEMU migrates a device whose migration is held off")
+    assert vm.migration().get("status", "none") == "none", vm.migration()
+    check_intact(vm)
+
+
+def test_blocked_at_once(a: Host, b: Host) -> None:
+    """0 on the source: QEMU refuses before it has asked the destination, and tells why; 1 again,
+    and the same guest migrates. On the destination 0 blocks what would go out of there, too."""
+    with Guests() as guests:
+        here, there = guests.mdev(a, AP, migratable=False), guests.mdev(b, AP)
+        source = guests.vm(here)
+        assert len(source.blockers()) == 1, source.blockers()
+        assert HELD_OFF in source.blockers()[0] and here.uuid in source.blockers()[0]
+        check_blocked(source)
+        assert here.report().session == "none", here.report()
+
+        change(source, True, 1)
+        target = guests.vm(there, incoming=True)
+        outcome = migrate(source, target, *EARLY)
+        assert outcome.completed, outcome
+        change(target, False, 1)
+        assert target.status() == "running", target.status()
+
+
+def test_blocker_comes_and_goes(a: Host) -> None:
+    """As often as the administrator changes his mind; and with the device."""
+    with Guests() as guests:
+        mdev = guests.mdev(a, AP)
+        vm = guests.vm(mdev)
+        for times in range(1, 6):
+            change(vm, False, times)
+            check_blocked(vm)
+            change(vm, True, times)
+        change(vm, False, 6)
+        vm.call("device_del", id="ap0")
+        vm.wait(lambda: vm.events("DEVICE_DELETED") or None, "DEVICE_DELETED")
+        assert not vm.blockers(), vm.blockers()
+        vm.call("device_add", driver="vfio-ap", id="ap1", sysfsdev=mdev.path)
+        assert len(vm.blockers()) == 1, vm.blockers()
+        change(vm, True, 6)
+
+
 def test_key_change(a: Host, b: Host) -> None:
-    """The story of a key change: 0 on the source, on the destination, and 1 again on both."""
+    """The story of a key change with a QEMU that does not know of it: 0 on the source, on the
+    destination, and 1 again on both. The driver refuses."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP, migratable=False), guests.mdev(b, AP)
         assert (value(here), value(there)) == (0, 1), "0 is the default"
-        source = guests.vm(here)
+        source = guests.vm(here, policy=False)
 
         target = guests.vm(there, incoming=True)
         outcome = migrate(source, target, *EARLY)
@@ -86,10 +146,11 @@ def test_changed_while_open(a: Host, b: Host) -> None:
             assert migration.outcome().source == "cancelled", source.migration()
             check_intact(source)
             target.quit()
-            for mdev in (here, there):
-                mdev.set_migratable(False)
-                assert value(mdev) == 0
-                mdev.set_migratable(True)
+            change(source, False, 1)
+            change(source, True, 1)
+            there.set_migratable(False)
+            assert value(there) == 0
+            there.set_migratable(True)
             target = guests.vm(there, incoming=True, started=False)
         migration.go_on()
         outcome = migration.outcome()
