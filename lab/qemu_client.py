@@ -126,6 +126,10 @@ class _Loop:
             return cls._loop
 
 
+# Seconds that an event waits for what it is told with.
+PATIENCE = 2.0
+
+
 class Monitor:
     """A connection to QEMU's monitor, usable from any thread; collects all events."""
 
@@ -137,6 +141,7 @@ class Monitor:
         self._client = QMPClient(name)
         # When each event came, however late it is taken.
         self._times: collections.deque[float] = collections.deque()
+        self._answers: set[asyncio.Future[int | None]] = set()
         self._listener = EventListener(event_filter=self._stamp)
         self._client.register_listener(self._listener)
         try:
@@ -161,7 +166,12 @@ class Monitor:
             sent = None
             data = message.get("data")
             if message["event"] == "MIGRATION":
-                sent = await self._bytes_sent()
+                # QEMU answers late, or never, while its network is dead: the event counts.
+                answer = asyncio.ensure_future(self._bytes_sent())
+                self._answers.add(answer)
+                answer.add_done_callback(self._answers.discard)
+                done, _ = await asyncio.wait({answer}, timeout=PATIENCE)
+                sent = answer.result() if done else None
             with self.changed:
                 self.events.append(Event(now, str(message["event"]),
                                          data if isinstance(data, dict) else {}, sent))
@@ -186,11 +196,13 @@ class Monitor:
         except (QMPError, OSError, EOFError):
             pass            # the end of QEMU or of its host: seen as closed
 
-    def call(self, command: str, timeout: float = STEP, **arguments: object) -> Any:
-        """Execute a command; '_' stands for '-' in argument names."""
+    def call(self, command: str, timeout: float = STEP, oob: bool = False,
+             **arguments: object) -> Any:
+        """Execute a command; '_' stands for '-' in argument names. oob: out of band, which goes
+        while QEMU's main loop is stuck, for the commands that can."""
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
         try:
-            return self._do(asyncio.wait_for(self._client.execute(command, named), timeout),
+            return self._do(asyncio.wait_for(self._client.execute(command, named, oob), timeout),
                             timeout + 5)
         except asyncio.TimeoutError:
             raise QemuError(f"{self.name}: {command}: no answer in {timeout:.0f} s") from None
@@ -541,9 +553,10 @@ class Vm:
             self.kill()
             raise QemuError(f"{self.name}: {error}\n{self.process.output()}") from error
 
-    def call(self, command: str, timeout: float = STEP, **arguments: object) -> Any:
-        """Execute a QMP command; '_' stands for '-' in argument names."""
-        return self.monitor.call(command, timeout, **arguments)
+    def call(self, command: str, timeout: float = STEP, oob: bool = False,
+             **arguments: object) -> Any:
+        """Execute a QMP command; '_' stands for '-' in argument names. oob: see Monitor."""
+        return self.monitor.call(command, timeout, oob, **arguments)
 
     def status(self) -> str:
         """The run state of the guest ("prelaunch", "postmigrate", ...)."""

@@ -12,7 +12,13 @@
  * bytes, then records; a record is a head of 8 bytes and a payload of a multiple
  * of 8 bytes:
  *
- * ======  =========================================================== *
+ * ======  ==================================================================
+ * CONFIG  96 bytes: masks of adapters, usage domains and control domains
+ * HWINFO  16 bytes for each adapter in CONFIG, ascending by number
+ * IRQ     48 bytes for each adapter, ISC and notification byte, ascending
+ * END     8 bytes: number of records before it, checksum
+ * ======  ==================================================================
+ *
  * The records stand in this order. The pair of CONFIG and HWINFO may be repeated,
  * the last one counts. There may be any number of IRQ records, also none; their
  * rows are as those of a single one. Nothing follows END. What a later version has

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The network between the hosts fails during a migration.
+
+QEMU does not notice for as long as TCP is patient. Whoever manages it tells it to give up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from lab.hosts import Host
+from lab.qemu_client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
+                             simulated)
+
+AP = GuestAp("05,06", "04,06")
+ENOUGH = 10
+# Seconds until a peer hears of the end of a connection that was cut off for a while.
+LATE = 180
+
+
+@contextlib.contextmanager
+def cut(host: Host) -> Iterator[None]:
+    """The cable of the host's link to the other one is pulled for a while."""
+    device = host.run(f"ip -o -4 address show to {host.address}").out.split()[1]
+    host.run(f"ip link set {device} down")
+    try:
+        yield
+    finally:
+        host.run(f"ip link set {device} up")
+
+
+def check_one_side(source: Vm, target: Vm) -> None:
+    """The guest does not run at the destination, and can go on at the source."""
+    assert source.mdev is not None and target.mdev is not None
+    assert source.status() == "running", source.status()
+    assert source.mdev.state() == "RUNNING", source.mdev.state()
+    assert target.status() == "inmigrate", target.status()
+    assert target.mdev.state() == "RESUMING", target.mdev.state()
+
+
+def check_works(vm: Vm) -> None:
+    """Each queue interrupts its guest, which goes on and has missed nothing."""
+    queues = simulated(vm.host, *AP.matrix())
+    assert [queue["irq"] for queue in queues.values()] == [1] * len(queues), queues
+    vm.wait_answered(ENOUGH, since=vm.wait_answered(0))
+    counters = vm.stopped_counters()
+    assert not counters.faults(), counters
+    vm.call("cont")
+
+
+def arrives_after_all(guests: Guests, source: Vm, target: Vm) -> None:
+    """The destination has given up; a second migration of the same guest succeeds."""
+    assert target.mdev is not None
+    target.wait_migration("failed", timeout=LATE)
+    assert target.status() != "running", target.status()
+    target.quit()
+    again = guests.vm(target.mdev, incoming=True, kernel=GUEST)
+    outcome = migrate(source, again, *EARLY)
+    assert outcome.completed, outcome
+    check_works(again)
+
+
+def test_cut_in_pre_copy(a: Host, b: Host) -> None:
+    """While the guest has not been stopped; it does not notice. The user cancels."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
+        target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
+        source.wait_answered(ENOUGH)
+        source.set_downtime(0)
+        migration = Migration(source, target, *EARLY)
+        migration.wait_device(source, "pre-copy")
+        migration.wait_device(target, "resuming")
+        with cut(b):
+            source.call("migrate_cancel")
+            migration.wait(source, "cancelled", "failed", "completed")
+            assert source.migration()["status"] == "cancelled", source.migration()
+            assert "stop" not in "".join(migration.device_states(source))
+            check_one_side(source, target)
+            check_works(source)
+        source.set_downtime()
+        arrives_after_all(guests, source, target)
+
+
+def test_cut_midway(a: Host, b: Host) -> None:
+    """When the guest is stopped, and its last state is on its way: it runs nowhere until the
+    connection is yanked; then it goes on at the source."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
+        target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
+        source.wait_answered(ENOUGH)
+        migration = Migration(source, target, *EARLY, "pause-before-switchover")
+        migration.wait(source, MIDWAY)
+        with cut(b):
+            migration.go_on()
+            # QEMU's main loop waits for the thread that writes: only what is out of band goes.
+            migration.wait(source, "device", "failed", "completed")
+            assert target.status() == "inmigrate", target.status()
+            source.call("yank", oob=True, instances=[{"type": "migration"}])
+            assert migration.wait(source, "failed", "completed") == "failed", source.migration()
+            source.wait(lambda: source.events("RESUME") or None, "RESUME")
+            check_one_side(source, target)
+            check_works(source)
+        arrives_after_all(guests, source, target)
