@@ -38,7 +38,8 @@ help:
 	@echo '  make save          commits in build/linux -> patches/ and the top level; GROUP=group'
 	@echo '  make take          an edit at the top level -> its patch; STEP=patch, or'
 	@echo '                     SUBJECT=... GROUP=... MESSAGE=... FILES=... for a new one'
-	@echo '  make series        the series as mails in out/series/; FROM="Name <mail>"'
+	@echo '  make series        the series as mails in out/series/; FROM="Name <mail>",'
+	@echo '                     LAB_URL=where to get this repository, for the cover letter'
 	@echo '  make difference    where patches/, build/linux and the top level disagree'
 	@echo
 	@echo '  make linux         build/linux only: pristine source with the patches on it'

@@ -20,6 +20,7 @@ COVER = pathlib.Path(__file__).with_name("cover.txt")
 STOP = "*** SUBJECT HERE ***"
 BLURB = "*** BLURB HERE ***"
 FIGURE = "FIGURE:"      # stands where lab/cover.txt wants a result
+NO_LAB = "ask the sender for its repository"     # without LAB=
 UNSET = ("*** Not to be sent: made without FROM=. Run\n"
          "*** make series FROM=\"Name <mail>\" [ASSISTED_BY=\"LLM [TOOLS]\"]\n\n")
 
@@ -46,8 +47,9 @@ def trailers(who: Identity, assisted_by: str) -> list[str]:
 
 
 def write(layout: series.Layout, sender: str = "", assisted_by: str = "",
-          say: Callable[[str], None] = series.say) -> pathlib.Path:
-    """Write out/series/ and prove that git am of it gives the tree; return the directory."""
+          say: Callable[[str], None] = series.say, lab: str = "") -> pathlib.Path:
+    """Write out/series/ and prove that git am of it gives the tree; return the directory.
+    lab: where this repository can be had, for the cover letter."""
     tree = KernelTree(layout.tree)
     who = identity(sender)
     add = trailers(who, assisted_by)
@@ -76,7 +78,7 @@ def write(layout: series.Layout, sender: str = "", assisted_by: str = "",
             where = pathlib.Path(tmp) / "series"
             tree.run(*patches.FORMAT, "--numbered", "--cover-letter", "-o", str(where),
                      f"{PRISTINE}..{ours}", env=identity_env(who))
-            fill_cover(next(where.glob("0000-*")), tree, bool(sender))
+            fill_cover(next(where.glob("0000-*")), tree, bool(sender), lab)
             prove(tree, where, tip, who)
             shutil.rmtree(target, ignore_errors=True)
             where.rename(target)
@@ -89,10 +91,11 @@ def write(layout: series.Layout, sender: str = "", assisted_by: str = "",
     return target
 
 
-def fill_cover(file: pathlib.Path, tree: KernelTree, final: bool) -> None:
+def fill_cover(file: pathlib.Path, tree: KernelTree, final: bool, lab: str) -> None:
     """Put lab/cover.txt (first line: the subject) into git's cover letter."""
     subject, _, text = COVER.read_text(encoding="utf-8").partition("\n")
     text = text.strip().replace("@RELEASE@", patches.kernel_release(tree))
+    text = text.replace("@LAB@", lab or NO_LAB)
     letter = file.read_text(encoding="utf-8")
     if final:
         letter = letter.replace(STOP, subject, 1)

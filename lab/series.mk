@@ -15,7 +15,8 @@ take:
 		--group "$$GROUP" --message "$$MESSAGE" --files "$$FILES"
 
 series:
-	@$(SERIES_PYTHON) -m lab.series series --from "$$FROM" --assisted-by "$$ASSISTED_BY"
+	@$(SERIES_PYTHON) -m lab.series series --from "$$FROM" --assisted-by "$$ASSISTED_BY" \
+		--lab "$$LAB_URL"
 
 difference:
 	@$(SERIES_PYTHON) -m lab.series difference

@@ -528,6 +528,7 @@ def main(argv: Sequence[str]) -> int:
     cmd = commands.add_parser("series", help="cover letter and patches in out/series/")
     cmd.add_argument("--from", dest="sender", default="", help="\"Name <mail>\"")
     cmd.add_argument("--assisted-by", default="", help="text of an Assisted-by trailer")
+    cmd.add_argument("--lab", default="", help="where this repository can be had")
     commands.add_parser("difference", help="print where tree, patches/ and top level disagree")
     args = parser.parse_args(argv)
     layout = Layout.default()
@@ -541,7 +542,7 @@ def main(argv: Sequence[str]) -> int:
             take(layout, args.step, args.subject, args.group, args.files, text)
         elif args.command == "series":
             from lab import outgoing
-            outgoing.write(layout, args.sender, args.assisted_by)
+            outgoing.write(layout, args.sender, args.assisted_by, lab=args.lab)
         else:
             found = difference(layout)
             print("\n".join(found) or "top level, patches/ and tree agree")

@@ -494,7 +494,8 @@ def test_difference_finds_each_planted_one() -> None:
 
 def test_series_mails_give_the_same_tree() -> None:
     with bench() as b, contextlib.redirect_stderr(io.StringIO()):
-        where = outgoing.write(b.layout, "Ann Author <ann@example.com>", "LLM sparse")
+        where = outgoing.write(b.layout, "Ann Author <ann@example.com>", "LLM sparse",
+                               lab="git://lab.example.com")
         names = sorted(p.name for p in where.iterdir())
         assert names == ["0000-cover-letter.patch", "0001-s390-vfio-ap-fix-a-line.patch",
                          "0002-s390-vfio-ap-add-the-stream.patch", "0003-selftests-test-it.patch"]
@@ -506,6 +507,7 @@ def test_series_mails_give_the_same_tree() -> None:
         cover = (where / names[0]).read_text()
         assert " 5 files changed, 13 insertions(+), 1 deletion(-)" in cover, cover
         assert "Ann Author (3):" in cover and "***" not in cover
+        assert "needs no mainframe: git://lab.example.com. " in cover, cover
         b.git("checkout", "-q", "-B", "proof", "pristine")
         b.git("am", "-q", *[str(where / name) for name in names[1:]])
         assert not b.git("diff", "proof", "series")
@@ -518,6 +520,7 @@ def test_series_without_from_is_stopped() -> None:
         assert "Subject: [PATCH 0/3] *** SUBJECT HERE ***" in (
             where / "0000-cover-letter.patch").read_text()
         assert "Signed-off-by" not in (where / "0003-selftests-test-it.patch").read_text()
+        assert "ask the sender" in (where / "0000-cover-letter.patch").read_text()
         refused(lambda: outgoing.write(b.layout, "no mail"), "FROM=")
         b.put("drivers/f.c", "x")
         refused(lambda: outgoing.write(b.layout), "drivers/f.c")
