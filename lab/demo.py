@@ -27,11 +27,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lab import cards, config
+from lab import cards, config, env, picture
 from lab.hosts import Host, Lab, LabError
 from lab.qemu_client import (EARLY, GUEST, LEFT, MIDWAY, Counters, GuestAp, Guests, KernelLog,
-                             Mdev, Migration, Outcome, Timeline, Vm, names_errno, simulate)
+                             Mdev, Migration, Outcome, Timeline, Vm, names_errno, simulate,
+                             transferred)
+from lab.record import Answers, Event, Record, arcs, blackout
 from lab.shuttle import outstanding
+from lab.tracing import Tracer
 from lab.watch import Watch
 
 AP = GuestAp(adapters="05,06", domains="04,06")
@@ -53,6 +56,30 @@ def show_counters(where: str, counters: Counters) -> None:
                          ("sent once more", [q.requeued for q in counters.queues])):
         print(f"  {'':<16}{what:<18}" + "".join(f"{value:>9}" for value in values))
     sys.stdout.flush()
+
+
+def qemu_events(vm: Vm, first: int, start: float) -> Iterator[Event]:
+    """What QEMU has told of a migration, from event number first on."""
+    for event in vm.events(since=first):
+        if event.name in ("MIGRATION", "VFIO_MIGRATION"):
+            text = str(event.data["status" if event.name == "MIGRATION" else "device-state"])
+            if not text.endswith("-prepare"):
+                yield Event(event.time - start, vm.host.name, "qemu", event.name, text, event.sent)
+
+
+def arc_of_each_state(record: Record, host: str) -> bool:
+    """Whether the driver took an arc to each state that QEMU says it has set, in that order."""
+    taken = iter(arc.after for arc in arcs(record.events, host))
+    now = "RUNNING"
+    for event in record.events:
+        state = event.text.upper().replace("-", "_")
+        # To set the state that the device has is no arc.
+        if (event.host, event.name) != (host, "VFIO_MIGRATION") or state == now:
+            continue
+        if state not in taken:
+            return False
+        now = state
+    return True
 
 
 class Demo:
@@ -140,6 +167,38 @@ class Demo:
             for line in mdev.report().text.splitlines():
                 print(f"          {line}")
 
+    def add_kernel(self, record: Record, timeline: Timeline, start: float,
+                   tracers: tuple[Tracer, Tracer]) -> None:
+        """What the drivers have traced of their devices."""
+        for mdev, tracer in zip(self.mdevs, tracers, strict=True):
+            traced, clocks = tracer.events(mdev.uuid)
+            record.uncertainty[mdev.host.name] = clocks.error
+            for event in traced:
+                record.events.append(Event(event.time - start, mdev.host.name, "kernel",
+                                           event.name, event.text))
+            for arc in arcs(record.events, mdev.host.name):
+                timeline.add(mdev.host.name, f"    driver {arc.before} -> {arc.after}",
+                             at=start + arc.time)
+
+    def expect_record(self, record: Record, outcome: Outcome, gap: float) -> None:
+        """Both sides' events agree with each other; and the figures that follow from them."""
+        error = sum(record.uncertainty.values())
+        for vm_host in (record.source, record.target):
+            self.expect(f"{vm_host}: the driver took an arc to each state that QEMU tells of",
+                        arc_of_each_state(record, vm_host), record.events)
+        stopped = blackout(record)
+        self.expect("the devices were stopped for a time" if outcome.stopped else
+                    "the device was not stopped", bool(stopped) == outcome.stopped, stopped)
+        if stopped:
+            record.figures["queues out of use (ms)"] = (stopped[1] - stopped[0]) * 1000
+            record.figures["of that uncertain, as the hosts' clocks differ (ms)"] = error * 1000
+            print(f"  no queue could be used for {stopped[1] - stopped[0]:.3f} s (within "
+                  f"{error:.3f} s)")
+        record.figures["longest time without an answer, at most (ms)"] = gap * 1000
+        if outcome.completed:
+            record.figures["bytes of the device's state"] = outcome.device_bytes
+            record.figures["bytes in all"] = transferred(outcome.info)
+
     def run(self, title: str, source: Vm, cause: int | None = None,
             midway: Callable[[Timeline], None] | None = None) -> tuple[Vm, Outcome, KernelLog]:
         """One migration with its timeline. cause: errno with which b is to refuse. midway: what
@@ -150,8 +209,10 @@ class Demo:
         before = source.wait_answered(ENOUGH)
         show_counters("guest on a", before)
         timeline = Timeline()
-        first = len(source.events())
-        with Watch(source, target, len(AP.matrix())) as watch:
+        record = Record(title, source.host.name, target.host.name)
+        start, first = time.monotonic(), len(source.events())
+        with (Tracer(self.a) as at_a, Tracer(self.b) as at_b,
+              Watch(source, target, len(AP.matrix())) as watch):
             migration = Migration(source, target, *EARLY,
                                   *(["pause-before-switchover"] if midway else []))
             held_up = 0.0
@@ -163,6 +224,12 @@ class Demo:
                 migration.go_on()
             outcome = migration.outcome()
             watch.wait_answers(ENOUGH * len(AP.matrix()))
+            record.events += [Event(step.time, step.host, "user", "", step.what)
+                              for step in timeline.steps]
+            self.add_kernel(record, timeline, start, (at_a, at_b))
+        record.events += [*qemu_events(source, first, start), *qemu_events(target, 0, start)]
+        record.events.sort(key=lambda event: event.time)
+        record.answers = [Answers(at - start, host, number) for at, host, number in watch.seen]
         named = cause is not None and names_errno(outcome.target_error, cause)
         timeline.add_events(source, first)
         timeline.add_events(target, failure=os.strerror(cause) if cause and named else "")
@@ -177,7 +244,9 @@ class Demo:
         print(f"  longest time without an answer: at most {watch.gap:.1f} s{included}\n  (the "
               f"guest's counters were read through QEMU {watch.looks} times, every "
               f"{watch.interval * 1000:.0f} ms)", flush=True)
+        self.expect_record(record, outcome, watch.gap)
         number = len(list(self.folder.glob("run*.txt"))) + 1
+        record.save(self.folder / f"run{number}.json")
         (self.folder / f"run{number}.txt").write_text(
             f"{title}\n\n{table}\n\n{outcome}\n\nQEMU on a:\n{source.log()}\n"
             f"QEMU on b:\n{target.log()}\nkernel of b:\n" + "\n".join(log.lines()) + "\n")
@@ -258,6 +327,17 @@ def demonstrate(demo: Demo) -> None:
     source.quit()
 
 
+def show_pictures(folder: pathlib.Path) -> None:
+    """Draw all runs, where what draws can be had."""
+    try:
+        env.install_packages([picture.PACKAGE])
+        written = picture.write(folder)
+    except (env.EnvError, ImportError) as error:
+        print(f"\nNo pictures: {error}")
+        return
+    print(f"\nPictures: {written[-1]}")
+
+
 def main(argv: list[str]) -> int:
     """Run the demo; 0 if everything was as it has to be."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__,
@@ -284,6 +364,7 @@ def main(argv: list[str]) -> int:
         print(f"  NOT OK  {error}", flush=True)
         failures.append(str(error))
     finally:
+        show_pictures(folder)
         print(f"\nLogs: {folder}, {config.LOGS / 'demo'}")
     seconds = time.monotonic() - started
     if failures:

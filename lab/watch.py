@@ -29,6 +29,7 @@ class Watch:
         self._queues = queues
         self.gap = 0.0
         self.looks = 0
+        self.seen: list[tuple[float, str, int]] = []
         self._source = source
         self._target = target
         self._answers = 0
@@ -51,6 +52,7 @@ class Watch:
         now = time.monotonic()
         with self._changed:
             self.looks += 1
+            self.seen.append(((begin + now) / 2, vm.host.name, answers))
             self._last = now
             if self.looks == 1:
                 self._began = now
