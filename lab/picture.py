@@ -50,7 +50,10 @@ td {{ padding: 0 1.5rem 0 0 }} td + td {{ text-align: right; font-variant-numeri
 
 def _pyplot() -> Any:
     """matplotlib, without a display; ImportError if it is not there."""
-    importlib.import_module("matplotlib").use("svg")
+    library = importlib.import_module("matplotlib")
+    library.use("svg")
+    # Text as text, and the same names in each run.
+    library.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vfio-ap"})
     return importlib.import_module("matplotlib.pyplot")
 
 
@@ -180,7 +183,7 @@ def page(records: Sequence[Record], pictures: Sequence[str]) -> str:
         inline = picture[picture.index("<svg"):]
         # Names within a picture must differ from those of the next.
         inline = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>r{number}-", inline)
-        rows = "".join(f"<tr><td>{html.escape(name)}<td>{value:,.6g}"
+        rows = "".join(f"<tr><td>{html.escape(name)}<td>{value:,.0f}"
                        for name, value in record.figures.items())
         body.append(f"<h2>{html.escape(record.title)}</h2>\n<figure>{inline}</figure>\n"
                     f"<table>{rows}</table>")
