@@ -674,7 +674,7 @@ class Vm:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """QEMU executes nothing meanwhile."""
+        """QEMU executes nothing meanwhile. It may be killed."""
         pid = re.search(r"^pid (\d+)$", self.log(), re.M)
         assert pid is not None
         tasks = f"/proc/{pid[1]}/task/*/status"
@@ -683,7 +683,7 @@ class Vm:
         try:
             yield
         finally:
-            if self.host.alive:
+            if self.host.alive and self.process.poll() is None:
                 self.host.run(f"kill -CONT {pid[1]}")
 
     def quit(self) -> None:

@@ -113,6 +113,7 @@ def test_source_ends(a: Host, b: Host) -> None:
         source.kill()
         assert migration.wait(target, "failed", "completed") == "failed", target.migration()
         assert target.migration()["error-desc"], target.migration()
+        assert target.status() == "inmigrate", target.status()
         assert here.state() == "RUNNING", "a closed device keeps no state"
         check_ended(here.report(), "saving", "device closed")
         target.quit()

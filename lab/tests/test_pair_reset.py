@@ -28,6 +28,7 @@ def check_failed(guests: Guests, source: Vm, target: Vm, migration: Migration) -
     assert any(names_errno(outcome.source_error, number) for number in ENDED), outcome
     report = source.mdev.report()
     assert (report.session, report.reason) == ("saving", "device reset"), report
+    assert outcome.stopped == ("stop-copy" in outcome.states), outcome
     assert source.status() == "running", source.status()
     assert source.mdev.state() == "RUNNING", source.mdev.state()
     assert source.mdev.guest_matrix() == AP.matrix(), source.mdev.guest_matrix()

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Migrations that fail when the source has sent all that it has, and those in which a side ends.
+
+Where QEMU cannot be told of the failure, because there is no return path, it takes the migration
+for completed. The guest then runs nowhere, until whoever manages it continues it at the source:
+that it can be continued, with queues that work, is what the driver has to see to.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from lab import cards
+from lab.hosts import Host
+from lab.qemu_client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
+                             names_errno, simulated)
+
+AP = GuestAp("05,06", "04,06")
+ENOUGH = 10
+# QEMU's tracepoint of the moment at which it has read the device's stream to the end.
+READ = "vfio_save_complete_precopy "
+
+
+def check_runs(vm: Vm) -> None:
+    """The guest goes on there: each queue interrupts it, and the replies that waited are there."""
+    assert vm.mdev is not None
+    assert vm.status() == "running", vm.status()
+    assert vm.mdev.state() == "RUNNING", vm.mdev.state()
+    queues = simulated(vm.host, *AP.matrix())
+    assert [queue["irq"] for queue in queues.values()] == [1] * len(queues), queues
+    vm.wait_answered(ENOUGH, since=vm.wait_answered(0))
+    counters = vm.stopped_counters()
+    assert not counters.faults() and not counters.requeued, counters
+    vm.call("cont")
+
+
+def pair(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm]:
+    """A guest that works on a, and b that waits for it."""
+    source = guests.vm(guests.mdev(a, AP), kernel=GUEST, trace=(READ.strip(),))
+    target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
+    source.wait_answered(ENOUGH)
+    return source, target
+
+
+def test_refused_without_return_path(a: Host, b: Host) -> None:
+    """The destination's host loses a card after its device has agreed, and QEMU there is slow: by
+    the time that it refuses, QEMU at the source takes the migration for completed."""
+    with Guests() as guests:
+        source, target = pair(guests, a, b)
+        assert source.mdev is not None
+        migration = Migration(source, target, "pause-before-switchover")
+        migration.wait(source, MIDWAY)
+        with cards.pulled(b, "06"):
+            with target.frozen():
+                migration.go_on()
+                migration.wait(source, "failed", "completed")
+            outcome = migration.outcome()
+        assert (outcome.source, outcome.target) == ("completed", "failed"), outcome
+        assert names_errno(outcome.target_error, errno.ECANCELED), outcome.target_error
+        assert (source.status(), target.status()) == ("postmigrate", "inmigrate")
+        assert source.mdev.state() == "STOP", source.mdev.state()
+        source.call("cont")
+        check_runs(source)
+
+
+def test_target_ends_late(a: Host, b: Host) -> None:
+    """The destination's QEMU is killed when it has all, and has not said anything yet: with a
+    return path the source learns of it, and the guest goes on by itself."""
+    with Guests() as guests:
+        source, target = pair(guests, a, b)
+        assert target.mdev is not None
+        migration = Migration(source, target, *EARLY, "pause-before-switchover")
+        migration.wait(source, MIDWAY)
+        with target.frozen():
+            migration.go_on()
+            source.wait_log(READ)
+            target.kill()
+        assert migration.wait(source, "failed", "completed") == "failed", source.migration()
+        source.wait(lambda: source.events("RESUME") or None, "RESUME")
+        assert target.mdev.state() == "RUNNING", "a closed device keeps no state"
+        check_runs(source)
+
+
+def early(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
+    """A migration that stays in pre-copy: the guest is not stopped."""
+    source, target = pair(guests, a, b)
+    source.set_downtime(0)
+    migration = Migration(source, target, *EARLY)
+    migration.wait_device(source, "pre-copy")
+    migration.wait_device(target, "resuming")
+    return source, target, migration
+
+
+def test_target_ends_in_pre_copy(a: Host, b: Host) -> None:
+    """The guest does not notice, and migrates at the next try."""
+    with Guests() as guests:
+        source, target, migration = early(guests, a, b)
+        assert target.mdev is not None
+        target.kill()
+        assert migration.wait(source, "failed", "completed") == "failed", source.migration()
+        source.wait(lambda: "running" in migration.device_states(source) or None, "running")
+        assert migration.device_states(source) == ["pre-copy", "running"]
+        check_runs(source)
+        source.set_downtime()
+        again = guests.vm(target.mdev, incoming=True, kernel=GUEST)
+        outcome = migrate(source, again, *EARLY)
+        assert outcome.completed, outcome
+
+
+def test_source_ends_in_pre_copy(a: Host, b: Host) -> None:
+    """The guest is gone, as without a migration; the destination never ran it, and can be used."""
+    with Guests() as guests:
+        source, target, migration = early(guests, a, b)
+        assert source.mdev is not None and target.mdev is not None
+        source.kill()
+        assert migration.wait(target, "failed", "completed") == "failed", target.migration()
+        assert target.status() == "inmigrate", target.status()
+        assert source.mdev.state() == "RUNNING", "a closed device keeps no state"
+        report = target.mdev.report()
+        assert (report.session, report.status) == ("resuming", "open"), report
+        target.quit()
+        check_runs(guests.vm(target.mdev, kernel=GUEST))
+
+
+def test_target_loses_a_card_in_pre_copy(a: Host, b: Host) -> None:
+    """The destination fails at what is written next; the source did not stop for it."""
+    with Guests() as guests:
+        source, target, migration = early(guests, a, b)
+        assert target.mdev is not None
+        with cards.pulled(b, "06"):
+            assert target.mdev.state() == "RESUMING", "no state changes by itself"
+            source.set_downtime()
+            outcome = migration.outcome()
+        assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
+        assert names_errno(outcome.target_error, errno.ECANCELED), outcome.target_error
+        assert target.status() == "inmigrate", target.status()
+        check_runs(source)
