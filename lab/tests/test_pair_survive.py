@@ -37,3 +37,28 @@ def test_target_host_dies(a: Host, b: Host) -> None:
         assert source.mdev.state() == "RUNNING", source.mdev.state()
         assert source.mdev.guest_matrix() == AP.matrix()
     a.run(f"echo {before} >{RETRIES}")
+
+
+def long_source_host_dies(a: Host, b: Host) -> None:
+    """The power is cut where the guest runs, midway: it is lost, as without a migration. The
+    destination hears nothing, and never runs it; its device can be used again."""
+    with Guests() as guests:
+        source = guests.vm(guests.mdev(a, AP))
+        there = guests.mdev(b, AP)
+        target = guests.vm(there, incoming=True)
+        migration = Migration(source, target, *EARLY, "pause-before-switchover")
+        migration.wait(source, MIDWAY)
+        a.kill()
+        try:
+            migration.wait(source, "completed")
+        except QemuError as error:
+            assert f"{source.name}: ended" in str(error), error
+        else:
+            raise AssertionError("a dead host completed a migration")
+        assert target.status() == "inmigrate", target.status()
+        assert there.state() == "RESUMING", there.state()
+        target.quit()
+        assert there.state() == "RUNNING", "a closed device keeps no state"
+        again = guests.vm(there)
+        assert again.status() == "running", again.status()
+        assert there.guest_matrix() == AP.matrix(), there.guest_matrix()
