@@ -99,7 +99,7 @@ def faults() -> Iterator[Fault]:
     yield build("off", KUNIT, OFF, "planted: ", "a warning if the driver is off")
     yield on_commit("sparse", STREAM, USER, "address space", "a user pointer dereferenced",
                     lambda c, ident: steps.sparse(c.tree, c.builds, "module", ident))
-    yield Fault("without-policy", "vfio_ap_stream", "a patch of [policy] that others need",
+    yield Fault("without-policy", "does not apply", "a patch of [policy] that others need",
                 without_policy)
     yield on_commit("clang", STREAM, CLANG, "planted", "a warning if clang compiles it",
                     lambda c, ident: upstream.clang(c.tree, c.builds, ident))
