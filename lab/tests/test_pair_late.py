@@ -91,7 +91,7 @@ def early(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
     return source, target, migration
 
 
-def test_target_ends_in_pre_copy(a: Host, b: Host) -> None:
+def long_target_ends_in_pre_copy(a: Host, b: Host) -> None:
     """The guest does not notice, and migrates at the next try."""
     with Guests() as guests:
         source, target, migration = early(guests, a, b)
@@ -107,7 +107,7 @@ def test_target_ends_in_pre_copy(a: Host, b: Host) -> None:
         assert outcome.completed, outcome
 
 
-def test_source_ends_in_pre_copy(a: Host, b: Host) -> None:
+def long_source_ends_in_pre_copy(a: Host, b: Host) -> None:
     """The guest is gone, as without a migration; the destination never ran it, and can be used."""
     with Guests() as guests:
         source, target, migration = early(guests, a, b)

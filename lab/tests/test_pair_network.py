@@ -61,7 +61,7 @@ def arrives_after_all(guests: Guests, source: Vm, target: Vm) -> None:
     check_works(again)
 
 
-def test_cut_in_pre_copy(a: Host, b: Host) -> None:
+def long_cut_in_pre_copy(a: Host, b: Host) -> None:
     """While the guest has not been stopped; it does not notice. The user cancels."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
