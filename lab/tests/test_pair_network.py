@@ -15,8 +15,6 @@ from lab.qemu_client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, V
 
 AP = GuestAp("05,06", "04,06")
 ENOUGH = 10
-# Seconds until a peer hears of the end of a connection that was cut off for a while.
-LATE = 180
 
 
 @contextlib.contextmanager
@@ -50,10 +48,10 @@ def check_works(vm: Vm) -> None:
 
 
 def arrives_after_all(guests: Guests, source: Vm, target: Vm) -> None:
-    """The destination has given up; a second migration of the same guest succeeds."""
+    """The destination is told to give up, as TCP may be silent for minutes; a second migration of
+    the same guest succeeds."""
     assert target.mdev is not None
-    target.wait_migration("failed", timeout=LATE)
-    assert target.status() != "running", target.status()
+    assert target.status() == "inmigrate", target.status()
     target.quit()
     again = guests.vm(target.mdev, incoming=True, kernel=GUEST)
     outcome = migrate(source, again, *EARLY)
