@@ -974,24 +974,22 @@ static int vfio_ap_migration_check_guest_locked(struct ap_matrix_mdev *matrix_md
 }
 
 /*
- * One queue stands for its adapter: what was kept with it is the card's. Rows
- * are indexed by adapter number here, those that were filled in are in @found.
+ * One queue stands for its adapter: what was kept with it is the card's. Mostly
+ * the first one that is looked at.
  */
-static void vfio_ap_migration_find_adapters(struct ap_matrix_mdev *matrix_mdev,
-					    struct vfio_ap_stream_adapter *rows,
-					    unsigned long *found)
+static struct vfio_ap_queue *
+vfio_ap_migration_find_queue(struct ap_matrix_mdev *matrix_mdev, unsigned long apid)
 {
 	struct vfio_ap_queue *q;
-	int bucket;
+	unsigned long apqi;
 
-	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode) {
-		if (vfio_ap_queue_passable(q) &&
-		    test_bit_inv(AP_QID_QUEUE(q->apqn),
-				 matrix_mdev->shadow_apcb.aqm)) {
-			rows[AP_QID_CARD(q->apqn)].info = q->hwinfo;
-			set_bit_inv(AP_QID_CARD(q->apqn), found);
-		}
+	for_each_set_bit_inv(apqi, matrix_mdev->shadow_apcb.aqm, AP_DOMAINS) {
+		q = vfio_ap_mdev_get_queue(matrix_mdev, AP_MKQID(apid, apqi));
+		if (vfio_ap_queue_passable(q))
+			return q;
 	}
+
+	return NULL;
 }
 
 /**
@@ -1011,7 +1009,8 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 					  struct vfio_ap_stream_image *image)
 {
 	struct ap_matrix *apcb = &matrix_mdev->shadow_apcb;
-	DECLARE_BITMAP(found, AP_DEVICES) = {};
+	struct vfio_ap_stream_adapter *row = image->adapter;
+	struct vfio_ap_queue *q;
 	unsigned long apid;
 	int ret;
 
@@ -1024,21 +1023,19 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 	memcpy(image->config.aqm, apcb->aqm, sizeof(image->config.aqm));
 	memcpy(image->config.adm, apcb->adm, sizeof(image->config.adm));
 
-	vfio_ap_migration_find_adapters(matrix_mdev, image->adapter, found);
-
-	/* Close the gaps: a row moves down or stays. */
-	image->nr = 0;
 	for_each_set_bit_inv(apid, apcb->apm, AP_DEVICES) {
-		if (!test_bit_inv(apid, found)) {
+		q = vfio_ap_migration_find_queue(matrix_mdev, apid);
+		if (!q) {
 			dev_notice_ratelimited(mdev_dev(matrix_mdev->mdev),
 					       "adapter %02lx has no usable queue\n",
 					       apid);
 			return -ENXIO;
 		}
-		image->adapter[image->nr].info = image->adapter[apid].info;
-		image->adapter[image->nr].apid = apid;
-		image->nr++;
+		row->apid = apid;
+		row->info = q->hwinfo;
+		row++;
 	}
+	image->nr = row - image->adapter;
 
 	return 0;
 }

@@ -83,10 +83,14 @@ bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id)
 
 static unsigned int vfio_ap_stream_weight(const u8 *mask)
 {
-	unsigned int id, weight = 0;
+	unsigned int i, weight = 0;
+	u8 bits;
 
-	for (id = 0; id < VFIO_AP_STREAM_MASK_BYTES * 8; id++)
-		weight += vfio_ap_stream_test_bit(mask, id);
+	for (i = 0; i < VFIO_AP_STREAM_MASK_BYTES; i++) {
+		/* Drop the last bit that is set. */
+		for (bits = mask[i]; bits; bits &= bits - 1)
+			weight++;
+	}
 
 	return weight;
 }
@@ -678,20 +682,20 @@ static bool vfio_ap_stream_compare_mask(enum vfio_ap_stream_field field,
 					vfio_ap_stream_diff_fn report, void *ctx)
 {
 	struct vfio_ap_stream_diff diff = { .field = field };
-	bool equal = true;
 	unsigned int id;
+
+	if (!memcmp(source, here, VFIO_AP_STREAM_MASK_BYTES))
+		return true;
 
 	for (id = 0; id < VFIO_AP_STREAM_MASK_BYTES * 8; id++) {
 		diff.id = id;
 		diff.source = vfio_ap_stream_test_bit(source, id);
 		diff.here = vfio_ap_stream_test_bit(here, id);
-		if (diff.source == diff.here)
-			continue;
-		equal = false;
-		report(ctx, &diff);
+		if (diff.source != diff.here)
+			report(ctx, &diff);
 	}
 
-	return equal;
+	return false;
 }
 
 /**
@@ -770,6 +774,9 @@ static bool vfio_ap_stream_compare_adapter(const struct vfio_ap_stream_adapter *
 {
 	struct vfio_ap_stream_diff diff = { .id = source->apid };
 	bool fits = true;
+
+	if (source->info == here->info)
+		return true;
 
 	for (diff.field = VFIO_AP_DIFF_TYPE; diff.field <= VFIO_AP_DIFF_MSGLEN;
 	     diff.field++) {

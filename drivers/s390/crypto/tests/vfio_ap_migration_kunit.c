@@ -194,7 +194,19 @@ struct ap_matrix_dev *matrix_dev = &test_matrix_dev;
 
 bool vfio_ap_queue_passable(struct vfio_ap_queue *q)
 {
-	return q->reset_status.response_code == AP_RESPONSE_NORMAL;
+	return q && q->reset_status.response_code == AP_RESPONSE_NORMAL;
+}
+
+struct vfio_ap_queue *vfio_ap_mdev_get_queue(struct ap_matrix_mdev *matrix_mdev,
+					     int apqn)
+{
+	struct vfio_ap_queue *q;
+
+	hash_for_each_possible(matrix_mdev->qtable.queues, q, mdev_qnode, apqn)
+		if (q->apqn == apqn)
+			return q;
+
+	return NULL;
 }
 
 void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)

@@ -625,8 +625,11 @@ TEST_F(ap_sim, zcrypt_by_interrupt)
 	EXPECT_EQ(1, queue_value("answered"));
 	EXPECT_EQ(1, queue_value("host_irqs"));
 	EXPECT_LT(apb, proc_interrupts("APB"));
-	/* Once after the request was sent, once after the interrupt. */
-	EXPECT_GE(3, queue_value("dqap"));
+	/*
+	 * Once after the request was sent, once after the interrupt, and when the
+	 * AP bus is woken up for something else meanwhile. Who polls needs more.
+	 */
+	EXPECT_GE(5, queue_value("dqap"));
 }
 
 /* The counterpart: what the AP bus does for a queue without interrupts. */

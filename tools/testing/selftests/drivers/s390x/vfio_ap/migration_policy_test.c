@@ -29,6 +29,7 @@
 #include "client/client.h"
 #include "lib/env.h"
 #include "lib/info.h"
+#include "lib/report.h"
 #include "kselftest_harness.h"
 
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
@@ -389,6 +390,19 @@ TEST_F_TIMEOUT(policy, zero_refuses_each_session_and_changes_nothing, ENV_TIMEOU
 			close(fd);
 		}
 	}
+}
+
+TEST_F_TIMEOUT(policy, what_it_refuses_is_no_session_to_report, ENV_TIMEOUT)
+{
+	struct report r;
+	size_t i;
+
+	ASSERT_EQ(0, store(self->uuid, "0"));
+	for (i = 0; i < ARRAY_SIZE_OF(session_states); i++)
+		EXPECT_EQ(-EPERM, vfio_mig_set(self->device, session_states[i], NULL));
+	ASSERT_EQ(0, report_read(self->uuid, &r));
+	EXPECT_STREQ("none", r.session);
+	report_free(&r);
 }
 
 TEST_F_TIMEOUT(policy, zero_refuses_nothing_else, ENV_TIMEOUT)

@@ -799,27 +799,6 @@ TEST_F_TIMEOUT(report, enomsg_at_the_temporary_end, ENV_TIMEOUT)
 	stream_free(&out);
 }
 
-TEST_F_TIMEOUT(report, eperm_if_the_device_is_not_migratable, ENV_TIMEOUT)
-{
-	static const __u32 targets[] = {
-		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P,
-		VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_RESUMING,
-	};
-	struct env *env = &self->env;
-	struct report r;
-	size_t i;
-
-	if (access(ap_mdev_path(env->dev.uuid, "migratable"), F_OK))
-		SKIP(return, "no attribute migratable: every device is");
-	ASSERT_EQ(0, ap_mdev_write(env->dev.uuid, "migratable", "0"));
-	for (i = 0; i < ARRAY_SIZE_OF(targets); i++)
-		EXPECT_EQ(-EPERM, vfio_mig_set(self->device, targets[i], NULL));
-	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->device));
-	ASSERT_EQ(0, report_read(env->dev.uuid, &r));
-	EXPECT_STREQ("none", r.session);
-	report_free(&r);
-}
-
 /* A change of the host that leaves all as it is: there and back */
 static int toggle(unsigned int cdomain, bool there)
 {
