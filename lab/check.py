@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lab import env, outgoing, patches, progress, series, steps, upstream
+from lab import env, outgoing, patches, progress, series, steps, upstream, without
 from lab.kgit import KernelTree, SeriesError
 from lab.mirror import wanted
 
@@ -107,6 +107,8 @@ class Checker:
         yield Gate("build.builtin", lambda: self.build("builtin"))
         yield Gate("build.off", lambda: self.build("off"))
         yield Gate("without-policy", self.without_policy)
+        yield Gate("without-policy.tests",
+                   lambda: without.test(POLICY, self.layout.root, self.patches))
         yield Gate("clang", lambda: upstream.clang(self.tree, self.builds, self.head))
         yield Gate("coccinelle",
                    lambda: upstream.coccinelle(self.tree, self.builds, self.head))

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lab import check, env, series, steps, upstream
+from lab import check, env, series, steps, upstream, without
 from lab.kgit import Blob, SeriesError
 from lab.patches import Patch
 
@@ -28,6 +28,7 @@ ABI = "Documentation/ABI/testing/debugfs-vfio-ap"
 UAPI = "include/uapi/linux/vfio_ap.h"
 SIMULATOR = f"{steps.SELFTEST}ap_sim/reply.c"
 TEST = f"{steps.SELFTEST}lib/ap.c"
+INFO_TEST = f"{steps.SELFTEST}info_test.c"
 
 UNUSED = "static int planted(void)\n{\n\treturn 0;\n}\n"
 UNDEFINED = ("int planted(void);\nint vfio_ap_plant(void);\n"
@@ -101,6 +102,8 @@ def faults() -> Iterator[Fault]:
                     lambda c, ident: steps.sparse(c.tree, c.builds, "module", ident))
     yield Fault("without-policy", "does not apply", "a patch of [policy] that others need",
                 without_policy)
+    yield Fault("without-policy.tests", "info", "a test that fails without [policy]",
+                tests_without_policy)
     yield on_commit("clang", STREAM, CLANG, "planted", "a warning if clang compiles it",
                     lambda c, ident: upstream.clang(c.tree, c.builds, ident))
     yield on_commit("coccinelle", STREAM, KFREE, "NULL check", "a test that kfree() makes itself",
@@ -139,6 +142,19 @@ def without_policy(checker: check.Checker) -> list[str]:
         return check.run_gate(check.Gate("without-policy", checker.without_policy))
     finally:
         checker.patches = was
+
+
+def tests_without_policy(checker: check.Checker) -> list[str]:
+    """An assertion of the first test program that is turned round."""
+    mark, was, wrong = f"+++ b/{INFO_TEST}\n".encode(), b"\n+\tASSERT_EQ(0,", b"\n+\tASSERT_NE(0,"
+    planted_in = [patch for patch in checker.patches if mark in patch.data]
+    if not planted_in:
+        raise SeriesError(f"{INFO_TEST}: not in the series")
+    head, _, rest = planted_in[0].data.partition(mark)
+    bad = dataclasses.replace(planted_in[0], data=head + mark + rest.replace(was, wrong, 1))
+    return without.test(check.POLICY, checker.layout.root,
+                        [bad if patch.name == bad.name else patch for patch in checker.patches],
+                        ("a.info_test.*",))
 
 
 def main(argv: Sequence[str]) -> int:
