@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 LAB := /usr/bin/python3 -m lab
-.PHONY: help demo test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
+.PHONY: help demo bench test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
 
 export KERNEL T M G REPEAT FLAVOUR MINUTES SECONDS SEED
 # In the environment only: the kernel's Makefile would take M= of our command line for its own.
@@ -24,6 +24,8 @@ help:
 	@echo '                     SECONDS=60, SEED=n repeats a run'
 	@echo '  make test-fuzz     put faults into the stream code and see the fuzzer find them'
 	@echo '  make model         every interleaving of models of locks, states and pins'
+	@echo '  make bench         what migration costs, by number of queues: bytes, instructions,'
+	@echo '                     memory, each beside its floor and a baseline; out/bench'
 	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
 	@echo '                     HOST=a|b|c (lab/profiles), FLAVOUR=fast|debug'
 	@echo '  make check-fast    gates on the patches and on our scripts, as CI runs them: git am,'
@@ -46,9 +48,9 @@ help:
 	@echo '  make pin           record the newest package versions in lab/pins.json'
 	@echo '  make clean         remove build/ and out/, the cache of downloads excepted'
 	@echo
-	@echo 'demo, test, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
+	@echo 'demo, test, bench, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
 
-demo test test-fuzz test-mutants test-long fuzz model docs pin:
+demo bench test test-fuzz test-mutants test-long fuzz model docs pin:
 	@$(LAB) $@
 
 shell:

@@ -150,6 +150,13 @@ def command_demo() -> int:
     return int(demo.main([]))
 
 
+def command_bench() -> int:
+    """What migration costs."""
+    prepare(["fast"])
+    bench = importlib.import_module("lab.bench")
+    return int(bench.main())
+
+
 def command_shell(host: str) -> int:
     """A prompt in a host."""
     flavour = wanted_flavour("fast")
@@ -222,6 +229,7 @@ def main() -> int:
     commands.add_parser("model", help="the locks and states, checked exhaustively")
     commands.add_parser("test-long", help="the tests that take long")
     commands.add_parser("demo", help="a live migration between two hosts")
+    commands.add_parser("bench", help="what migration costs, beside floors and a baseline")
     shell = commands.add_parser("shell", help="a prompt in an emulated host")
     shell.add_argument("--host", default="a", help="profile (default: a)")
     ready = commands.add_parser("prepare", help="set-up only")
@@ -248,6 +256,8 @@ def main() -> int:
                 return command_test_long()
             case "demo":
                 return command_demo()
+            case "bench":
+                return command_bench()
             case "shell":
                 return command_shell(options.host)
             case "prepare":

@@ -113,6 +113,7 @@ class Profile:
     cards to reset_polls are parameters of ap_sim; an empty string leaves its default.
     vfio_adapters, vfio_domains: hex lists; these are taken from zcrypt and go to vfio_ap.
     simulate: load ap_sim, AP, zcrypt, KVM and VFIO. memory: MiB. cmdline: kernel parameters.
+    icount: a nanosecond of the host is one instruction; needs one CPU, and is slow.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Profile:
     memory: int = 2048
     cpus: int = 2
     cmdline: str = ""
+    icount: bool = False
 
     @classmethod
     def load(cls, name: str) -> Profile:
@@ -330,7 +332,9 @@ class Host:
                    f"{'quiet ' if self._interactive else ''}{profile.cmdline}").strip()
         return [
             *rootfs.emulator(),
-            "-M", "s390-ccw-virtio", "-cpu", "max", "-accel", "tcg,thread=multi",
+            "-M", "s390-ccw-virtio", "-cpu", "max",
+            *(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"] if profile.icount
+              else ["-accel", "tcg,thread=multi"]),
             "-smp", str(profile.cpus), "-m", str(profile.memory),
             "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", str(config.bzimage(self.flavour)), "-append", cmdline,

@@ -48,7 +48,7 @@ td {{ padding: 0 1.5rem 0 0 }} td + td {{ text-align: right; font-variant-numeri
 """
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
     """matplotlib, without a display; ImportError if it is not there."""
     library = importlib.import_module("matplotlib")
     library.use("svg")
@@ -142,7 +142,7 @@ def _legend(plot: Any, axes: Any, record: Record, until: float) -> None:
 
 def draw(record: Record) -> str:
     """The picture as SVG, to stand in a page or in a file of its own."""
-    plot = _pyplot()
+    plot = pyplot()
     began, ended = _shown(record)
     until, width = ended, ended - began
     figure, (lanes, graph) = plot.subplots(
