@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 LAB := /usr/bin/python3 -m lab
-.PHONY: help demo bench test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
+.PHONY: help demo bench coverage test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
 
 export KERNEL T M G REPEAT FLAVOUR MINUTES SECONDS SEED
 # In the environment only: the kernel's Makefile would take M= of our command line for its own.
@@ -26,6 +26,8 @@ help:
 	@echo '  make model         every interleaving of models of locks, states and pins'
 	@echo '  make bench         what migration costs, by number of queues: bytes, instructions,'
 	@echo '                     memory, each beside its floor and a baseline; out/bench'
+	@echo '  make coverage      which lines of the driver the tests in one host reach (gcov);'
+	@echo '                     what they do not reach, and why: lab/unreached'
 	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
 	@echo '                     HOST=a|b|c (lab/profiles), FLAVOUR=fast|debug'
 	@echo '  make check-fast    gates on the patches and on our scripts, as CI runs them: git am,'
@@ -50,7 +52,7 @@ help:
 	@echo
 	@echo 'demo, test, bench, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
 
-demo bench test test-fuzz test-mutants test-long fuzz model docs pin:
+demo bench coverage test test-fuzz test-mutants test-long fuzz model docs pin:
 	@$(LAB) $@
 
 shell:

@@ -79,8 +79,8 @@ def number(name: str, default: int) -> int:
 def wanted_flavour(default: str) -> str:
     """FLAVOUR= or the default."""
     flavour = os.environ.get("FLAVOUR") or default
-    if flavour not in config.FLAVOURS:
-        raise env.EnvError(f"FLAVOUR={flavour}: there are {' and '.join(config.FLAVOURS)}")
+    if flavour not in config.FRAGMENTS:
+        raise env.EnvError(f"FLAVOUR={flavour}: there are {', '.join(config.FRAGMENTS)}")
     return flavour
 
 
@@ -157,6 +157,13 @@ def command_bench() -> int:
     return int(bench.main())
 
 
+def command_coverage() -> int:
+    """Which lines of the driver's new files the tests in one host reach."""
+    prepare(["cover"])
+    coverage = importlib.import_module("lab.coverage")
+    return int(coverage.main(os.environ.get("T") or "a.*"))
+
+
 def command_shell(host: str) -> int:
     """A prompt in a host."""
     flavour = wanted_flavour("fast")
@@ -230,10 +237,11 @@ def main() -> int:
     commands.add_parser("test-long", help="the tests that take long")
     commands.add_parser("demo", help="a live migration between two hosts")
     commands.add_parser("bench", help="what migration costs, beside floors and a baseline")
+    commands.add_parser("coverage", help="which lines of the driver the tests reach")
     shell = commands.add_parser("shell", help="a prompt in an emulated host")
     shell.add_argument("--host", default="a", help="profile (default: a)")
     ready = commands.add_parser("prepare", help="set-up only")
-    ready.add_argument("flavours", nargs="*", choices=[*config.FLAVOURS, []],
+    ready.add_argument("flavours", nargs="*", choices=[*config.FRAGMENTS, []],
                        help="kernels to build")
     commands.add_parser("source", help="build/linux only: pristine source and patches")
     commands.add_parser("docs", help="the documentation as HTML in out/docs")
@@ -258,6 +266,8 @@ def main() -> int:
                 return command_demo()
             case "bench":
                 return command_bench()
+            case "coverage":
+                return command_coverage()
             case "shell":
                 return command_shell(options.host)
             case "prepare":

@@ -35,7 +35,7 @@ NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold n
     "*.txt", "*/config", "*.config", "*/.kunitconfig", "*/settings", ".gitignore", "*.bin",
     "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "README.md", "MAINTAINERS", "patches/*",
     "Documentation/ABI/*",
-    "lab/check-exceptions", "lab/expected-skips", "lab/mutants/*", "*/py.typed")
+    "lab/check-exceptions", "lab/expected-skips", "lab/unreached", "lab/mutants/*", "*/py.typed")
 # Names in the kernel that codespell takes for misspelt words.
 WORDS = "aci,extraversion,filp,fro,nd,parm,ser,sie,stap,te"
 TIMEOUT = 300       # seconds for one run of a tool

@@ -18,6 +18,14 @@ IMAGE = BUILD / "root-s390x.erofs"
 LOGS = OUT / "logs"
 PATCHES = REPO / "patches"
 
+# Kernels: what each is configured from, in lab/kernel. The first two are built for every command
+# that needs them; the others for `make coverage`, and for who asks for FLAVOUR=kcsan.
+FRAGMENTS = {
+    "fast": ("common", "fast"),
+    "debug": ("common", "debug"),
+    "cover": ("common", "fast", "cover"),
+    "kcsan": ("common", "fast", "kcsan"),
+}
 FLAVOURS = ("fast", "debug")
 ARCH = "s390"
 CROSS_COMPILE = "s390x-linux-gnu-"

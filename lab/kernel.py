@@ -19,6 +19,9 @@ from lab import config, fetch, series
 from lab.kgit import CONFIG, KernelTree, clean_env
 from lab.progress import CommandFailed, logged, say
 
+# Where the driver is.
+DRIVER = "drivers/s390/crypto/"
+
 # Debian's packaging adds "/*" to .gitignore, which hides every new file.
 GITIGNORE_TAIL = "# Debian packaging"
 
@@ -145,7 +148,7 @@ def release() -> str:
 
 def fragments(flavour: str) -> list[pathlib.Path]:
     """What a flavour is configured from."""
-    return [config.REPO / "lab/kernel" / f"{name}.config" for name in ("common", flavour)]
+    return [config.REPO / "lab/kernel" / f"{name}.config" for name in config.FRAGMENTS[flavour]]
 
 
 def wanted_options(text: str) -> dict[str, str]:
@@ -197,6 +200,20 @@ def configure(flavour: str) -> None:
 
 # Builds
 
+def new_files() -> list[str]:
+    """The C files of the driver that the series adds, as paths in the source."""
+    found = _git("diff", "--name-only", "--diff-filter=A", "pristine", "HEAD", "--",
+                 f"{DRIVER}*.c").splitlines()
+    return [path for path in found if not path.startswith(f"{DRIVER}tests/")]
+
+
+def counted(flavour: str) -> list[str]:
+    """What make is told to have the lines of these files counted."""
+    if flavour != "cover":
+        return []
+    return [f"GCOV_PROFILE_{pathlib.Path(path).stem}.o=y" for path in new_files()]
+
+
 def state() -> str:
     """What a build is made from: the source as it is in build/linux, and the compiler."""
     sha = hashlib.sha256()
@@ -227,7 +244,8 @@ def build(flavour: str) -> None:
     say(f"building the {flavour} kernel")
     jobs = f"-j{os.cpu_count() or 1}"
     try:
-        logged(f"{flavour} kernel", [*MAKE, f"O={target}", jobs, "bzImage", "modules"],
+        logged(f"{flavour} kernel",
+               [*MAKE, *counted(flavour), f"O={target}", jobs, "bzImage", "modules"],
                config.LOGS / f"kernel-{flavour}.log", cwd=config.LINUX,
                measure=lambda count, line: f"{count} steps, {line.strip()[:60]}")
     except CommandFailed as error:

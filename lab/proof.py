@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab import check, env, series, steps, upstream, without
+from lab.kernel import DRIVER
 from lab.kgit import Blob, SeriesError
 from lab.patches import Patch
 
-STREAM = f"{steps.DRIVER}vfio_ap_stream.c"
-KUNIT = f"{steps.DRIVER}tests/vfio_ap_stream_kunit.c"
+STREAM = f"{DRIVER}vfio_ap_stream.c"
+KUNIT = f"{DRIVER}tests/vfio_ap_stream_kunit.c"
 CHAPTER = "Documentation/arch/s390/vfio-ap.rst"
 ABI = "Documentation/ABI/testing/debugfs-vfio-ap"
 UAPI = "include/uapi/linux/vfio_ap.h"

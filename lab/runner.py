@@ -141,12 +141,15 @@ class Report:
 
 
 class Pool:
-    """Hosts that tests share: booted when first asked for, together, and kept."""
+    """Hosts that tests share: booted when first asked for, together, and kept.
+
+    before_end: called for each of them that is alive before it is shut down."""
 
     def __init__(self, report: Report, flavour: str = "debug", name: str = "test",
-                 minutes: int = 0) -> None:
+                 minutes: int = 0, before_end: Callable[[Host], None] | None = None) -> None:
         self.flavour = flavour
         self.minutes = minutes
+        self._before_end = before_end
         self._report = report
         self._name = name
         self._lab: Lab | None = None
@@ -178,6 +181,8 @@ class Pool:
         host = self._hosts.pop(name)
         problems = self._problems.setdefault(name, [])
         try:
+            if self._before_end and host.alive:
+                self._before_end(host)
             host.shutdown()
         except LabError as error:
             problems += str(error).splitlines()

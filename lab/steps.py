@@ -22,11 +22,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import IO
 
 from lab import config
-from lab.kernel import MAKE, dishonoured, remove, wanted_options
+from lab.kernel import DRIVER, MAKE, dishonoured, remove, wanted_options
 from lab.kgit import PRISTINE, KernelTree, SeriesError, escape
 from lab.progress import say
 
-DRIVER = "drivers/s390/crypto/"
 SELFTEST = f"tools/testing/selftests/{config.SELFTEST}/"
 
 # What a build reads. Of the rest only Kconfig files, Makefiles and the like are checked out.

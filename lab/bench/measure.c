@@ -526,6 +526,7 @@ int main(int argc, char **argv)
 {
 	struct ap_masks masks = {};
 	const char *uuid = ap_mdev_uuid(0);
+	uint64_t from;
 	unsigned int i;
 	int ret;
 
@@ -545,14 +546,12 @@ int main(int argc, char **argv)
 		return 4;
 	memset(bench.out, 1, BUFFER);
 
-	/* The AP bus may still be finding its thousands of queues */
-	ret = ap_bus_rescan();
-	if (ret)
-		die("the AP bus", ret);
 	ap_mdev_remove_all();
 	ret = ap_mdev_create(uuid);
+	from = now();
 	if (!ret)
 		ret = ap_mdev_assign(uuid, &masks);
+	tell("assign", now() - from);
 	if (!ret)
 		ret = vfio_ap_open(&bench.dev, uuid, VFIO_AP_GROUP);
 	if (!ret)

@@ -291,19 +291,6 @@ static const char *try(const struct input *in)
 	return why;
 }
 
-static long pinned(void)
-{
-	char text[8192], *at;
-	long sum = 0;
-
-	if (ap_file_read("/proc/self/status", text, sizeof(text)) < 0)
-		return -1;
-	at = strstr(text, "VmLck:");
-	sum += at ? strtol(at + 6, NULL, 10) : 0;
-	at = strstr(text, "VmPin:");
-	return sum + (at ? strtol(at + 6, NULL, 10) : 0);
-}
-
 static int free_fd(void)
 {
 	int fd = open("/dev/null", O_RDONLY);
@@ -325,7 +312,7 @@ static const char *good_one(void)
 		why = "the device cannot be saved";
 	else if (out.len != env->stream.len || memcmp(out.data, env->stream.data, out.len))
 		why = "the device gives another stream";
-	else if (pinned() != live.pinned)
+	else if (vfio_ap_pinned() != live.pinned)
 		why = "pages are still pinned";
 	else if (free_fd() != live.fd)
 		why = "files are still open";
@@ -369,7 +356,7 @@ static int setup(void)
 	memcpy(live.good + CONTROL, f->env.stream.data, f->env.stream.len);
 	live.good_len = CONTROL + f->env.stream.len;
 	live.fd = free_fd();
-	live.pinned = pinned();
+	live.pinned = vfio_ap_pinned();
 	return 0;
 }
 

@@ -53,6 +53,7 @@ struct qemu {
 	void (*qemu_set_fd_handler)(int fd, void (*readable)(void *opaque),
 				    void (*writable)(void *opaque), void *opaque);
 	void (*error_free)(Error *err);
+	const char *(*error_get_pretty)(const Error *err);
 	unsigned int (*g_timeout_add)(unsigned int ms, int (*function)(void *opaque),
 				      void *opaque);
 	int (*g_source_remove)(unsigned int tag);

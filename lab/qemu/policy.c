@@ -24,6 +24,7 @@
 
 /* Of the series' uapi headers, which the machine that compiles this has not got yet */
 #define CAP_AP			6
+#define CAP_AP_VERSION		1
 #define INFO_MIGRATABLE		(1U << 0)
 #define MIGRATABLE_IRQ_INDEX	2
 
@@ -47,6 +48,7 @@ struct cap_ap {
  * @device: its file
  * @event: an eventfd that is signalled when the capability has changed
  * @retry: identifies a timer of glib, or 0
+ * @waits: it was told that the end of a migration is waited for
  * @blocker: why there is no migration, or NULL
  */
 struct policy {
@@ -56,6 +58,7 @@ struct policy {
 	int device;
 	int event;
 	unsigned int retry;
+	bool waits;
 	Error *blocker;
 };
 
@@ -78,8 +81,10 @@ static int read_migratable(int device)
 		if (at > INFO_SIZE - sizeof(*cap))
 			return -1;
 		cap = (const void *)(buf.bytes + at);
+		/* What a later version tells, and where, is not known here */
 		if (cap->header.id == CAP_AP)
-			return cap->flags & INFO_MIGRATABLE;
+			return cap->header.version == CAP_AP_VERSION ?
+			       (int)(cap->flags & INFO_MIGRATABLE) : -1;
 		at = cap->header.next;
 	}
 	return -1;
@@ -103,43 +108,55 @@ static int set_event(int device, int event)
 	return syscall(SYS_ioctl, device, VFIO_DEVICE_SET_IRQS, &arg);
 }
 
-/* Make the blocker what the capability says; false if that is not possible now. */
-static bool update(struct policy *p, Error **errp)
+/*
+ * Make the blocker what the capability says. Otherwise *errp, and -EBUSY if a
+ * migration is under way or -EACCES if QEMU was told to have no device that blocks
+ * one (-only-migratable).
+ */
+static int update(struct policy *p, Error **errp)
 {
-	int migratable = read_migratable(p->device);
+	int ret, migratable = read_migratable(p->device);
 
 	if (migratable < 0 || migratable == !p->blocker)
-		return true;
+		return 0;
 	if (migratable) {
 		qemu.migrate_del_blocker(&p->blocker);
 		p->blocker = NULL;
 		fprintf(stderr, PROGRAM "%s: migratable\n", p->name);
-		return true;
+		return 0;
 	}
 	error_set(&p->blocker, "%s: " POLICY_REASON, p->name);
 	/* a blocker that is not let in is freed */
-	if (qemu.migrate_add_blocker(&p->blocker, errp) < 0) {
+	ret = qemu.migrate_add_blocker(&p->blocker, errp);
+	if (ret < 0) {
 		p->blocker = NULL;
-		return false;
+		return ret;
 	}
 	fprintf(stderr, PROGRAM "%s: not migratable\n", p->name);
-	return true;
+	return 0;
 }
 
 static int retry(void *opaque);
 
 /*
- * A migration is under way that has not come to the device yet, and will be refused
- * there. Until it is over there can be no blocker.
+ * -EBUSY: a migration is under way that has not come to the device yet, and will be
+ * refused there. Until it is over there can be no blocker. Any other refusal stays.
  */
 static void update_or_retry(struct policy *p)
 {
 	Error *err = NULL;
+	int ret = update(p, &err);
 
-	if (update(p, &err))
+	if (!ret) {
+		p->waits = false;
 		return;
+	}
+	if (ret != -EBUSY || !p->waits)
+		fprintf(stderr, PROGRAM "%s: not blocked%s: %s\n", p->name,
+			ret == -EBUSY ? " yet" : "", qemu.error_get_pretty(err));
 	qemu.error_free(err);
-	if (!p->retry)
+	p->waits = ret == -EBUSY;
+	if (p->waits && !p->retry)
 		p->retry = qemu.g_timeout_add(RETRY_MS, retry, p);
 }
 
@@ -202,7 +219,7 @@ bool policy_attach(const VFIODevice *vdev, const char *name, int device, Error *
 		return false;
 	}
 	qemu.qemu_set_fd_handler(p->event, changed, NULL, p);
-	if (!update(p, errp)) {
+	if (update(p, errp)) {
 		free_policy(p);
 		return false;
 	}

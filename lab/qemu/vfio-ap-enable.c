@@ -174,6 +174,7 @@ static const struct {
 	{ "migrate_del_blocker", &qemu.migrate_del_blocker },
 	{ "qemu_set_fd_handler", &qemu.qemu_set_fd_handler },
 	{ "error_free", &qemu.error_free },
+	{ "error_get_pretty", &qemu.error_get_pretty },
 	{ "g_timeout_add", &qemu.g_timeout_add },
 	{ "g_source_remove", &qemu.g_source_remove },
 	{ "g_free", &qemu.g_free },

@@ -12,6 +12,8 @@ from lab.qemu_client import (EARLY, HELD_OFF, MIDWAY, GuestAp, Guests, Mdev, Mig
 
 AP = GuestAp("05,06", "04,06")
 BUSY = os.strerror(errno.EBUSY)
+# An address on the link between the hosts that neither has: it takes seconds to find out.
+NOBODY = "10.99.0.77"
 
 
 def check_intact(source: Vm) -> None:
@@ -91,6 +93,29 @@ def test_blocker_comes_and_goes(a: Host) -> None:
         vm.call("device_add", driver="vfio-ap", id="ap1", sysfsdev=mdev.path)
         assert len(vm.blockers()) == 1, vm.blockers()
         change(vm, True, 6)
+
+
+def test_blocker_waits_for_a_migration(a: Host) -> None:
+    """A migration that has not reached anybody yet, nor the device: the administrator can still
+    say 0. QEMU takes no blocker then; it has one as soon as that migration has failed."""
+    with Guests() as guests:
+        mdev = guests.mdev(a, AP)
+        vm = guests.vm(mdev)
+        vm.call("migrate", uri=f"tcp:{NOBODY}:1")
+        mdev.set_migratable(False)
+        vm.wait_log(": not blocked yet: ", 1)
+        assert not vm.blockers(), vm.blockers()
+        vm.wait_migration("failed")
+        vm.wait_log(": not migratable\n", 1)
+        check_blocked_again(vm)
+        assert mdev.report().session == "none", mdev.report()
+        change(vm, True, 1)
+
+
+def check_blocked_again(vm: Vm) -> None:
+    """The blocker is there, once, and the guest runs."""
+    assert [HELD_OFF in reason for reason in vm.blockers()] == [True], vm.blockers()
+    check_intact(vm)
 
 
 def test_key_change(a: Host, b: Host) -> None:

@@ -616,6 +616,10 @@ void vfio_ap_irq_forget(struct ap_matrix_mdev *matrix_mdev)
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
+	/* Each registration has a row. */
+	if (RB_EMPTY_ROOT(&matrix_mdev->irq.rows))
+		return;
+
 	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode)
 		vfio_ap_irq_drop(q);
 }

@@ -138,21 +138,6 @@ static void knobs_reset(struct nth *t)
 		close(t->file);
 }
 
-/* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart */
-static long pinned(void)
-{
-	char text[8192], *at;
-	long sum = 0;
-
-	if (ap_file_read("/proc/self/status", text, sizeof(text)) < 0)
-		return -1;
-	at = strstr(text, "VmLck:");
-	sum += at ? strtol(at + 6, NULL, 10) : 0;
-	at = strstr(text, "VmPin:");
-	sum += at ? strtol(at + 6, NULL, 10) : 0;
-	return sum;
-}
-
 static void count(struct nth *t, struct counts *c)
 {
 	char text[32];
@@ -163,7 +148,7 @@ static void count(struct nth *t, struct counts *c)
 	c->module = ret < 0 ? ret : strtol(text, NULL, 10);
 	c->fd = fcntl(t->file, F_DUPFD, 0);
 	close(c->fd);
-	c->pinned = pinned();
+	c->pinned = vfio_ap_pinned();
 	c->irqs = four_irqs(&t->four);
 	ap_mdev_read(t->four.env.dev.uuid, "ap_config", c->masks, sizeof(c->masks));
 }

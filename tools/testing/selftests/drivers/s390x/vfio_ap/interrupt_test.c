@@ -35,10 +35,6 @@
 #define DECONFIGURED	0x03
 #define BUSY		0x05
 
-/* What PQAP(AQIC) wants in general registers 0 and 1 */
-#define AQIC_FC		0x3000000UL
-#define AQIC_IR		0x800000000000UL
-
 /* Microseconds: a request that is answered soon, and one that stays in its queue */
 #define LATENCY		1000
 #define HELD		1000000000
@@ -95,22 +91,6 @@ static void nib_clear(struct four *f)
 	__atomic_store_n(nib(f), 0, __ATOMIC_SEQ_CST);
 }
 
-/* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart */
-static long pinned(void)
-{
-	char text[8192];
-	long sum = 0;
-	char *at;
-
-	if (ap_file_read("/proc/self/status", text, sizeof(text)) < 0)
-		return -1;
-	at = strstr(text, "VmLck:");
-	sum += at ? strtol(at + 6, NULL, 10) : 0;
-	at = strstr(text, "VmPin:");
-	sum += at ? strtol(at + 6, NULL, 10) : 0;
-	return sum;
-}
-
 /* A guest that works, and is stopped now; with HELD, all its requests are in its queues */
 static void work(struct __test_metadata *_metadata, struct four *f, unsigned int latency)
 {
@@ -159,14 +139,14 @@ TEST_F_TIMEOUT(interrupt, stop_switches_them_off_and_running_on, ENV_TIMEOUT)
 	long pins;
 
 	work(_metadata, f, LATENCY);
-	pins = pinned();
+	pins = vfio_ap_pinned();
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	EXPECT_EQ(0, four_irqs(f));
-	EXPECT_EQ(pins, pinned());
+	EXPECT_EQ(pins, vfio_ap_pinned());
 	nib_clear(f);
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ((long)FOUR, four_irqs(f));
-	EXPECT_EQ(pins, pinned());
+	EXPECT_EQ(pins, vfio_ap_pinned());
 	/* The kick */
 	EXPECT_EQ(1, nib_value(f));
 	goes_on(_metadata, f);
@@ -305,33 +285,13 @@ TEST_F_TIMEOUT(interrupt, without_them_the_guest_hangs_on_the_other_side, ENV_TI
 }
 
 /* The guest executes PQAP(AQIC) for its first queue; the response code, or a negative errno */
-static int guest_aqic_once(struct four *f, bool enable, __u64 addr)
-{
-	static const __u8 code[] = { 0xb2, 0xaf, 0x00, 0x00, 0x83, 0x00, 0x05, 0x00 };
-	struct kvm_run *run = f->guest.cpu.run;
-	int ret;
-
-	guest_write(&f->guest, FOUR_SMALL, code, sizeof(code));
-	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK, FOUR_SMALL);
-	run->s.regs.gprs[0] = AQIC_FC | f->apids[0] << 8 | f->domains[0];
-	run->s.regs.gprs[1] = enable ? AQIC_IR | GUEST_ISC : 0;
-	run->s.regs.gprs[2] = addr;
-	run->kvm_dirty_regs = KVM_SYNC_GPRS;
-	ret = guest_start(&f->guest) ?: guest_wait_end(&f->guest);
-	if (ret)
-		return ret;
-	if (!kvm_cpu_intercepted(&f->guest.cpu, 0x8300))
-		return -EPROTO;
-	return run->s.regs.gprs[1] >> 16 & 0xff;
-}
-
-/* As a guest does it: a reset that the driver or the AP bus has begun may not have ended yet */
-static int guest_aqic(struct four *f, bool enable, __u64 addr)
+static int first_aqic(struct four *f, bool enable, __u64 addr)
 {
 	int ret;
 
+	/* As a guest does it: a reset that the driver or the AP bus has begun may not have ended */
 	do {
-		ret = guest_aqic_once(f, enable, addr);
+		ret = guest_aqic(&f->guest, f->apids[0] << 8 | f->domains[0], enable, addr);
 	} while (ret == RESETTING);
 	return ret;
 }
@@ -348,15 +308,15 @@ TEST_F_TIMEOUT(interrupt, the_guest_is_told_busy_while_stopped, ENV_TIMEOUT)
 
 	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
 	for (i = 0; i < ARRAY_SIZE(states); i++) {
-		EXPECT_EQ(0, guest_aqic(f, true, GUEST_NIB));
+		EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
 		ASSERT_EQ(0, set_state(f, states[i]));
 		aqics = ap_sim_counter("aqic");
-		EXPECT_EQ(BUSY, guest_aqic(f, true, GUEST_NIB));
-		EXPECT_EQ(BUSY, guest_aqic(f, false, 0));
+		EXPECT_EQ(BUSY, first_aqic(f, true, GUEST_NIB));
+		EXPECT_EQ(BUSY, first_aqic(f, false, 0));
 		EXPECT_EQ(aqics, ap_sim_counter("aqic"));
 		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
-		EXPECT_EQ(0, guest_aqic(f, true, GUEST_NIB));
-		EXPECT_EQ(0, guest_aqic(f, false, 0));
+		EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
+		EXPECT_EQ(0, first_aqic(f, false, 0));
 	}
 }
 
@@ -446,11 +406,11 @@ TEST_F_TIMEOUT(interrupt, bad_rows_fail_the_write_and_pin_nothing, ENV_TIMEOUT)
 	long pins;
 	int fd;
 
-	pins = pinned();
+	pins = vfio_ap_pinned();
 	work(_metadata, f, LATENCY);
 	ASSERT_EQ(0, env_save(&f->env, &saved));
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
-	EXPECT_EQ(pins, pinned());
+	EXPECT_EQ(pins, vfio_ap_pinned());
 	for (i = 0; i < ARRAY_SIZE(bads); i++) {
 		ASSERT_EQ(NULL, stream_decode(&s, saved.data, saved.len));
 		bads[i].change(&s, f);
@@ -461,7 +421,7 @@ TEST_F_TIMEOUT(interrupt, bad_rows_fail_the_write_and_pin_nothing, ENV_TIMEOUT)
 			TH_LOG("%s", bads[i].name);
 		}
 		EXPECT_EQ(-EINVAL, env_try_write(fd));
-		EXPECT_EQ(pins, pinned());
+		EXPECT_EQ(pins, vfio_ap_pinned());
 		EXPECT_EQ(-EINVAL, set_state(f, VFIO_DEVICE_STATE_STOP));
 		EXPECT_EQ(-EINVAL, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
@@ -482,30 +442,30 @@ TEST_F_TIMEOUT(interrupt, nothing_is_pinned_before_the_end, ENV_TIMEOUT)
 	long pins, before;
 	int fd;
 
-	before = pinned();
+	before = vfio_ap_pinned();
 	work(_metadata, f, LATENCY);
-	pins = pinned();
+	pins = vfio_ap_pinned();
 	EXPECT_LT(before, pins);
 	ASSERT_EQ(0, env_save(&f->env, &saved));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
-	EXPECT_EQ(pins, pinned());
+	EXPECT_EQ(pins, vfio_ap_pinned());
 	/* What was registered before is of no use any more */
 	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	ASSERT_EQ(0, env_write(fd, saved.data, saved.len - 1, 1, NULL));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_EQ(-ENODATA, set_state(f, VFIO_DEVICE_STATE_STOP));
 	ASSERT_EQ(0, env_write(fd, saved.data + saved.len - 1, 1, 1, NULL));
-	EXPECT_EQ(pins, pinned());
+	EXPECT_EQ(pins, vfio_ap_pinned());
 	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	EXPECT_EQ(pins, pinned());
+	EXPECT_EQ(pins, vfio_ap_pinned());
 	close(fd);
 	goes_on(_metadata, f);
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	stream_free(&saved);
 }
 
@@ -570,16 +530,16 @@ TEST_F_TIMEOUT(interrupt, unmapping_drops_what_is_kept, ENV_TIMEOUT)
 	unsigned int i;
 	long before;
 
-	before = pinned();
+	before = vfio_ap_pinned();
 	for (i = 0; i < ARRAY_SIZE(states); i++) {
 		work(_metadata, f, LATENCY);
 		ASSERT_EQ(0, set_state(f, states[i]));
 		EXPECT_EQ(0, map_memory(f, false));
-		EXPECT_EQ(before, pinned());
+		EXPECT_EQ(before, vfio_ap_pinned());
 		ASSERT_EQ(0, map_memory(f, true));
 		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 		EXPECT_EQ(0, four_irqs(f));
-		EXPECT_EQ(before, pinned());
+		EXPECT_EQ(before, vfio_ap_pinned());
 		guest_free(&f->guest);
 		four_renew(f);
 	}
@@ -594,15 +554,15 @@ TEST_F_TIMEOUT(interrupt, unmapping_drops_what_was_received, ENV_TIMEOUT)
 	long before;
 	int fd;
 
-	before = pinned();
+	before = vfio_ap_pinned();
 	work(_metadata, f, LATENCY);
 	ASSERT_EQ(0, env_save(&f->env, &saved));
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
 	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
 	ASSERT_EQ(0, env_write(fd, saved.data, saved.len, 0, NULL));
-	EXPECT_LT(before, pinned());
+	EXPECT_LT(before, vfio_ap_pinned());
 	EXPECT_EQ(0, map_memory(f, false));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	ASSERT_EQ(0, map_memory(f, true));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ(0, four_irqs(f));
@@ -613,7 +573,7 @@ TEST_F_TIMEOUT(interrupt, unmapping_drops_what_was_received, ENV_TIMEOUT)
 	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
 	ASSERT_EQ(0, map_memory(f, false));
 	EXPECT_EQ(-EINVAL, env_write(fd, saved.data, saved.len, 0, NULL));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	ASSERT_EQ(0, map_memory(f, true));
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
 	close(fd);
@@ -629,7 +589,7 @@ TEST_F_TIMEOUT(interrupt, a_page_that_can_not_be_pinned_unwinds_the_others, ENV_
 	long before;
 	int fd;
 
-	before = pinned();
+	before = vfio_ap_pinned();
 	work(_metadata, f, LATENCY);
 	ASSERT_EQ(0, env_save(&f->env, &saved));
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
@@ -641,7 +601,7 @@ TEST_F_TIMEOUT(interrupt, a_page_that_can_not_be_pinned_unwinds_the_others, ENV_
 	stream_encode(&bad, &s);
 	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
 	EXPECT_EQ(-EINVAL, env_write(fd, bad.data, bad.len, 0, NULL));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
 	close(fd);
 	ASSERT_EQ(0, map_memory(f, false));
@@ -757,12 +717,12 @@ TEST_F_TIMEOUT(interrupt, a_reset_drops_them_in_every_state, ENV_TIMEOUT)
 	int fd;
 
 	ASSERT_EQ(0, env_stream(&f->env));
-	before = pinned();
+	before = vfio_ap_pinned();
 	for_each_env_stage(stage) {
 		work(_metadata, f, LATENCY);
 		ASSERT_EQ(0, env_enter_stage(&f->env, stage, &fd, &out));
 		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
-		EXPECT_EQ(before, pinned());
+		EXPECT_EQ(before, vfio_ap_pinned());
 		EXPECT_EQ(0, four_irqs(f));
 		if (fd >= 0)
 			close(fd);
@@ -893,7 +853,7 @@ static void *enable(void *arg)
 {
 	struct four *f = arg;
 
-	f->ret = guest_aqic(f, true, GUEST_NIB);
+	f->ret = first_aqic(f, true, GUEST_NIB);
 	return NULL;
 }
 
@@ -938,7 +898,7 @@ TEST_F_TIMEOUT(stuck, memory_that_does_not_come_delays_nobody_else, ENV_TIMEOUT)
 	struct trap trap;
 	long before;
 
-	before = pinned();
+	before = vfio_ap_pinned();
 	ASSERT_EQ(0, env_neighbour(&f->env, &other, VFIO_AP_CDEV));
 	work(_metadata, f, LATENCY);
 	ASSERT_EQ(0, env_stream(&f->env));
@@ -959,7 +919,7 @@ TEST_F_TIMEOUT(stuck, memory_that_does_not_come_delays_nobody_else, ENV_TIMEOUT)
 	trap_free(&trap);
 	close(f->fd);
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 
 	/* The guest's own PQAP(AQIC) */
 	ASSERT_EQ(0, trap_set_at(&trap, nib(f)));
@@ -992,7 +952,7 @@ TEST_F_TIMEOUT(stuck, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT
 	long before;
 	bool waits;
 
-	before = pinned();
+	before = vfio_ap_pinned();
 	work(_metadata, f, LATENCY);
 	ASSERT_EQ(0, env_stream(&f->env));
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
@@ -1014,7 +974,7 @@ TEST_F_TIMEOUT(stuck, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT
 		ASSERT_EQ(0, pthread_join(resetter, NULL));
 	EXPECT_EQ(-ENODEV, f->ret);
 	EXPECT_EQ(0, f->reset);
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(f->env.dev.device));
 	trap_free(&trap);
 	close(f->fd);

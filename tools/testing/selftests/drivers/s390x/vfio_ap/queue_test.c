@@ -24,7 +24,10 @@
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
 
 /* Response codes */
+#define NOT_AVAILABLE		0x01
 #define RESET_IN_PROGRESS	0x02
+#define DECONFIGURED		0x03
+#define CHECKSTOPPED		0x04
 #define BUSY			0x05
 #define INVALID_ADDRESS		0x06
 /* One that neither PQAP(TAPQ) nor PQAP(ZAPQ) has any reason to give */
@@ -35,6 +38,9 @@
  * debug kernels have other things to do meanwhile.
  */
 #define BOUND_MS		60000
+
+/* As often as the driver asks a queue that is busy to interrupt no more */
+#define MAX_TRIES		6
 
 /* The notification byte of the guest, and its interruption subclass */
 #define NIB			0x5008
@@ -694,30 +700,14 @@ static int vcpu_aqic(struct place *p, bool enable)
 	return run->s.regs.gprs[1] >> 16 & 0xff;
 }
 
-/* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart */
-static long pinned(void)
-{
-	char text[8192];
-	long sum = 0;
-	char *at;
-
-	if (ap_file_read("/proc/self/status", text, sizeof(text)) < 0)
-		return -1;
-	at = strstr(text, "VmLck:");
-	sum += at ? strtol(at + 6, NULL, 10) : 0;
-	at = strstr(text, "VmPin:");
-	sum += at ? strtol(at + 6, NULL, 10) : 0;
-	return sum;
-}
-
 /* Have the guest enable the interrupts of the queue: a page is pinned then */
 static void enable_interrupts(struct __test_metadata *_metadata, struct place *p,
 			      long *before)
 {
 	ASSERT_EQ(0, vcpu_create(p));
-	*before = pinned();
+	*before = vfio_ap_pinned();
 	ASSERT_EQ(0, vcpu_aqic(p, true));
-	EXPECT_LT(*before, pinned());
+	EXPECT_LT(*before, vfio_ap_pinned());
 }
 
 /* The queue writes to the notification byte of the guest */
@@ -739,18 +729,18 @@ TEST_F_TIMEOUT(queue, a_guest_registers_an_interrupt, ENV_TIMEOUT)
 	enable_interrupts(_metadata, p, &before);
 	EXPECT_TRUE(queue_notifies(p));
 	EXPECT_EQ(0, vcpu_aqic(p, false));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_FALSE(queue_notifies(p));
 
 	EXPECT_EQ(0, vcpu_aqic(p, true));
 	EXPECT_TRUE(queue_notifies(p));
 	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_FALSE(queue_notifies(p));
 
 	EXPECT_EQ(0, vcpu_aqic(p, true));
 	vfio_ap_close_device(&p->env.dev);
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_FALSE(queue_notifies(p));
 }
 
@@ -766,19 +756,19 @@ TEST_F_TIMEOUT(queue, a_refused_registration_leaves_nothing, ENV_TIMEOUT)
 	size_t i;
 
 	ASSERT_EQ(0, vcpu_create(p));
-	before = pinned();
+	before = vfio_ap_pinned();
 	ASSERT_LE(0, before);
 	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
 		ASSERT_EQ(0, answer(p, "aqic", codes[i], 1));
 		EXPECT_EQ((int)codes[i], vcpu_aqic(p, true));
-		EXPECT_EQ(before, pinned());
+		EXPECT_EQ(before, vfio_ap_pinned());
 		EXPECT_FALSE(queue_notifies(p));
 
 		EXPECT_EQ(0, vcpu_aqic(p, true));
-		EXPECT_LT(before, pinned());
+		EXPECT_LT(before, vfio_ap_pinned());
 		EXPECT_TRUE(queue_notifies(p));
 		EXPECT_EQ(0, vcpu_aqic(p, false));
-		EXPECT_EQ(before, pinned());
+		EXPECT_EQ(before, vfio_ap_pinned());
 	}
 
 	/* With one registered, the page of both is the same */
@@ -786,10 +776,34 @@ TEST_F_TIMEOUT(queue, a_refused_registration_leaves_nothing, ENV_TIMEOUT)
 	ASSERT_EQ(0, answer(p, "aqic", BUSY, 1));
 	EXPECT_EQ(BUSY, vcpu_aqic(p, true));
 	vfio_ap_close_device(&p->env.dev);
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 
 	kvm_cpu_close(&p->cpu);
 	vfio_ap_close(&p->env.dev);
+	EXPECT_FALSE(log_has(p, "WARNING:"));
+}
+
+/* The adapter goes while the queue has an interrupt, or stays busy: no reason to warn anybody */
+TEST_F_TIMEOUT(queue, an_interrupt_goes_with_its_adapter, ENV_TIMEOUT)
+{
+	static const unsigned int codes[] = { NOT_AVAILABLE, DECONFIGURED, CHECKSTOPPED };
+	struct place *p = &self->place;
+	long before;
+	size_t i;
+
+	enable_interrupts(_metadata, p, &before);
+	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
+		ASSERT_EQ(0, answer(p, "aqic", codes[i], 1));
+		EXPECT_EQ((int)codes[i], vcpu_aqic(p, false));
+		EXPECT_EQ(before, vfio_ap_pinned());
+		/* The simulator's queue does not know that it was away */
+		ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
+		EXPECT_EQ(0, vcpu_aqic(p, true));
+	}
+	ASSERT_EQ(0, answer(p, "aqic", BUSY, MAX_TRIES));
+	EXPECT_EQ(BUSY, vcpu_aqic(p, false));
+	EXPECT_EQ(before, vfio_ap_pinned());
+	ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
 	EXPECT_FALSE(log_has(p, "WARNING:"));
 }
 
@@ -824,7 +838,7 @@ TEST_F_TIMEOUT(queue, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT
 	aqic = ap_sim_counter("aqic");
 	ASSERT_EQ(0, unmap_all(p));
 	EXPECT_EQ(aqic + 1, ap_sim_counter("aqic"));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_FALSE(queue_notifies(p));
 }
 
@@ -838,7 +852,7 @@ TEST_F_TIMEOUT(queue, an_unassigned_queue_keeps_no_interrupt, ENV_TIMEOUT)
 	EXPECT_FALSE(guest_has(p->env.dev.uuid, p->apid));
 	enable_interrupts(_metadata, p, &before);
 	ASSERT_EQ(0, unassign_adapter(p));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_FALSE(queue_notifies(p));
 }
 
@@ -850,14 +864,14 @@ TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_keeps_no_pin, ENV_TIMEOUT)
 	enable_interrupts(_metadata, p, &before);
 	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
 	EXPECT_EQ(-EIO, vfio_ap_reset(&p->env.dev));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_FALSE(queue_notifies(p));
 
 	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
 	EXPECT_EQ(0, vcpu_aqic(p, true));
 	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
 	vfio_ap_close_device(&p->env.dev);
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_FALSE(queue_notifies(p));
 }
 
@@ -873,7 +887,7 @@ static void expect_no_stray_writes(struct __test_metadata *_metadata, struct pla
 	char uuid[AP_UUID_SIZE];
 
 	ASSERT_EQ(0, run_bounded(p, close_device));
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	EXPECT_TRUE(queue_notifies(p));
 
 	memcpy(uuid, dev->uuid, sizeof(uuid));
@@ -972,7 +986,7 @@ TEST_F_TIMEOUT(queue, a_second_device_of_a_guest_is_refused_and_harms_not_the_fi
 	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_domain", "%u", p->sibling));
 	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));
 	ASSERT_EQ(0, vcpu_create(p));
-	before = pinned();
+	before = vfio_ap_pinned();
 	ASSERT_LE(0, before);
 
 	for (i = 0; i < 2; i++) {
@@ -983,7 +997,7 @@ TEST_F_TIMEOUT(queue, a_second_device_of_a_guest_is_refused_and_harms_not_the_fi
 		EXPECT_EQ(0, vcpu_aqic(p, true));
 		EXPECT_TRUE(queue_notifies(p));
 		EXPECT_EQ(0, vcpu_aqic(p, false));
-		EXPECT_EQ(before, pinned());
+		EXPECT_EQ(before, vfio_ap_pinned());
 		EXPECT_EQ(0, vfio_ap_reset(dev));
 	}
 
@@ -995,7 +1009,7 @@ TEST_F_TIMEOUT(queue, a_second_device_of_a_guest_is_refused_and_harms_not_the_fi
 
 	/* With the first closed, the VM can have the second */
 	vfio_ap_close_device(dev);
-	EXPECT_EQ(before, pinned());
+	EXPECT_EQ(before, vfio_ap_pinned());
 	ASSERT_EQ(0, ap_mdev_create(uuid));
 	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_domain", "%u", p->sibling));
 	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));

@@ -408,7 +408,7 @@ const char *ap_mdev_uuid(unsigned int nr)
 
 const char *ap_mdev_path(const char *uuid, const char *name)
 {
-	static char path[PATH_MAX];
+	static __thread char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), MATRIX_DIR "/%s/%s", uuid, name);
 	return path;

@@ -128,7 +128,7 @@ int ap_mdev_write(const char *uuid, const char *attr, const char *fmt, ...)
 int ap_mdev_read(const char *uuid, const char *attr, char *buf, size_t size);
 /* Make the configuration of the mediated device equal to @masks */
 int ap_mdev_assign(const char *uuid, const struct ap_masks *masks);
-/* The path of a file of the mediated device, in a static buffer */
+/* The path of a file of the mediated device, in a buffer of the calling thread */
 const char *ap_mdev_path(const char *uuid, const char *name);
 /* debugfs: the migration state as the VFIO core prints it, without newline */
 int ap_mdev_debug_state(const char *uuid, char *buf, size_t size);

@@ -20,6 +20,13 @@
 #define PROGRAM_MAX	65536
 #define KICK		SIGUSR1
 
+/* Where programs begin that are not the guest program */
+#define SMALL		0x10000
+
+/* PQAP(AQIC): function code in GR0, enable in GR1 */
+#define AQIC_FC		0x3000000UL
+#define AQIC_IR		0x800000000000UL
+
 /* In the guest's lowcore: program interruption code, program old PSW */
 #define LC_PGM_CODE	0x8e
 #define LC_PGM_OLD	0x150
@@ -166,6 +173,27 @@ int guest_stop(struct guest *guest)
 int guest_wait_end(struct guest *guest)
 {
 	return guest->running ? join(guest) : -ESRCH;
+}
+
+int guest_aqic(struct guest *guest, unsigned int apqn, bool enable, __u64 addr)
+{
+	/* PQAP, and DIAG 500 with which it ends */
+	static const __u8 code[] = { 0xb2, 0xaf, 0x00, 0x00, 0x83, 0x00, 0x05, 0x00 };
+	struct kvm_run *run = guest->cpu.run;
+	int ret;
+
+	guest_write(guest, SMALL, code, sizeof(code));
+	kvm_cpu_set_psw(&guest->cpu, KVM_PSW_MASK, SMALL);
+	run->s.regs.gprs[0] = AQIC_FC | apqn;
+	run->s.regs.gprs[1] = enable ? AQIC_IR | GUEST_ISC : 0;
+	run->s.regs.gprs[2] = addr;
+	run->kvm_dirty_regs = KVM_SYNC_GPRS;
+	ret = guest_start(guest) ?: guest_wait_end(guest);
+	if (ret)
+		return ret;
+	if (!kvm_cpu_intercepted(&guest->cpu, 0x8300))
+		return -EPROTO;
+	return run->s.regs.gprs[1] >> 16 & 0xff;
 }
 
 void guest_counters(const struct guest *guest, struct guest_counters *counters)

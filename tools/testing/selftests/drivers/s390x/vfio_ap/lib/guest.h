@@ -43,6 +43,12 @@ int guest_load(struct guest *guest);
 /* Copy other instructions to where a program begins */
 void guest_write(struct guest *guest, __u64 addr, const void *data, size_t len);
 
+/*
+ * Have it execute PQAP(AQIC), to enable interrupts of class GUEST_ISC with a byte at @addr or to
+ * disable them, and nothing else. The response code or a negative errno
+ */
+int guest_aqic(struct guest *guest, unsigned int apqn, bool enable, __u64 addr);
+
 /* Let it run; stop it, which is done when this returns, even while it sleeps */
 int guest_start(struct guest *guest);
 int guest_stop(struct guest *guest);

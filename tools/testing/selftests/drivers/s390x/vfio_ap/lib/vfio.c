@@ -244,6 +244,20 @@ int vfio_ap_reset(const struct vfio_ap *dev)
 	return ioctl(dev->device, VFIO_DEVICE_RESET) ? -errno : 0;
 }
 
+long vfio_ap_pinned(void)
+{
+	char text[8192], *at;
+	long sum = 0;
+
+	if (ap_file_read("/proc/self/status", text, sizeof(text)) < 0)
+		return -1;
+	at = strstr(text, "VmLck:");
+	sum += at ? strtol(at + 6, NULL, 10) : 0;
+	at = strstr(text, "VmPin:");
+	sum += at ? strtol(at + 6, NULL, 10) : 0;
+	return sum;
+}
+
 int vfio_ap_set_event(int device, __u32 index, int event)
 {
 	struct {

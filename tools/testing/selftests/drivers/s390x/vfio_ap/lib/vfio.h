@@ -60,6 +60,8 @@ int vfio_ap_open_device(struct vfio_ap *dev);
 void vfio_ap_close(struct vfio_ap *dev);
 
 int vfio_ap_reset(const struct vfio_ap *dev);
+/* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart. -1 if unknown */
+long vfio_ap_pinned(void);
 
 /* Have interrupt @index signal the eventfd @event, or with -1 nothing */
 int vfio_ap_set_event(int device, __u32 index, int event);

@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vfio-ap migration: all that can happen to a device, at the same time.
+ *
+ * A thread migrates a device to itself again and again, in ways that it makes up.
+ * Others change what an administrator can change, reset the device, close and open
+ * it, look at it, and have its guest register interrupts; the simulator takes cards
+ * away, or has them fail. Whatever is refused must be so with a documented errno.
+ *
+ * After each round all of them stop, hardware and configuration are put back, and
+ * then the device is as at the beginning, nothing is left behind, and a guest gets
+ * replies from each of its queues.
+ *
+ * From the environment: VFIO_AP_ROUNDS, how many rounds; VFIO_AP_SEED, what the
+ * threads do; VFIO_AP_FIRST, the number of the first round. What each thread does in
+ * a round follows from seed and number; how they meet does not.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "lib/env.h"
+#include "lib/four.h"
+#include "lib/info.h"
+#include "lib/report.h"
+#include "kselftest_harness.h"
+
+#define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
+
+#define MODULE		"/sys/module/vfio_ap/refcnt"
+#define ROUNDS		2
+#define SEED		1
+/* Migrations of a round */
+#define MIGRATIONS	25U
+/* Replies for each queue that show that all is well */
+#define ENOUGH		3
+/* More than the stream of four queues has */
+#define MAX_STREAM	4096
+/* Seconds: for a soak that somebody asked for */
+#define LONG		86400
+/* A response code: try again */
+#define BUSY		0x05
+/* As the simulator has it unless told otherwise */
+#define RESET_POLLS	2
+
+struct worker;
+
+/**
+ * struct counts - what must be as before when nothing is left behind
+ * @module: references to the module; -ENOENT if it is built in
+ * @fd: the lowest file descriptor that is free
+ * @pinned: memory of this process that is pinned, in KiB
+ * @masks: configuration of the device
+ */
+struct counts {
+	long module;
+	int fd;
+	long pinned;
+	char masks[512];
+};
+
+/**
+ * struct race - where the threads meet
+ * @four: the device; its guest only executes PQAP(AQIC) while they do
+ * @cards: its adapters
+ * @before: what there was at the beginning
+ * @stop: the round is over
+ * @migrations: of this round
+ * @failed: how many of them something went wrong with
+ * @undocumented: an errno that nobody has announced, or 0
+ * @where: what gave it
+ */
+struct race {
+	struct four four;
+	struct ap_card cards[2];
+	struct counts before;
+	atomic_bool stop;
+	atomic_uint migrations;
+	atomic_uint failed;
+	atomic_int undocumented;
+	const char *_Atomic where;
+};
+
+/**
+ * struct worker - a thread
+ * @race: what it takes part in
+ * @step: what it does, over and over
+ * @name: of that
+ * @state: of its random numbers
+ * @thread: identifies it
+ * @fd: of the one that migrates: the data file of a session that is over, or -1
+ * @stream: the last stream that was saved to its end
+ * @len: bytes of it
+ */
+struct worker {
+	struct race *race;
+	void (*step)(struct worker *w);
+	const char *name;
+	uint64_t state;
+	pthread_t thread;
+	int fd;
+	__u8 stream[MAX_STREAM];
+	size_t len;
+};
+
+FIXTURE(race) {
+	struct race race;
+};
+
+FIXTURE_VARIANT(race) {
+	enum vfio_ap_path path;
+};
+
+FIXTURE_VARIANT_ADD(race, group) {
+	.path = VFIO_AP_GROUP,
+};
+
+FIXTURE_VARIANT_ADD(race, cdev) {
+	.path = VFIO_AP_CDEV,
+};
+
+/* splitmix64: a number below @limit, the same sequence for the same seed */
+static unsigned int pick(struct worker *w, unsigned int limit)
+{
+	uint64_t z = w->state += 0x9e3779b97f4a7c15ULL;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return (z ^ z >> 31) % limit;
+}
+
+/* 0, or what a device may say that is used by others, too; @ret again */
+static int documented(struct worker *w, const char *what, int ret)
+{
+	static const int errnos[] = {
+		EPERM, EAGAIN, EOPNOTSUPP, EBUSY, ENXIO, EXDEV, ECANCELED, ENODEV, ENODATA,
+		ENOMSG, EINVAL,
+		/* of a file descriptor that is closed, or somebody else's by now */
+		EBADF, ENOTTY,
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE_OF(errnos); i++)
+		if (ret >= 0 || ret == -errnos[i])
+			return ret;
+	w->race->where = what;
+	w->race->undocumented = ret;
+	return ret;
+}
+
+static int set_state(struct worker *w, __u32 state, int *fd)
+{
+	int unused = -1;
+	int ret;
+
+	ret = vfio_mig_set(w->race->four.env.dev.device, state, fd ?: &unused);
+	if (unused >= 0)
+		close(unused);
+	return documented(w, vfio_mig_name(state), ret);
+}
+
+/* Read on, up to the end or, as it comes, less; true at the end of the whole stream */
+static bool read_some(struct worker *w, int fd, __u8 *stream, size_t *len)
+{
+	ssize_t n;
+
+	do {
+		n = read(fd, stream + *len, 1 + pick(w, MAX_STREAM - *len));
+		if (n > 0)
+			*len += n;
+	} while (n > 0 && *len < MAX_STREAM && pick(w, 16));
+	if (n < 0)
+		documented(w, "read", -errno);
+	return !n;
+}
+
+static bool save(struct worker *w)
+{
+	__u8 stream[MAX_STREAM];
+	bool whole = false;
+	size_t len = 0;
+	int fd = -1;
+
+	if (pick(w, 4)) {
+		if (set_state(w, VFIO_DEVICE_STATE_PRE_COPY, &fd))
+			return false;
+		read_some(w, fd, stream, &len);
+		if (pick(w, 2))
+			set_state(w, VFIO_DEVICE_STATE_PRE_COPY_P2P, NULL);
+		if (!set_state(w, VFIO_DEVICE_STATE_STOP_COPY, NULL))
+			whole = read_some(w, fd, stream, &len);
+	} else if (!set_state(w, VFIO_DEVICE_STATE_STOP_COPY, &fd)) {
+		whole = read_some(w, fd, stream, &len);
+	}
+	/* It may outlive its session, and the device */
+	if (w->fd >= 0) {
+		read_some(w, w->fd, stream, &(size_t){ 0 });
+		close(w->fd);
+	}
+	w->fd = fd;
+	whole = whole && len && len < MAX_STREAM;
+	if (whole) {
+		memcpy(w->stream, stream, len);
+		w->len = len;
+	}
+	return whole;
+}
+
+static bool load(struct worker *w)
+{
+	size_t at, part;
+	ssize_t n = 0;
+	int fd;
+
+	if (!w->len || set_state(w, VFIO_DEVICE_STATE_RESUMING, &fd))
+		return false;
+	for (at = 0; at < w->len && n >= 0 && pick(w, 32); at += part) {
+		part = 1 + pick(w, w->len - at);
+		n = write(fd, w->stream + at, part);
+	}
+	if (n < 0)
+		documented(w, "write", -errno);
+	close(fd);
+	return at >= w->len && n >= 0 && !set_state(w, VFIO_DEVICE_STATE_STOP, NULL);
+}
+
+static void migrate(struct worker *w)
+{
+	bool good = save(w);
+
+	if (pick(w, 2))
+		set_state(w, VFIO_DEVICE_STATE_STOP, NULL);
+	good &= load(w);
+	if (set_state(w, VFIO_DEVICE_STATE_RUNNING, NULL)) {
+		good = false;
+		documented(w, "reset", vfio_ap_reset(&w->race->four.env.dev));
+	}
+	if (!good)
+		w->race->failed++;
+	w->race->migrations++;
+}
+
+/* A second one, without a plan */
+static void disturb(struct worker *w)
+{
+	int state = pick(w, VFIO_DEVICE_STATE_PRE_COPY_P2P + 1);
+
+	if (state != VFIO_DEVICE_STATE_ERROR)
+		set_state(w, state, NULL);
+}
+
+static void flip(struct worker *w)
+{
+	const char *uuid = w->race->four.env.dev.uuid;
+
+	if (!access(ap_mdev_path(uuid, "migratable"), F_OK))
+		documented(w, "migratable",
+			   ap_mdev_write(uuid, "migratable", pick(w, 4) ? "1" : "0"));
+}
+
+static void assign(struct worker *w)
+{
+	static const char * const attributes[] = {
+		"assign_adapter", "unassign_adapter", "assign_domain", "unassign_domain",
+		"assign_control_domain", "unassign_control_domain",
+	};
+	const struct four *f = &w->race->four;
+	unsigned int attr = pick(w, ARRAY_SIZE_OF(attributes));
+	unsigned int apids[] = { f->apids[0], f->apids[1], f->other };
+	unsigned int id;
+
+	id = attr < 2 ? apids[pick(w, 3)] : f->domains[pick(w, 2)];
+	documented(w, attributes[attr],
+		   ap_mdev_write(f->env.dev.uuid, attributes[attr], "0x%02x", id));
+}
+
+static void reset(struct worker *w)
+{
+	documented(w, "reset", vfio_ap_reset(&w->race->four.env.dev));
+}
+
+static void look(struct worker *w)
+{
+	const struct vfio_ap *dev = &w->race->four.env.dev;
+	struct report r;
+	char text[64];
+	__u64 size;
+
+	if (!report_read(dev->uuid, &r))
+		report_free(&r);
+	ap_mdev_debug_state(dev->uuid, text, sizeof(text));
+	documented(w, "data size", vfio_mig_data_size(dev->device, &size));
+	documented(w, "state", vfio_mig_state(dev->device));
+	sched_yield();
+}
+
+/* What is open goes on without the device: the data file, and calls under way */
+static void reopen(struct worker *w)
+{
+	struct vfio_ap *dev = &w->race->four.env.dev;
+
+	vfio_ap_close_device(dev);
+	if (vfio_ap_open_device(dev))
+		dev->device = -1;
+}
+
+static void aqic(struct worker *w)
+{
+	struct four *f = &w->race->four;
+	unsigned int apqn = f->apids[pick(w, 2)] << 8 | f->domains[pick(w, 2)];
+
+	guest_aqic(&f->guest, apqn, pick(w, 3), GUEST_NIB + 8 * pick(w, 4));
+}
+
+static void hardware(struct worker *w)
+{
+	const struct ap_card *card = &w->race->cards[pick(w, 2)];
+
+	switch (pick(w, 8)) {
+	case 0:
+		ap_card_remove(card);
+		break;
+	case 1:
+	case 2:
+		ap_card_add(card);
+		break;
+	case 3:
+		ap_sim_change("config %02x %s", card->apid, pick(w, 2) ? "on" : "off");
+		break;
+	case 4:
+		ap_sim_change("checkstop %02x %s", card->apid, pick(w, 2) ? "on" : "off");
+		break;
+	case 5:
+		ap_sim_control("rc * aqic %x %u", BUSY, pick(w, 4));
+		break;
+	case 6:
+		ap_sim_control("aqic_polls %u", pick(w, 4));
+		break;
+	case 7:
+		ap_sim_control("reset_polls %u", pick(w, 6));
+		break;
+	}
+}
+
+static const struct {
+	const char *name;
+	void (*step)(struct worker *w);
+} plan[] = {
+	{ "migrate", migrate },
+	{ "disturb", disturb },
+	{ "flip", flip },
+	{ "assign", assign },
+	{ "reset", reset },
+	{ "look", look },
+	{ "reopen", reopen },
+	{ "aqic", aqic },
+	{ "hardware", hardware },
+};
+
+/* In which of them all the others take part; it differs from round to round who does not */
+static bool takes_part(size_t nr, unsigned int round)
+{
+	return plan[nr].step == migrate || (nr + round) % 3;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+
+	while (!w->race->stop) {
+		w->step(w);
+		if (w->step == migrate && w->race->migrations >= MIGRATIONS)
+			w->race->stop = true;
+	}
+	return NULL;
+}
+
+static int play(struct race *race, unsigned int seed, unsigned int round)
+{
+	static struct worker workers[ARRAY_SIZE_OF(plan)];
+	struct worker *w;
+	size_t i;
+	int ret = 0;
+
+	race->stop = false;
+	race->migrations = 0;
+	race->failed = 0;
+	memset(workers, 0, sizeof(workers));
+	for (i = 0; i < ARRAY_SIZE_OF(plan) && !ret; i++) {
+		w = &workers[i];
+		if (!takes_part(i, round))
+			continue;
+		*w = (struct worker){
+			.race = race,
+			.step = plan[i].step,
+			.name = plan[i].name,
+			.state = (uint64_t)seed << 32 | round << 8 | i,
+			.fd = -1,
+		};
+		ret = -pthread_create(&w->thread, NULL, work, w);
+		if (ret)
+			w->step = NULL;
+	}
+	race->stop = race->stop || ret;
+	for (i = 0; i < ARRAY_SIZE_OF(plan); i++) {
+		w = &workers[i];
+		if (!w->step)
+			continue;
+		pthread_join(w->thread, NULL);
+		if (w->fd >= 0)
+			close(w->fd);
+	}
+	return ret;
+}
+
+static void count(struct race *race, struct counts *c)
+{
+	char text[32];
+	int ret;
+
+	memset(c, 0, sizeof(*c));
+	ret = ap_file_read(MODULE, text, sizeof(text));
+	c->module = ret < 0 ? ret : strtol(text, NULL, 10);
+	c->fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	close(c->fd);
+	c->pinned = vfio_ap_pinned();
+	ap_mdev_read(race->four.env.dev.uuid, "ap_config", c->masks, sizeof(c->masks));
+}
+
+/* Hardware as it was: what is there already is refused */
+static void restore_hardware(struct race *race)
+{
+	size_t i;
+
+	ap_sim_control("rc * aqic 0 0");
+	ap_sim_control("aqic_polls 0");
+	ap_sim_control("reset_polls %u", RESET_POLLS);
+	for (i = 0; i < ARRAY_SIZE_OF(race->cards); i++) {
+		ap_sim_control("card add %s", race->cards[i].spec);
+		ap_sim_control("config %02x on", race->cards[i].apid);
+		ap_sim_control("checkstop %02x off", race->cards[i].apid);
+	}
+	ap_bus_rescan();
+}
+
+/* The device with its configuration, for a guest of its own that has not run */
+static int restore(struct race *race)
+{
+	struct four *f = &race->four;
+	struct ap_masks masks = {};
+	unsigned int i;
+	int ret;
+
+	restore_hardware(race);
+	for (i = 0; i < 2; i++) {
+		ap_mask_set(masks.apm, f->apids[i]);
+		ap_mask_set(masks.aqm, f->domains[i]);
+	}
+	/* Whoever uses it leaves: no session can be open then */
+	vfio_ap_close_device(&f->env.dev);
+	ret = ap_mdev_assign(f->env.dev.uuid, &masks);
+	if (!ret && !access(ap_mdev_path(f->env.dev.uuid, "migratable"), F_OK))
+		ret = ap_mdev_write(f->env.dev.uuid, "migratable", "1");
+	return ret ?: four_renew(f);
+}
+
+FIXTURE_SETUP(race)
+{
+	struct race *race = &self->race;
+	struct four *f = &race->four;
+	const char *why;
+	unsigned int i;
+	int ret;
+
+	why = four_setup(f, variant->path, &ret);
+	if (why) {
+		four_teardown(f);
+		SKIP(return, "%s", why);
+	}
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, env_stream(&f->env));
+	ASSERT_EQ(2U, f->env.decoded.nr_rows);
+	for (i = 0; i < 2; i++)
+		ap_card_describe(&race->cards[i], f->env.decoded.rows[i].apid,
+				 f->env.decoded.rows[i].info);
+	stream_free(&f->env.stream);
+	ASSERT_EQ(0, four_renew(f));
+	count(race, &race->before);
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	restore_hardware(&self->race);
+	four_teardown(&self->race.four);
+}
+
+static unsigned int from_environment(const char *name, unsigned int otherwise)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strtoul(text, NULL, 0) : otherwise;
+}
+
+/* The device is as it was, for a guest that uses it */
+static void expect_well(struct __test_metadata *_metadata, struct race *race)
+{
+	struct four *f = &race->four;
+	struct guest_counters c;
+	struct counts now;
+
+	ASSERT_EQ(0, restore(race));
+	count(race, &now);
+	EXPECT_EQ(race->before.module, now.module);
+	EXPECT_EQ(race->before.fd, now.fd);
+	EXPECT_EQ(race->before.pinned, now.pinned);
+	EXPECT_STREQ(race->before.masks, now.masks);
+	EXPECT_FALSE(four_report_open(f));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(f->env.dev.device));
+
+	ASSERT_EQ(0, four_start(f));
+	EXPECT_EQ(0, guest_wait_answered(&f->guest, ENOUGH));
+	ASSERT_EQ(0, guest_stop(&f->guest));
+	guest_counters(&f->guest, &c);
+	EXPECT_TRUE(four_is_well(&c));
+	EXPECT_EQ((long)FOUR, four_irqs(f));
+	ASSERT_EQ(0, four_renew(f));
+}
+
+TEST_F_TIMEOUT(race, everything_at_once, LONG)
+{
+	unsigned int rounds = from_environment("VFIO_AP_ROUNDS", ROUNDS);
+	unsigned int first = from_environment("VFIO_AP_FIRST", 0);
+	unsigned int seed = from_environment("VFIO_AP_SEED", SEED);
+	struct race *race = &self->race;
+	unsigned long migrations = 0, failed = 0;
+	unsigned int round;
+
+	for (round = first; round < first + rounds; round++) {
+		ASSERT_EQ(0, guest_create(&race->four.guest, &race->four.env.dev, GUEST_ENTRY));
+		EXPECT_EQ(0, play(race, seed, round));
+		EXPECT_EQ(0, race->undocumented) {
+			TH_LOG("%s", race->where);
+		}
+		migrations += race->migrations;
+		failed += race->failed;
+		expect_well(_metadata, race);
+		if (_metadata->exit_code) {
+			TH_LOG("VFIO_AP_SEED=%u VFIO_AP_FIRST=%u VFIO_AP_ROUNDS=1", seed, round);
+			break;
+		}
+	}
+	TH_LOG("seed %u: %lu migrations, something went wrong with %lu of them", seed,
+	       migrations, failed);
+	EXPECT_LT(0UL, failed);
+}
+
+TEST_HARNESS_MAIN
