@@ -499,14 +499,15 @@ class Vm:
                  memory: int = MEMORY, program: str = "qemu-system-s390x",
                  strict: bool = True, trace: tuple[str, ...] = (),
                  started: bool = True, kernel: str = "", iommufd: bool = False,
-                 dma_log: str = "", policy: bool = True) -> None:
-        """memory: MiB. program: QEMU's path in the host. strict: end if the library does not
-        know that QEMU. trace: tracepoints of QEMU, for log(). started: let the guest run, now
-        or when it has come in. kernel: what the guest executes; without, it is idle.
-        iommufd: use that in the place of a VFIO container. dma_log: "none", "silent": as if
-        the driver had no log of its DMA, or one that is always empty; "raw": QEMU takes its
-        bitmap for what it is not, as it does without the library. policy: QEMU knows
-        `migratable`, and blocks migration while it is 0."""
+                 dma_log: str = "", policy: bool = True,
+                 machine: str = "s390-ccw-virtio") -> None:
+        """memory: MiB. program: the command that runs QEMU in the host; machine: its type, which
+        both sides of a migration need. strict: end if the library does not know that QEMU.
+        trace: tracepoints of QEMU, for log(). started: let the guest run, now or when it has come
+        in. kernel: what the guest executes; without, it is idle. iommufd: use that in the place of
+        a VFIO container. dma_log: "none", "silent": as if the driver had no log of its DMA, or one
+        that is always empty; "raw": QEMU takes its bitmap for what it is not, as it does without
+        the library. policy: QEMU knows `migratable`, and blocks migration while it is 0."""
         self.host = host
         self.mdev = mdev
         number = next(_numbers)
@@ -520,8 +521,8 @@ class Vm:
                 f"VFIO_AP_ENABLE_LOG={dma_log}",
                 f"VFIO_AP_ENABLE_POLICY={'obey' if policy else 'ignore'}",
                 f"LD_PRELOAD={LIBRARY}",
-                program, "-nodefaults", "-no-user-config", "-display", "none",
-                "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", cpu,
+                *shlex.split(program), "-nodefaults", "-no-user-config", "-display", "none",
+                "-machine", machine, "-accel", "kvm", "-cpu", cpu,
                 "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
         if kernel:
             argv += ["-kernel", kernel]

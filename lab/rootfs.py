@@ -47,6 +47,11 @@ HOSTS = Root(
     # The suite's Release file may be past its date; its signature is checked all the same.
     ('--aptopt=Acquire::Check-Valid-Until "false"',))
 
+# What Debian 12 has for its users, with the libraries that belong to it.
+OLD_QEMU = Root(
+    "qemu10-s390x", "s390x", ("bookworm", "bookworm-backports"),
+    tuple(f"{name}/bookworm-backports" for name in QEMU), config.BUILD / "qemu10-s390x")
+
 # Changes what the folder holds: part of the stamp.
 RECIPE = 2
 
@@ -236,6 +241,19 @@ def image() -> None:
     stamp.unlink(missing_ok=True)
     scratch.replace(config.IMAGE)
     stamp.write_text(source)
+
+
+def old_qemu(flavour: str) -> str:
+    """The command that runs it in a host of that kernel; fetched when it is first asked for."""
+    unpack(OLD_QEMU)
+    there = config.share(flavour) / OLD_QEMU.name
+    if not there.exists():
+        logged("links to the files of an older QEMU",
+               ["cp", "-al", str(OLD_QEMU.folder), str(there)], config.LOGS / "qemu10.log")
+    root = f"/lab/{OLD_QEMU.name}"
+    libs = ":".join(f"{root}/{d}/s390x-linux-gnu" for d in ("usr/lib", "lib"))
+    return (f"{root}/lib/ld64.so.1 --library-path {libs} {root}/usr/bin/qemu-system-s390x "
+            f"-L {root}/usr/share/qemu")
 
 
 def versions() -> str:

@@ -96,7 +96,7 @@ struct property {
  * @vdev_sysfsdev: VFIODevice.sysfsdev
  * @vdev_name: VFIODevice.name
  * @vdev_dev: VFIODevice.dev
- * @vdev_max_queued: VFIODevice.migration_max_queued_buffers_size (u64)
+ * @vdev_max_queued: VFIODevice.migration_max_queued_buffers_size (u64), 0 if there is none
  * @vdev_events: VFIODevice.migration_events (bool)
  * @vdev_ops: VFIODevice.ops
  * @ops_get_object: VFIODeviceOps.vfio_get_object
@@ -143,6 +143,27 @@ static const struct layout layout_11_1 = {
 	.ops_get_object = 0x18,
 };
 
+/* Before the queue of multifd's buffers had a limit */
+static const struct layout layout_10_0 = {
+	.dc_desc = 0x70,
+	.dc_props = 0x78,
+	.dc_props_count = 0x80,
+	.dc_realize = 0x90,
+	.dc_unrealize = 0x98,
+	.dc_vmsd = 0xa8,
+	.dc_bus_type = 0xb0,
+	.vmsd_unmigratable = 0x08,
+	.property_size = 0x48,
+	.vdev_next = 0x20,
+	.vdev_sysfsdev = 0x40,
+	.vdev_name = 0x48,
+	.vdev_dev = 0x50,
+	.vdev_max_queued = 0,
+	.vdev_events = 0x70,
+	.vdev_ops = 0x78,
+	.ops_get_object = 0x18,
+};
+
 /* Builds whose code was read. The package is compared up to its length here. */
 static const struct build {
 	int major;
@@ -151,6 +172,7 @@ static const struct build {
 	const char *package;
 	const struct layout *layout;
 } builds[] = {
+	{ 10, 0, 2, "Debian 1:10.0.2+ds-", &layout_10_0 },
 	{ 11, 1, 2, "Debian 1:11.1.2+ds-", &layout_11_1 },
 	{ 11, 1, 3, "Debian 1:11.1.3+ds-", &layout_11_1 },
 };
@@ -344,7 +366,9 @@ static const char *check_properties(ObjectClass *ap, ObjectClass *pci)
 	if (!sysfsdev || !find_property(ap, "sysfsdev", qemu.qdev_prop_string))
 		return "VFIODevice.sysfsdev";
 	vdev = sysfsdev->offset - (ptrdiff_t)lay->vdev_sysfsdev;
-	if (!queued || queued->offset - vdev != (ptrdiff_t)lay->vdev_max_queued)
+	if (lay->vdev_max_queued ?
+	    !queued || queued->offset - vdev != (ptrdiff_t)lay->vdev_max_queued :
+	    queued != NULL)
 		return "VFIODevice.migration_max_queued_buffers_size";
 	if (!events || events->offset - vdev != (ptrdiff_t)lay->vdev_events)
 		return "VFIODevice.migration_events";
@@ -421,7 +445,8 @@ static bool enable_device(VFIODevice *vdev, Error **errp)
 	bool events = true;
 
 	feature_fd = -1;
-	memcpy(at(vdev, lay->vdev_max_queued), &max_queued, sizeof(max_queued));
+	if (lay->vdev_max_queued)
+		memcpy(at(vdev, lay->vdev_max_queued), &max_queued, sizeof(max_queued));
 	memcpy(at(vdev, lay->vdev_events), &events, sizeof(events));
 	if (!qemu.vfio_migration_realize(vdev, errp))
 		return false;

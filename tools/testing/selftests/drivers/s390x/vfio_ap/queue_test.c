@@ -800,6 +800,12 @@ TEST_F_TIMEOUT(queue, an_interrupt_goes_with_its_adapter, ENV_TIMEOUT)
 		ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
 		EXPECT_EQ(0, vcpu_aqic(p, true));
 	}
+	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
+		ASSERT_EQ(0, answer(p, "tapq", codes[i], 1));
+		EXPECT_EQ(0, vcpu_aqic(p, false));
+		EXPECT_EQ(before, vfio_ap_pinned());
+		EXPECT_EQ(0, vcpu_aqic(p, true));
+	}
 	ASSERT_EQ(0, answer(p, "aqic", BUSY, MAX_TRIES));
 	EXPECT_EQ(BUSY, vcpu_aqic(p, false));
 	EXPECT_EQ(before, vfio_ap_pinned());

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/env.h"
@@ -50,6 +51,8 @@
 #define BUSY		0x05
 /* As the simulator has it unless told otherwise */
 #define RESET_POLLS	2
+/* Scans of the AP bus after which there is nothing left that could be new to it */
+#define SCANS		3
 
 struct worker;
 
@@ -143,6 +146,8 @@ static int documented(struct worker *w, const char *what, int ret)
 	static const int errnos[] = {
 		EPERM, EAGAIN, EOPNOTSUPP, EBUSY, ENXIO, EXDEV, ECANCELED, ENODEV, ENODATA,
 		ENOMSG, EINVAL,
+		/* VFIO_DEVICE_RESET: a queue of an adapter that went away was not reset */
+		EIO,
 		/* of a file descriptor that is closed, or somebody else's by now */
 		EBADF, ENOTTY,
 	};
@@ -309,7 +314,7 @@ static void reopen(struct worker *w)
 
 	vfio_ap_close_device(dev);
 	if (vfio_ap_open_device(dev))
-		dev->device = -1;
+		vfio_ap_close_device(dev);
 }
 
 static void aqic(struct worker *w)
@@ -448,7 +453,41 @@ static void restore_hardware(struct race *race)
 		ap_sim_control("config %02x on", race->cards[i].apid);
 		ap_sim_control("checkstop %02x off", race->cards[i].apid);
 	}
-	ap_bus_rescan();
+	/* A scan looks after one thing of a queue: checkstop, configuration, error */
+	for (i = 0; i < SCANS; i++)
+		ap_bus_rescan();
+}
+
+/* Whether the AP bus, which resets queues that come back, has done with one */
+static bool is_settled(unsigned int apid, unsigned int domain)
+{
+	static const char * const attributes[] = { "reset", "interrupt" };
+	char path[128], text[64];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE_OF(attributes); i++) {
+		snprintf(path, sizeof(path), "/sys/bus/ap/devices/%02x.%04x/%s", apid, domain,
+			 attributes[i]);
+		if (ap_file_read(path, text, sizeof(text)) < 0 || strstr(text, "progress") ||
+		    strstr(text, "pending"))
+			return false;
+	}
+	return true;
+}
+
+/* It enables their interrupts for itself, at the end; and tells nobody but who looks */
+static int wait_settled(const struct four *f)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	unsigned int i, ms;
+
+	for (i = 0, ms = 0; i < FOUR && ms < GUEST_DEADLINE_MS; ms++) {
+		if (is_settled(f->apids[i / 2], f->domains[i % 2]))
+			i++;
+		else
+			nanosleep(&pause, NULL);
+	}
+	return i == FOUR ? 0 : -ETIME;
 }
 
 /* The device with its configuration, for a guest of its own that has not run */
@@ -460,6 +499,9 @@ static int restore(struct race *race)
 	int ret;
 
 	restore_hardware(race);
+	ret = wait_settled(f);
+	if (ret)
+		return ret;
 	for (i = 0; i < 2; i++) {
 		ap_mask_set(masks.apm, f->apids[i]);
 		ap_mask_set(masks.aqm, f->domains[i]);
@@ -469,7 +511,10 @@ static int restore(struct race *race)
 	ret = ap_mdev_assign(f->env.dev.uuid, &masks);
 	if (!ret && !access(ap_mdev_path(f->env.dev.uuid, "migratable"), F_OK))
 		ret = ap_mdev_write(f->env.dev.uuid, "migratable", "1");
-	return ret ?: four_renew(f);
+	if (!ret)
+		ret = four_renew(f);
+	/* As a VMM does it: who had the queues before left interrupts on */
+	return ret ?: vfio_ap_reset(&f->env.dev);
 }
 
 FIXTURE_SETUP(race)
