@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-ARC = re.compile(r"(\w+) -> (\w+): (-?\d+)$")
+# Kernels of before the last field do not tell how long it took.
+ARC = re.compile(r"(\w+) -> (\w+): (-?\d+)(?: \((\d+) ns\))?$")
 # Where the guest may run and use its queues.
 RUNS = ("RUNNING", "PRE_COPY")
 
@@ -69,11 +70,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Arc:
-    """The device of a host has changed its state."""
+    """The device of a host has changed its state, which took the driver so long (seconds)."""
 
     time: float
     before: str
     after: str
+    took: float = 0.0
 
 
 def arcs(events: Iterable[Event], host: str) -> list[Arc]:
@@ -83,7 +85,7 @@ def arcs(events: Iterable[Event], host: str) -> list[Arc]:
         fields = ARC.match(event.text)
         if (event.host, event.source, event.name) == (host, "kernel", "vfio_ap_arc") and fields:
             if fields[3] == "0":
-                found.append(Arc(event.time, fields[1], fields[2]))
+                found.append(Arc(event.time, fields[1], fields[2], int(fields[4] or 0) / 1e9))
     return found
 
 
@@ -113,3 +115,13 @@ def blackout(record: Record) -> tuple[float, float] | None:
         return None
     ends = [arc.time for arc in arcs(record.events, record.target) if arc.after == "RUNNING"]
     return (began, max(ends)) if ends and max(ends) > began else None
+
+
+def drivers_share(record: Record) -> float:
+    """Seconds of the blackout in which the driver of a host was at work: in arcs that are over
+    by its end. Those of the target before, while the guest still ran, are none of it."""
+    stopped = blackout(record)
+    if stopped is None:
+        return 0.0
+    return sum(arc.took for host in (record.source, record.target)
+               for arc in arcs(record.events, host) if stopped[0] <= arc.time <= stopped[1])

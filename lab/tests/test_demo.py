@@ -8,7 +8,7 @@ import pathlib
 
 from lab import picture
 from lab.demo import arc_of_each_state
-from lab.record import Answers, Event, Record, arcs, blackout, states
+from lab.record import Answers, Event, Record, arcs, blackout, drivers_share, states
 from lab.tracing import Mark, TraceError, difference, parse
 
 TRACE = """# tracer: nop
@@ -84,6 +84,18 @@ def test_arcs_and_blackout() -> None:
     assert blackout(back) == (1, 3)
     assert blackout(Record("", "a", "b", [arc(1, "a", "RUNNING -> PRE_COPY: 0"),
                                           arc(2, "a", "PRE_COPY -> RUNNING: 0")])) is None
+
+
+def test_share_of_the_drivers() -> None:
+    """What their arcs took while the guest was stopped, on both sides, and nothing else."""
+    record = migrated()
+    assert drivers_share(record) == 0
+    for event in record.events:
+        if event.name == "vfio_ap_arc":
+            event.text += " (1000000 ns)"
+    # Two arcs at the source, two at the target; the others are before and after.
+    assert abs(drivers_share(record) - 0.004) < 1e-9, drivers_share(record)
+    assert blackout(record) == (2, 3.5)
 
 
 def test_qemu_and_driver_are_compared() -> None:

@@ -26,7 +26,7 @@ class Arcs:
     def of(self, mdev: Mdev) -> list[str]:
         """Those of a device so far, as "STOP -> RUNNING_P2P: 0"; they are forgotten then."""
         text = self._host.run(f"cat {INSTANCE}/trace; echo >{INSTANCE}/trace").out
-        return re.findall(rf"vfio_ap_arc: {mdev.uuid}: (.*)$", text, re.M)
+        return re.findall(rf"vfio_ap_arc: {mdev.uuid}: (.*?)(?: \(\d+ ns\))?$", text, re.M)
 
 
 @contextlib.contextmanager

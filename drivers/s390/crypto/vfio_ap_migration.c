@@ -30,6 +30,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
+#include <linux/ktime.h>
 #include <linux/kvm_host.h>
 #include <linux/mdev.h>
 #include <linux/minmax.h>
@@ -1405,12 +1406,14 @@ static int vfio_ap_migration_step(struct ap_matrix_mdev *matrix_mdev,
 				  struct vfio_ap_migration_file *migf)
 {
 	enum vfio_device_mig_state cur = matrix_mdev->mig.state;
+	u64 began = ktime_get_ns();
 	int ret;
 
 	lockdep_assert_held(&matrix_mdev->mig.mutex);
 
 	ret = vfio_ap_migration_arc(matrix_mdev, cur, new, migf);
-	trace_vfio_ap_arc(dev_name(mdev_dev(matrix_mdev->mdev)), cur, new, ret);
+	trace_vfio_ap_arc(dev_name(mdev_dev(matrix_mdev->mdev)), cur, new, ret,
+			  ktime_get_ns() - began);
 
 	return ret;
 }

@@ -49,16 +49,18 @@
  * @from: the state before
  * @to: the state asked for
  * @ret: 0, or the negative errno with which the arc was refused
+ * @ns: how long it took, in nanoseconds
  */
 TRACE_EVENT(vfio_ap_arc,
-	TP_PROTO(const char *name, u32 from, u32 to, int ret),
-	TP_ARGS(name, from, to, ret),
+	TP_PROTO(const char *name, u32 from, u32 to, int ret, u64 ns),
+	TP_ARGS(name, from, to, ret, ns),
 
 	TP_STRUCT__entry(
 		__string(name, name)
 		__field(u32, from)
 		__field(u32, to)
 		__field(int, ret)
+		__field(u64, ns)
 	),
 
 	TP_fast_assign(
@@ -66,11 +68,12 @@ TRACE_EVENT(vfio_ap_arc,
 		__entry->from = from;
 		__entry->to = to;
 		__entry->ret = ret;
+		__entry->ns = ns;
 	),
 
-	TP_printk("%s: %s -> %s: %d", __get_str(name),
+	TP_printk("%s: %s -> %s: %d (%llu ns)", __get_str(name),
 		  show_vfio_ap_state(__entry->from),
-		  show_vfio_ap_state(__entry->to), __entry->ret)
+		  show_vfio_ap_state(__entry->to), __entry->ret, __entry->ns)
 );
 
 /**

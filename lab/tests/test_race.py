@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+"""All that can happen to a device at the same time, for long (race_test of the selftests)."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from lab import config, progress
+from lab.hosts import Host
+
+FOLDER = f"/lab/selftests/{config.SELFTEST}"
+SEED = 1
+# Rounds in one go, of each of the two ways to open the device.
+ROUNDS = 10
+# Migrations with which something has to go wrong.
+FAULTED = 1000
+# Of the debug kernel, in seconds for a round, several times over.
+LIMIT = 120
+SUMMARY = re.compile(r"seed \d+: (\d+) migrations, something went wrong with (\d+) of them")
+
+
+def play(host: Host, first: int, rounds: int = ROUNDS, seed: int = SEED) -> tuple[int, int]:
+    """Some rounds: migrations, and those with which something went wrong. A round that fails
+    says what is to be done to see it again."""
+    command = (f"cd {FOLDER} && VFIO_AP_SEED={seed} VFIO_AP_FIRST={first} "
+               f"VFIO_AP_ROUNDS={rounds} ./race_test")
+    done = host.run(command, LIMIT * rounds, check=False)
+    assert done.rc == 0, f"{command}: status {done.rc}: {done.out}"
+    found = SUMMARY.findall(done.out)
+    assert len(found) == 2, done.out
+    return (sum(int(all_of_them) for all_of_them, _ in found),
+            sum(int(faulted) for _, faulted in found))
+
+
+def long_everything_at_once(a: Host, minutes: float) -> None:
+    """Until something has gone wrong with a thousand migrations, or for as long as MINUTES= says;
+    what must not be is looked for after each round."""
+    until = time.monotonic() + 60 * minutes
+    rounds = migrations = faulted = 0
+    while time.monotonic() < until if minutes else faulted < FAULTED:
+        more, wrong = play(a, rounds)
+        rounds += ROUNDS
+        migrations += more
+        faulted += wrong
+        progress.say(f"seed {SEED}: {rounds} rounds, {migrations} migrations, {faulted} of them "
+                     "faulted")
