@@ -1042,8 +1042,8 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 }
 
 /*
- * Whether a session may begin, or go on in STOP_COPY. Asked before the first
- * arc, so that a refused request has changed nothing, and again in the arc.
+ * Whether a session may begin, or go on in STOP_COPY. Asked in the arc and, if
+ * others come first, before those, so that a refused request has changed nothing.
  */
 static int vfio_ap_migration_check_locked(struct ap_matrix_mdev *matrix_mdev)
 {
@@ -1418,16 +1418,20 @@ static int vfio_ap_migration_step(struct ap_matrix_mdev *matrix_mdev,
 	return ret;
 }
 
-/* A file, if the session that comes with it may begin. */
+/*
+ * A file, if the session that comes with it may begin. An arc that is the only one
+ * finds that out by itself.
+ */
 static struct file *vfio_ap_migration_prepare_session(struct ap_matrix_mdev *matrix_mdev,
-						      enum vfio_device_mig_state state)
+						      enum vfio_device_mig_state state,
+						      bool only_arc)
 {
 	struct vfio_ap_migration_file *migf;
 	struct file *filp;
 	int ret;
 
 	filp = vfio_ap_migration_file_open(state);
-	if (IS_ERR(filp))
+	if (IS_ERR(filp) || only_arc)
 		return filp;
 
 	migf = filp->private_data;
@@ -1455,11 +1459,13 @@ static int vfio_ap_migration_prepare_complete(struct ap_matrix_mdev *matrix_mdev
 }
 
 /*
- * Everything that can refuse @state, before any arc. Returns the file of the
- * session that @state will begin, NULL if it begins none.
+ * Everything that can refuse @state, before any arc that could have to be taken
+ * back. Returns the file of the session that @state will begin, NULL if it begins
+ * none.
  */
 static struct file *vfio_ap_migration_prepare(struct ap_matrix_mdev *matrix_mdev,
-					      enum vfio_device_mig_state state)
+					      enum vfio_device_mig_state state,
+					      bool only_arc)
 {
 	bool precopy = vfio_ap_migration_in_precopy(matrix_mdev->mig.state);
 
@@ -1479,7 +1485,7 @@ static struct file *vfio_ap_migration_prepare(struct ap_matrix_mdev *matrix_mdev
 		return NULL;
 	}
 
-	return vfio_ap_migration_prepare_session(matrix_mdev, state);
+	return vfio_ap_migration_prepare_session(matrix_mdev, state, only_arc);
 }
 
 static int vfio_ap_migration_walk(struct ap_matrix_mdev *matrix_mdev,
@@ -1528,7 +1534,8 @@ vfio_ap_migration_set_state(struct vfio_device *vdev,
 	if (ret)
 		return ERR_PTR(ret);
 
-	filp = vfio_ap_migration_prepare(matrix_mdev, new_state);
+	filp = vfio_ap_migration_prepare(matrix_mdev, new_state,
+					 next_state == new_state);
 	if (IS_ERR(filp))
 		return filp;
 
