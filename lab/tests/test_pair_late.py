@@ -63,6 +63,25 @@ def test_refused_without_return_path(a: Host, b: Host) -> None:
         check_runs(source)
 
 
+def test_refused_late_with_multifd(a: Host, b: Host) -> None:
+    """What crosses when the guest has stopped is written by a thread then, of whose failure QEMU
+    does not tell the source, though there is a return path."""
+    with Guests() as guests:
+        source, target = pair(guests, a, b)
+        assert source.mdev is not None
+        migration = Migration(source, target, *EARLY, "multifd", "pause-before-switchover")
+        migration.wait(source, MIDWAY)
+        with cards.pulled(b, "06"):
+            migration.go_on()
+            outcome = migration.outcome()
+        assert (outcome.source, outcome.target) == ("completed", "failed"), outcome
+        # It tells the number alone.
+        assert outcome.target_error.endswith(f": {errno.ECANCELED}"), outcome.target_error
+        assert (source.status(), target.status()) == ("postmigrate", "inmigrate")
+        source.call("cont")
+        check_runs(source)
+
+
 def test_target_ends_late(a: Host, b: Host) -> None:
     """The destination's QEMU is killed when it has all, and has not said anything yet: with a
     return path the source learns of it, and the guest goes on by itself."""
