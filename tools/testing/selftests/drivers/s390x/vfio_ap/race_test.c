@@ -89,7 +89,7 @@ struct race {
 	atomic_uint migrations;
 	atomic_uint failed;
 	atomic_int undocumented;
-	const char *_Atomic where;
+	const char *where;
 };
 
 /**
