@@ -22,6 +22,7 @@
  * The queues are those of @adapters and @domains; nobody else may use them.
  */
 
+#include <linux/array_size.h>
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
@@ -132,7 +133,7 @@ static const struct file_operations baseline_state_fops = {
 	.write = baseline_write,
 };
 
-static void baseline_aqic(int apqn, bool enable)
+static void baseline_aqic(unsigned int apqn, bool enable)
 {
 	union ap_qirq_ctrl ctrl = {
 		.ir = enable,
@@ -142,44 +143,16 @@ static void baseline_aqic(int apqn, bool enable)
 	ap_aqic(apqn, ctrl, virt_to_phys(baseline_nib));
 }
 
-static ssize_t baseline_off_write(struct file *filp, const char __user *buf, size_t len,
-				  loff_t *pos)
+static void baseline_off(unsigned int apqn)
 {
-	unsigned int apid, domain;
-
-	guard(mutex)(&baseline_mutex);
-	for (apid = 0; apid < adapters; apid++) {
-		for (domain = 0; domain < domains; domain++) {
-			baseline_aqic(AP_MKQID(apid, domain), false);
-			ap_tapq(AP_MKQID(apid, domain), NULL);
-		}
-	}
-
-	return len;
+	baseline_aqic(apqn, false);
+	ap_tapq(apqn, NULL);
 }
 
-static const struct file_operations baseline_off_fops = {
-	.owner = THIS_MODULE,
-	.write = baseline_off_write,
-};
-
-static ssize_t baseline_on_write(struct file *filp, const char __user *buf, size_t len,
-				 loff_t *pos)
+static void baseline_on(unsigned int apqn)
 {
-	unsigned int apid, domain;
-
-	guard(mutex)(&baseline_mutex);
-	for (apid = 0; apid < adapters; apid++)
-		for (domain = 0; domain < domains; domain++)
-			baseline_aqic(AP_MKQID(apid, domain), true);
-
-	return len;
+	baseline_aqic(apqn, true);
 }
-
-static const struct file_operations baseline_on_fops = {
-	.owner = THIS_MODULE,
-	.write = baseline_on_write,
-};
 
 /* TAPQ as ap_tapq() has it, @nr times without anything in between */
 static void baseline_tapq_only(unsigned int apqn, unsigned int nr)
@@ -195,52 +168,63 @@ static void baseline_tapq_only(unsigned int apqn, unsigned int nr)
 		: "cc", "0", "1", "2");
 }
 
-static ssize_t baseline_repeat(size_t len, unsigned int nr)
+static void baseline_once(unsigned int apqn)
 {
+	baseline_tapq_only(apqn, 1);
+}
+
+static void baseline_twice(unsigned int apqn)
+{
+	baseline_tapq_only(apqn, 2);
+}
+
+/**
+ * struct baseline_action - what is done with each queue
+ * @name: of the file that does it
+ * @fn: does it
+ */
+static const struct baseline_action {
+	const char *name;
+	void (*fn)(unsigned int apqn);
+} baseline_actions[] = {
+	{ "off", baseline_off },
+	{ "on", baseline_on },
+	{ "once", baseline_once },
+	{ "twice", baseline_twice },
+};
+
+static ssize_t baseline_action_write(struct file *filp, const char __user *buf,
+				     size_t len, loff_t *pos)
+{
+	const struct baseline_action *action = file_inode(filp)->i_private;
 	unsigned int apid, domain;
 
 	guard(mutex)(&baseline_mutex);
 	for (apid = 0; apid < adapters; apid++)
 		for (domain = 0; domain < domains; domain++)
-			baseline_tapq_only(AP_MKQID(apid, domain), nr);
+			action->fn(AP_MKQID(apid, domain));
 
 	return len;
 }
 
-static ssize_t baseline_once_write(struct file *filp, const char __user *buf,
-				   size_t len, loff_t *pos)
-{
-	return baseline_repeat(len, 1);
-}
-
-static const struct file_operations baseline_once_fops = {
+static const struct file_operations baseline_action_fops = {
 	.owner = THIS_MODULE,
-	.write = baseline_once_write,
-};
-
-static ssize_t baseline_twice_write(struct file *filp, const char __user *buf,
-				    size_t len, loff_t *pos)
-{
-	return baseline_repeat(len, 2);
-}
-
-static const struct file_operations baseline_twice_fops = {
-	.owner = THIS_MODULE,
-	.write = baseline_twice_write,
+	.write = baseline_action_write,
 };
 
 static int __init baseline_init(void)
 {
+	unsigned int i;
+
 	baseline_nib = (u8 *)get_zeroed_page(GFP_KERNEL);
 	if (!baseline_nib)
 		return -ENOMEM;
 
 	baseline_dir = debugfs_create_dir("vfio_ap_baseline", NULL);
 	debugfs_create_file("state", 0600, baseline_dir, NULL, &baseline_state_fops);
-	debugfs_create_file("off", 0200, baseline_dir, NULL, &baseline_off_fops);
-	debugfs_create_file("on", 0200, baseline_dir, NULL, &baseline_on_fops);
-	debugfs_create_file("once", 0200, baseline_dir, NULL, &baseline_once_fops);
-	debugfs_create_file("twice", 0200, baseline_dir, NULL, &baseline_twice_fops);
+	for (i = 0; i < ARRAY_SIZE(baseline_actions); i++)
+		debugfs_create_file(baseline_actions[i].name, 0200, baseline_dir,
+				    (void *)&baseline_actions[i], &baseline_action_fops);
 
 	return 0;
 }
