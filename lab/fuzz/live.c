@@ -14,7 +14,6 @@
  * Ends with status 0 if all went well, 1 if not, 4 if it cannot run here.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +27,7 @@
 #include "reference.h"
 
 #define MAX_INPUT	16384
+#define RESET_POLLS	"/sys/module/ap_sim/parameters/reset_polls"
 /* An input with no chunks, no edits, nothing expanded */
 #define CONTROL		3
 
@@ -49,8 +49,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
  * @four: the device and its guest
  * @good: an input with the stream that the device gives
  * @good_len: bytes of it
- * @fd: lowest free file descriptor when nothing is open
- * @pinned: memory that is pinned, in KiB, with the guest's interrupts registered
+ * @before: what there is between two streams, with the guest's interrupts registered
+ * @reset_polls: of the simulator, before
  * @accepted: streams that the device took
  * @different: streams of another configuration
  * @malformed: streams that are none
@@ -60,8 +60,8 @@ struct live {
 	struct four four;
 	uint8_t good[MAX_INPUT];
 	size_t good_len;
-	int fd;
-	long pinned;
+	struct env_counts before;
+	char reset_polls[16];
 	unsigned long accepted;
 	unsigned long different;
 	unsigned long malformed;
@@ -291,20 +291,13 @@ static const char *try(const struct input *in)
 	return why;
 }
 
-static int free_fd(void)
-{
-	int fd = open("/dev/null", O_RDONLY);
-
-	close(fd);
-	return fd;
-}
-
 /* A good migration, and nothing is left of those before; NULL, or what is wrong */
 static const char *good_one(void)
 {
 	struct env *env = &live.four.env;
 	struct stream_buf out = {};
 	const char *why = NULL;
+	struct env_counts now;
 
 	if (env_resume(env, env->stream.data, env->stream.len, 0))
 		why = "the good stream was refused";
@@ -312,11 +305,14 @@ static const char *good_one(void)
 		why = "the device cannot be saved";
 	else if (out.len != env->stream.len || memcmp(out.data, env->stream.data, out.len))
 		why = "the device gives another stream";
-	else if (vfio_ap_pinned() != live.pinned)
-		why = "pages are still pinned";
-	else if (free_fd() != live.fd)
-		why = "files are still open";
 	stream_free(&out);
+	env_count(env, &now);
+	if (!why && now.pinned != live.before.pinned)
+		why = "pages are still pinned";
+	else if (!why && now.files != live.before.files)
+		why = "files are still open";
+	else if (!why && memcmp(&now, &live.before, sizeof(now)))
+		why = "the module has another user, or the device another configuration";
 	return why;
 }
 
@@ -355,9 +351,10 @@ static int setup(void)
 		return 1;
 	memcpy(live.good + CONTROL, f->env.stream.data, f->env.stream.len);
 	live.good_len = CONTROL + f->env.stream.len;
-	live.fd = free_fd();
-	live.pinned = vfio_ap_pinned();
-	return 0;
+	env_count(&f->env, &live.before);
+	/* Most streams end with a reset, and the driver looks 20 ms later whether it is done */
+	ap_file_read(RESET_POLLS, live.reset_polls, sizeof(live.reset_polls));
+	return ap_sim_control("reset_polls 0") ? 1 : 0;
 }
 
 static void news(uint64_t done)
@@ -409,6 +406,8 @@ int main(int argc, char **argv)
 	ret = setup();
 	if (!ret)
 		ret = run(seed, count, first);
+	if (live.reset_polls[0])
+		ap_sim_control("reset_polls %s", live.reset_polls);
 	four_teardown(&live.four);
 	return ret;
 }

@@ -26,7 +26,6 @@
 #include "kselftest_harness.h"
 
 #define FAULTS		"/sys/kernel/debug/"
-#define MODULE		"/sys/module/vfio_ap/refcnt"
 
 /* Replies for each queue that show that all is well */
 #define ENOUGH		3
@@ -53,25 +52,10 @@ static const struct {
 #define NR_KNOBS	(sizeof(knobs) / sizeof(*knobs))
 
 /**
- * struct counts - what must be as before when nothing is left behind
- * @module: references to the module; -ENOENT if it is built in
- * @fd: the lowest file descriptor that is free
- * @pinned: memory of this process that is pinned, in KiB
- * @irqs: queues that interrupt the guest
- * @masks: configuration of the device
- */
-struct counts {
-	long module;
-	int fd;
-	long pinned;
-	long irqs;
-	char masks[512];
-};
-
-/**
  * struct nth - where faults are injected
  * @four: a device, and its guest, which is stopped and has requests in its queues
  * @before: what there was at the beginning
+ * @irqs: queues that interrupted the guest then
  * @scratch: part of the stream that was read or written before the call
  * @saved: values of the knobs
  * @nr_saved: number of @saved
@@ -81,7 +65,8 @@ struct counts {
  */
 struct nth {
 	struct four four;
-	struct counts before;
+	struct env_counts before;
+	long irqs;
 	struct stream_buf scratch;
 	char saved[NR_KNOBS][32];
 	unsigned int nr_saved;
@@ -138,31 +123,17 @@ static void knobs_reset(struct nth *t)
 		close(t->file);
 }
 
-static void count(struct nth *t, struct counts *c)
+/* Counts are of a time without faults */
+static void count(struct nth *t)
 {
-	char text[32];
-	int ret;
-
-	memset(c, 0, sizeof(*c));
-	ret = ap_file_read(MODULE, text, sizeof(text));
-	c->module = ret < 0 ? ret : strtol(text, NULL, 10);
-	c->fd = fcntl(t->file, F_DUPFD, 0);
-	close(c->fd);
-	c->pinned = vfio_ap_pinned();
-	c->irqs = four_irqs(&t->four);
-	ap_mdev_read(t->four.env.dev.uuid, "ap_config", c->masks, sizeof(c->masks));
+	env_count(&t->four.env, &t->before);
+	t->irqs = four_irqs(&t->four);
 }
 
 static void expect_as_before(struct __test_metadata *_metadata, struct nth *t)
 {
-	struct counts now;
-
-	count(t, &now);
-	EXPECT_EQ(t->before.module, now.module);
-	EXPECT_EQ(t->before.fd, now.fd);
-	EXPECT_EQ(t->before.pinned, now.pinned);
-	EXPECT_EQ(t->before.irqs, now.irqs);
-	EXPECT_STREQ(t->before.masks, now.masks);
+	EXPECT_COUNTS(&t->four.env, &t->before);
+	EXPECT_EQ(t->irqs, four_irqs(&t->four));
 	EXPECT_FALSE(four_report_open(&t->four));
 }
 
@@ -202,8 +173,8 @@ FIXTURE_SETUP(fail_nth)
 	ASSERT_EQ(0, prepare_guest(f));
 	ASSERT_EQ(0, env_stream(&f->env));
 	ASSERT_LT(0U, f->env.decoded.nr_irqs);
-	count(t, &t->before);
-	ASSERT_EQ((long)FOUR, t->before.irqs);
+	count(t);
+	ASSERT_EQ((long)FOUR, t->irqs);
 	ASSERT_LT(0, t->before.pinned);
 }
 
@@ -663,7 +634,7 @@ TEST_F_TIMEOUT(fail_nth, the_device_is_asked_and_told, ENV_TIMEOUT)
 	t->event = event_new();
 	ASSERT_LE(0, t->event);
 	/* One file more than when the fixture counted */
-	count(t, &t->before);
+	count(t);
 	TRY(ENV_RUNNING, get_info, STATE(RUNNING));
 	TRY(ENV_RUNNING, set_event, STATE(RUNNING));
 	close(t->event);

@@ -3,7 +3,6 @@
  * vfio-ap migration: what lives how long. Sessions and files that end in any
  * order, at any point, again and again, and leave nothing behind.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -42,75 +41,6 @@ FIXTURE_SETUP(lifetime)
 FIXTURE_TEARDOWN(lifetime)
 {
 	env_teardown(&self->env);
-}
-
-/**
- * struct counts - what must be as before when nothing is left behind
- * @module: references to the module; -ENOENT if it is built in
- * @files: open files of this process
- * @pinned: VmPin of this process, in KiB
- * @locked: VmLck of this process, in KiB
- */
-struct counts {
-	long module;
-	long files;
-	long pinned;
-	long locked;
-};
-
-static long module_references(void)
-{
-	char text[32];
-	int ret;
-
-	ret = ap_file_read("/sys/module/" MODULE "/refcnt", text, sizeof(text));
-	return ret < 0 ? ret : strtol(text, NULL, 10);
-}
-
-static long open_files(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	long n = 0;
-
-	if (!dir)
-		return -errno;
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
-
-static long status_value(const char *status, const char *name)
-{
-	const char *at = strstr(status, name);
-
-	return at ? strtol(at + strlen(name), NULL, 10) : -ENOENT;
-}
-
-static void count(struct counts *c)
-{
-	char status[8192];
-
-	memset(c, 0, sizeof(*c));
-	if (ap_file_read("/proc/self/status", status, sizeof(status)) < 0)
-		status[0] = '\0';
-	c->module = module_references();
-	c->files = open_files();
-	c->pinned = status_value(status, "VmPin:");
-	c->locked = status_value(status, "VmLck:");
-}
-
-static void expect_counts(struct __test_metadata *_metadata, const struct counts *want)
-{
-	struct counts now;
-
-	count(&now);
-	EXPECT_EQ(want->module, now.module);
-	EXPECT_LT(0, now.files);
-	EXPECT_EQ(want->files, now.files);
-	EXPECT_LE(0, now.pinned);
-	EXPECT_EQ(want->pinned, now.pinned);
-	EXPECT_EQ(want->locked, now.locked);
 }
 
 /* Save through PRE_COPY, the guest runs again afterwards; 0 or a negative errno */
@@ -152,31 +82,31 @@ static int migrate(struct env *env, unsigned int times)
 
 TEST_F_TIMEOUT(lifetime, the_second_migration_is_as_the_first, ENV_TIMEOUT)
 {
-	struct counts before;
+	struct env_counts before;
 
-	count(&before);
+	env_count(&self->env, &before);
 	EXPECT_EQ(0, migrate(&self->env, 1));
-	expect_counts(_metadata, &before);
+	EXPECT_COUNTS(&self->env, &before);
 	EXPECT_EQ(0, migrate(&self->env, 1));
-	expect_counts(_metadata, &before);
+	EXPECT_COUNTS(&self->env, &before);
 }
 
 TEST_F_TIMEOUT(lifetime, a_hundred_migrations_leave_nothing, ENV_TIMEOUT)
 {
-	struct counts before;
+	struct env_counts before;
 
-	count(&before);
+	env_count(&self->env, &before);
 	EXPECT_EQ(0, migrate(&self->env, 100));
-	expect_counts(_metadata, &before);
+	EXPECT_COUNTS(&self->env, &before);
 }
 
 TEST_F_TIMEOUT(lifetime, a_hundred_failed_migrations_leave_nothing, ENV_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
-	struct counts before;
+	struct env_counts before;
 	int i, fd;
 
-	count(&before);
+	env_count(&self->env, &before);
 	s->data[s->len - 1] ^= 1;
 	for (i = 0; i < 100; i++) {
 		ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY, &fd));
@@ -186,7 +116,7 @@ TEST_F_TIMEOUT(lifetime, a_hundred_failed_migrations_leave_nothing, ENV_TIMEOUT)
 		EXPECT_EQ(-EBADMSG, env_resume(&self->env, s->data, s->len, 0));
 	}
 	s->data[s->len - 1] ^= 1;
-	expect_counts(_metadata, &before);
+	EXPECT_COUNTS(&self->env, &before);
 	EXPECT_EQ(0, migrate(&self->env, 1));
 }
 
@@ -198,11 +128,11 @@ TEST_F_TIMEOUT(lifetime, devices_that_were_used_leave_nothing, ENV_TIMEOUT)
 	};
 	struct env *env = &self->env;
 	struct stream_buf out = {};
-	struct counts before;
+	struct env_counts before;
 	int fd, ret;
 	size_t i;
 
-	count(&before);
+	env_count(&self->env, &before);
 	for (i = 0; i < ARRAY_SIZE_OF(stages); i++) {
 		ASSERT_EQ(0, env_enter_stage(env, stages[i], &fd, &out));
 		env_teardown(env);
@@ -214,7 +144,7 @@ TEST_F_TIMEOUT(lifetime, devices_that_were_used_leave_nothing, ENV_TIMEOUT)
 		ASSERT_EQ(0, env_stream(env));
 		EXPECT_EQ(0, migrate(env, 1));
 	}
-	expect_counts(_metadata, &before);
+	EXPECT_COUNTS(&self->env, &before);
 }
 
 /**
@@ -384,11 +314,11 @@ TEST_F_TIMEOUT(lifetime, a_save_can_be_cancelled_at_each_point, ENV_TIMEOUT)
 	struct env *env = &self->env;
 	struct stream_buf out = {};
 	size_t at[MAX_OFFSETS], n, i;
-	struct counts before;
+	struct env_counts before;
 	unsigned int kind;
 	int fd;
 
-	count(&before);
+	env_count(&self->env, &before);
 	n = offsets(&env->decoded, at);
 	for (i = 0; i < n; i++) {
 		for (kind = 0; kind < 3; kind++) {
@@ -406,7 +336,7 @@ TEST_F_TIMEOUT(lifetime, a_save_can_be_cancelled_at_each_point, ENV_TIMEOUT)
 		EXPECT_EQ(0, memcmp(env->stream.data, out.data, out.len));
 	}
 	stream_free(&out);
-	expect_counts(_metadata, &before);
+	EXPECT_COUNTS(&self->env, &before);
 }
 
 TEST_F_TIMEOUT(lifetime, a_resume_can_be_cancelled_at_each_point, ENV_TIMEOUT)
@@ -414,10 +344,10 @@ TEST_F_TIMEOUT(lifetime, a_resume_can_be_cancelled_at_each_point, ENV_TIMEOUT)
 	struct env *env = &self->env;
 	struct stream_buf *s = &env->stream;
 	size_t at[MAX_OFFSETS], n, i;
-	struct counts before;
+	struct env_counts before;
 	int fd;
 
-	count(&before);
+	env_count(&self->env, &before);
 	n = offsets(&env->decoded, at);
 	for (i = 0; i < n; i++) {
 		ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RESUMING, &fd));
@@ -430,7 +360,7 @@ TEST_F_TIMEOUT(lifetime, a_resume_can_be_cancelled_at_each_point, ENV_TIMEOUT)
 			TH_LOG("after %zu bytes", at[i]);
 		}
 	}
-	expect_counts(_metadata, &before);
+	EXPECT_COUNTS(&self->env, &before);
 }
 
 /* The same by closing, which takes more time: one point of each part */
@@ -444,12 +374,12 @@ TEST_F_TIMEOUT(lifetime, closing_cancels_at_each_point, ENV_TIMEOUT)
 		d->end_at, d->end_at + 10, d->len,
 	};
 	char uuid[AP_UUID_SIZE];
-	struct counts before;
+	struct env_counts before;
 	size_t i;
 	int fd;
 
 	memcpy(uuid, env->dev.uuid, sizeof(uuid));
-	count(&before);
+	env_count(&self->env, &before);
 	for (i = 0; i < 2 * ARRAY_SIZE_OF(at); i++) {
 		if (i % 2) {
 			ASSERT_EQ(0, begin_save(env, i / 2 % 3, at[i / 2], &fd));
@@ -465,7 +395,7 @@ TEST_F_TIMEOUT(lifetime, closing_cancels_at_each_point, ENV_TIMEOUT)
 			TH_LOG("%s, %zu bytes", i % 2 ? "save" : "resume", at[i / 2]);
 		}
 	}
-	expect_counts(_metadata, &before);
+	EXPECT_COUNTS(&self->env, &before);
 }
 
 /* Whatever can be done to a file, when all that it belonged to is gone */
@@ -511,13 +441,13 @@ TEST_F_TIMEOUT(lifetime, files_outlive_session_device_and_mdev, ENV_TIMEOUT)
 	for (i = 0; i < ARRAY_SIZE_OF(stages); i++)
 		expect_dead_file(_metadata, fd[i], env_stage_source(stages[i]));
 	ASSERT_EQ(0, ap_mdev_remove(ap_mdev_uuid(0)));
-	references = module_references();
+	references = env_module_references();
 	for (i = 0; i < ARRAY_SIZE_OF(stages); i++) {
 		expect_dead_file(_metadata, fd[i], env_stage_source(stages[i]));
 		close(fd[i]);
 		/* Their code is in the module: each has a reference to it */
 		if (references >= 0)
-			EXPECT_EQ(--references, module_references());
+			EXPECT_EQ(--references, env_module_references());
 	}
 	stream_free(&out);
 }
@@ -627,18 +557,18 @@ TEST_F_TIMEOUT(lifetime, the_module_stays_as_long_as_a_file_is_open, ENV_TIMEOUT
 
 	if (!ap_sim_present())
 		SKIP(return, "unloads the module: not where it may be in use by others");
-	if (module_references() < 0)
+	if (env_module_references() < 0)
 		SKIP(return, "no /sys/module/" MODULE "/refcnt: it is built in or can not go");
 	if (system("modprobe -n " MODULE))
 		SKIP(return, "could not load the module again: modprobe does not find it");
 	for (i = 0; i < ARRAY_SIZE_OF(states); i++) {
 		ASSERT_EQ(0, env_enter(env, states[i], &fd));
 		env_teardown(env);
-		EXPECT_EQ(1, module_references());
+		EXPECT_EQ(1, env_module_references());
 		EXPECT_EQ(-EWOULDBLOCK, delete_module());
 		EXPECT_EQ(-ENODEV, i < 2 ? env_try_read(fd) : env_try_write(fd));
 		close(fd);
-		EXPECT_EQ(0, module_references());
+		EXPECT_EQ(0, env_module_references());
 		if (i == ARRAY_SIZE_OF(states) - 1) {
 			EXPECT_EQ(0, delete_module());
 			ASSERT_EQ(0, system("modprobe " MODULE));

@@ -36,7 +36,6 @@
 
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
 
-#define MODULE		"/sys/module/vfio_ap/refcnt"
 #define ROUNDS		2
 #define SEED		1
 /* Migrations of a round */
@@ -57,20 +56,6 @@
 struct worker;
 
 /**
- * struct counts - what must be as before when nothing is left behind
- * @module: references to the module; -ENOENT if it is built in
- * @fd: the lowest file descriptor that is free
- * @pinned: memory of this process that is pinned, in KiB
- * @masks: configuration of the device
- */
-struct counts {
-	long module;
-	int fd;
-	long pinned;
-	char masks[512];
-};
-
-/**
  * struct race - where the threads meet
  * @four: the device; its guest only executes PQAP(AQIC) while they do
  * @cards: its adapters
@@ -84,7 +69,7 @@ struct counts {
 struct race {
 	struct four four;
 	struct ap_card cards[2];
-	struct counts before;
+	struct env_counts before;
 	atomic_bool stop;
 	atomic_uint migrations;
 	atomic_uint failed;
@@ -426,20 +411,6 @@ static int play(struct race *race, unsigned int seed, unsigned int round)
 	return ret;
 }
 
-static void count(struct race *race, struct counts *c)
-{
-	char text[32];
-	int ret;
-
-	memset(c, 0, sizeof(*c));
-	ret = ap_file_read(MODULE, text, sizeof(text));
-	c->module = ret < 0 ? ret : strtol(text, NULL, 10);
-	c->fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	close(c->fd);
-	c->pinned = vfio_ap_pinned();
-	ap_mdev_read(race->four.env.dev.uuid, "ap_config", c->masks, sizeof(c->masks));
-}
-
 /* Hardware as it was: what is there already is refused */
 static void restore_hardware(struct race *race)
 {
@@ -538,7 +509,7 @@ FIXTURE_SETUP(race)
 				 f->env.decoded.rows[i].info);
 	stream_free(&f->env.stream);
 	ASSERT_EQ(0, four_renew(f));
-	count(race, &race->before);
+	env_count(&f->env, &race->before);
 }
 
 FIXTURE_TEARDOWN(race)
@@ -559,14 +530,9 @@ static void expect_well(struct __test_metadata *_metadata, struct race *race)
 {
 	struct four *f = &race->four;
 	struct guest_counters c;
-	struct counts now;
 
 	ASSERT_EQ(0, restore(race));
-	count(race, &now);
-	EXPECT_EQ(race->before.module, now.module);
-	EXPECT_EQ(race->before.fd, now.fd);
-	EXPECT_EQ(race->before.pinned, now.pinned);
-	EXPECT_STREQ(race->before.masks, now.masks);
+	EXPECT_COUNTS(&f->env, &race->before);
 	EXPECT_FALSE(four_report_open(f));
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(f->env.dev.device));
 

@@ -2,6 +2,7 @@
 /*
  * What most vfio-ap migration tests start from, see env.h.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,37 @@ void env_teardown(struct env *env)
 		vfio_ap_close(&env->dev);
 	stream_free(&env->stream);
 	ap_mdev_remove_all();
+}
+
+long env_module_references(void)
+{
+	char text[32];
+	int ret;
+
+	ret = ap_file_read("/sys/module/vfio_ap/refcnt", text, sizeof(text));
+	return ret < 0 ? ret : strtol(text, NULL, 10);
+}
+
+static long open_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	long n = 0;
+
+	if (!dir)
+		return -errno;
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+void env_count(const struct env *env, struct env_counts *counts)
+{
+	memset(counts, 0, sizeof(*counts));
+	counts->module = env_module_references();
+	counts->files = open_files();
+	counts->pinned = vfio_ap_pinned();
+	ap_mdev_read(env->dev.uuid, "ap_config", counts->masks, sizeof(counts->masks));
 }
 
 int env_read(int fd, size_t chunk, struct stream_buf *out)

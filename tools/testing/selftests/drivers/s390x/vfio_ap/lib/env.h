@@ -40,6 +40,38 @@ struct env {
 const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret);
 void env_teardown(struct env *env);
 
+/**
+ * struct env_counts - what must be as before when nothing is left behind
+ * @module: references to the module; -ENOENT if it is built in
+ * @files: open files of this process
+ * @pinned: memory of this process that is pinned, in KiB
+ * @masks: configuration of the device
+ */
+struct env_counts {
+	long module;
+	long files;
+	long pinned;
+	char masks[512];
+};
+
+/* -errno if there is no such module */
+long env_module_references(void);
+
+void env_count(const struct env *env, struct env_counts *counts);
+
+/* For tests; the harness is not included here */
+#define EXPECT_COUNTS(env, before) do {			\
+	struct env_counts __now;				\
+								\
+	env_count(env, &__now);					\
+	EXPECT_EQ((before)->module, __now.module);		\
+	EXPECT_LT(0, __now.files);				\
+	EXPECT_EQ((before)->files, __now.files);		\
+	EXPECT_LE(0, __now.pinned);				\
+	EXPECT_EQ((before)->pinned, __now.pinned);		\
+	EXPECT_STREQ((before)->masks, __now.masks);		\
+} while (0)
+
 /* Save the device, RUNNING before and after, to @out. 0 or a negative errno */
 int env_save(struct env *env, struct stream_buf *out);
 /* The same to env->stream; decode */
