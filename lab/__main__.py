@@ -133,11 +133,11 @@ def command_model() -> int:
 def command_test_long() -> int:
     """What takes too long for every change: the long tests, and the faults that are put into the
     driver unless T= says which long test it is to be."""
-    minutes = number("MINUTES", 0)
+    minutes, seed = number("MINUTES", 0), number("SEED", 1)
     flavour = wanted_flavour("debug")
     prepare([flavour])
     runner = importlib.import_module("lab.runner")
-    status = int(runner.main_long(os.environ.get("T") or "*", flavour, minutes))
+    status = int(runner.main_long(os.environ.get("T") or "*", flavour, minutes, seed))
     if os.environ.get("T"):
         return status
     return max(status, command_test_fuzz(), command_test_mutants())

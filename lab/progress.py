@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 STAGES: list[tuple[str, float]] = []
 _START = time.monotonic()
 PERIOD = 15.0
+# Seconds from which on the duration of a test is told.
+LONG = 20.0
 
 
 def say(text: str) -> None:
@@ -31,6 +33,18 @@ def stage(name: str) -> Iterator[None]:
         yield
     finally:
         STAGES.append((name, time.monotonic() - started))
+
+
+@contextlib.contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Say how long something took if that was long."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - started
+        if seconds >= LONG:
+            say(f"{name}: {seconds:.0f} s")
 
 
 def print_stages() -> None:

@@ -16,8 +16,8 @@ A Python test is a function test_*(); its arguments say what it wants:
     tmp         an empty folder
 It fails by raising, and is skipped by raising Skip(reason).
 
-A function long_*() is a test of `make test-long`. It can take the argument minutes, too: for how
-long it is to go on, 0 for what it thinks is enough.
+A function long_*() is a test of `make test-long`. It can take the arguments minutes and seed, too:
+for how long it is to go on, 0 for what it thinks is enough, and what its random numbers come from.
 
 A skip that lab/expected-skips does not list with its reason is a failure. So is a planned test
 that did not report.
@@ -146,9 +146,11 @@ class Pool:
     before_end: called for each of them that is alive before it is shut down."""
 
     def __init__(self, report: Report, flavour: str = "debug", name: str = "test",
-                 minutes: int = 0, before_end: Callable[[Host], None] | None = None) -> None:
+                 minutes: int = 0, seed: int = 1,
+                 before_end: Callable[[Host], None] | None = None) -> None:
         self.flavour = flavour
         self.minutes = minutes
+        self.seed = seed
         self._before_end = before_end
         self._report = report
         self._name = name
@@ -235,7 +237,7 @@ def arguments(function: Callable[..., None], name: str, pool: Pool) -> Iterator[
     """What the test function asks for."""
     names = list(inspect.signature(function).parameters)
     hosts = [n for n in names if n in profiles()]
-    unknown = [n for n in names if n not in hosts and n not in ("lab", "tmp", "minutes")]
+    unknown = [n for n in names if n not in hosts and n not in ("lab", "tmp", "minutes", "seed")]
     if unknown:
         raise LabError(f"{name}: no such test argument: {' '.join(unknown)}")
     values: dict[str, object] = {}
@@ -250,6 +252,8 @@ def arguments(function: Callable[..., None], name: str, pool: Pool) -> Iterator[
             values.update(zip(hosts, pool.get(hosts), strict=True))
         if "minutes" in names:
             values["minutes"] = pool.minutes
+        if "seed" in names:
+            values["seed"] = pool.seed
         if "lab" in names:
             lab = Lab(pool.flavour, f"test/{name}")
             stack.push(lab.__exit__)
@@ -299,7 +303,9 @@ def run_python(report: Report, pool: Pool, pair: bool, prefix: str = SHORT) -> N
         for name, function in functions:
             full = f"{suite}.{name}"
             if report.wants(full):
-                report.add(full, run_function(function, full, pool))
+                with progress.timed(full):
+                    outcome = run_function(function, full, pool)
+                report.add(full, outcome)
 
 
 def run_difference(report: Report) -> None:
@@ -400,8 +406,10 @@ def run_kselftests(report: Report, pools: list[Pool], profile: str) -> None:
             except IndexError:
                 return
             limit = SLOWDOWN * ktap.kselftest_timeout(root / folder, DEFAULT_TIMEOUT)
-            add_suite(report, f"{profile}.{pathlib.Path(program).stem}",
-                      run_program(pool, profile, folder, program, limit))
+            suite = f"{profile}.{pathlib.Path(program).stem}"
+            with progress.timed(suite):
+                outcomes = run_program(pool, profile, folder, program, limit)
+            add_suite(report, suite, outcomes)
 
     def work_and_close(pool: Pool) -> None:
         # An emulator ends with the thread that started it.
@@ -483,11 +491,12 @@ def main(pattern: str = "*", repeat: int = 1, flavour: str = "debug") -> int:
         return report.summary()
 
 
-def main_long(pattern: str = "*", flavour: str = "debug", minutes: int = 0) -> int:
+def main_long(pattern: str = "*", flavour: str = "debug", minutes: int = 0,
+              seed: int = 1) -> int:
     """Run the long tests that match; the exit status."""
     with results_file("test-long") as out:
         report = Report(pattern, out=out)
-        pool = Pool(report, flavour, minutes=minutes)
+        pool = Pool(report, flavour, minutes=minutes, seed=seed)
         try:
             with progress.stage("long tests"):
                 for pair in (False, True):

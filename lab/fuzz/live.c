@@ -159,12 +159,25 @@ static bool masks_fit(const struct ref_result *ref)
 	       !memcmp(ref->masks, &live.four.env.decoded.masks, sizeof(struct ap_masks));
 }
 
+/* The last HWINFO has its end; nobody judges one before that */
+static bool rows_complete(const struct ref_result *ref)
+{
+	unsigned int i, last = 0;
+
+	for (i = 0; i < ref->nr && i < REF_MAX_EVENTS; i++)
+		if (ref->events[i].type == REF_CONFIG || ref->events[i].type == REF_HWINFO)
+			last = ref->events[i].type;
+	return last == REF_HWINFO;
+}
+
 /* Whether the last HWINFO is one that this host can take over */
 static bool rows_fit(const struct ref_result *ref)
 {
 	const struct stream *good = &live.four.env.decoded;
 	unsigned int i;
 
+	if (!rows_complete(ref))
+		return true;
 	for (i = 0; i < ref->nr_rows && i < good->nr_rows; i++)
 		if (!row_fits(ref_get(ref->rows + 16 * i + 8, 8), good->rows[i].info))
 			return false;

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import re
-import time
 
 from lab import progress
 from lab.hosts import Host
+from lab.soak import Soak
 
 PROGRAM = "/lab/bin/vfio-ap-live-fuzz"
 SEED = 1
@@ -35,11 +35,9 @@ def test_thousand_changed_streams(a: Host) -> None:
     assert min(kinds) > 0, kinds
 
 
-def long_changed_streams(a: Host, minutes: float) -> None:
+def long_changed_streams(a: Host, minutes: float, seed: int) -> None:
     """The same a hundred thousand times, or for as long as MINUTES= says."""
-    until = time.monotonic() + 60 * minutes
-    done = 0
-    while time.monotonic() < until if minutes else done < 100_000:
-        write_streams(a, 1000, done)
-        done += 1000
-        progress.say(f"seed {SEED}: {done} changed streams")
+    soak = Soak("streams", ("streams", 100_000), minutes, seed)
+    while soak.goes_on():
+        write_streams(a, 1000, soak["streams"], seed)
+        soak.add(streams=1000)

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import re
-import time
 
-from lab import config, progress
+from lab import config
 from lab.hosts import Host
+from lab.soak import Soak
 
 FOLDER = f"/lab/selftests/{config.SELFTEST}"
-SEED = 1
 # Rounds in one go, of each of the two ways to open the device.
 ROUNDS = 10
 # Migrations with which something has to go wrong.
@@ -20,7 +19,7 @@ LIMIT = 120
 SUMMARY = re.compile(r"seed \d+: (\d+) migrations, something went wrong with (\d+) of them")
 
 
-def play(host: Host, first: int, rounds: int = ROUNDS, seed: int = SEED) -> tuple[int, int]:
+def play(host: Host, first: int, seed: int, rounds: int = ROUNDS) -> tuple[int, int]:
     """Some rounds: migrations, and those with which something went wrong. A round that fails
     says what is to be done to see it again."""
     command = (f"cd {FOLDER} && VFIO_AP_SEED={seed} VFIO_AP_FIRST={first} "
@@ -33,15 +32,10 @@ def play(host: Host, first: int, rounds: int = ROUNDS, seed: int = SEED) -> tupl
             sum(int(faulted) for _, faulted in found))
 
 
-def long_everything_at_once(a: Host, minutes: float) -> None:
+def long_everything_at_once(a: Host, minutes: float, seed: int) -> None:
     """Until something has gone wrong with a thousand migrations, or for as long as MINUTES= says;
     what must not be is looked for after each round."""
-    until = time.monotonic() + 60 * minutes
-    rounds = migrations = faulted = 0
-    while time.monotonic() < until if minutes else faulted < FAULTED:
-        more, wrong = play(a, rounds)
-        rounds += ROUNDS
-        migrations += more
-        faulted += wrong
-        progress.say(f"seed {SEED}: {rounds} rounds, {migrations} migrations, {faulted} of them "
-                     "faulted")
+    soak = Soak("race", ("faulted", FAULTED), minutes, seed)
+    while soak.goes_on():
+        more, wrong = play(a, soak["rounds"], seed)
+        soak.add(rounds=ROUNDS, migrations=more, faulted=wrong)
