@@ -155,8 +155,10 @@ def run_tests(pattern: str, data: Data) -> int:
                  for name in ("coverage", "coverage/second")]
         try:
             with progress.stage("tests in one host"):
-                runner.run_kunit(report, pools[0], "a")
-                runner.run_kselftests(report, pools, "a")
+                programs = runner.Programs(report, runner.selftests(FLAVOUR), "a")
+                with programs.run_beside(pools[1]):
+                    runner.run_kunit(report, pools[0], "a")
+                    programs.run(pools[0])
         finally:
             for pool in reversed(pools):
                 pool.close()

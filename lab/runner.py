@@ -43,6 +43,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TextIO
 
 from lab import config, ktap, progress, series
 from lab.hosts import CommandTimeout, Host, HostError, Lab, LabError
@@ -89,6 +90,8 @@ class Report:
     pattern: str = "*"
     skips: list[tuple[str, str]] = field(default_factory=list)
     out: io.TextIOBase | None = None
+    # Where to print; a test function's own output is redirected, and others may end meanwhile.
+    stdout: TextIO | None = None
     passed: int = 0
     failed: int = 0
     skipped: int = 0
@@ -96,7 +99,7 @@ class Report:
 
     def print(self, text: str) -> None:
         """A line of output, also in out/test.tap."""
-        print(text, flush=True)
+        print(text, flush=True, file=self.stdout)
         if self.out:
             self.out.write(text + "\n")
             self.out.flush()
@@ -385,44 +388,62 @@ def run_kunit(report: Report, pool: Pool, profile: str) -> None:
             add_suite(report, f"{profile}.{name}", ktap.parse(results))
 
 
-def run_kselftests(report: Report, pools: list[Pool], profile: str) -> None:
-    """Run every program of kselftest-list.txt, in one host of each pool at a time.
+def selftests(flavour: str) -> pathlib.Path:
+    """The collection that was built for hosts of that kernel."""
+    return config.share(flavour) / "selftests"
 
-    A program keeps one core of the build machine busy, mostly, so two hosts take half the time.
-    The hosts of all pools but the first are shut down at the end.
-    """
-    root = config.share(pools[0].flavour) / "selftests"
-    listing = root / "kselftest-list.txt"
-    if not listing.exists():
-        return
-    programs = deque((folder, program) for folder, program
-                     in ktap.kselftest_programs(listing.read_text())
-                     if report.may_want(f"{profile}.{pathlib.Path(program).stem}"))
 
-    def work(pool: Pool) -> None:
+class Programs:
+    """The programs of kselftest-list.txt that may have a test that is to be run.
+
+    Several hosts can take them from here. One keeps a core of the build machine busy, mostly."""
+
+    def __init__(self, report: Report, root: pathlib.Path, profile: str) -> None:
+        self._report = report
+        self._profile = profile
+        self._root = root
+        self._left: deque[tuple[str, str]] = deque()
+        listing = root / "kselftest-list.txt"
+        if listing.exists():
+            self._left += [(folder, program) for folder, program
+                           in ktap.kselftest_programs(listing.read_text())
+                           if report.may_want(self._suite(program))]
+
+    def _suite(self, program: str) -> str:
+        return f"{self._profile}.{pathlib.Path(program).stem}"
+
+    def run(self, pool: Pool) -> None:
+        """Run one after the other in the pool's host until none is left."""
         while True:
             try:
-                folder, program = programs.popleft()
+                folder, program = self._left.popleft()
             except IndexError:
                 return
-            limit = SLOWDOWN * ktap.kselftest_timeout(root / folder, DEFAULT_TIMEOUT)
-            suite = f"{profile}.{pathlib.Path(program).stem}"
-            with progress.timed(suite):
-                outcomes = run_program(pool, profile, folder, program, limit)
-            add_suite(report, suite, outcomes)
+            limit = SLOWDOWN * ktap.kselftest_timeout(self._root / folder, DEFAULT_TIMEOUT)
+            with progress.timed(self._suite(program)):
+                outcomes = run_program(pool, self._profile, folder, program, limit)
+            add_suite(self._report, self._suite(program), outcomes)
 
-    def work_and_close(pool: Pool) -> None:
-        # An emulator ends with the thread that started it.
-        work(pool)
-        pool.close()
+    @contextlib.contextmanager
+    def run_beside(self, pool: Pool) -> Iterator[None]:
+        """Run them in this pool's host, too, while the caller does something else, and then takes
+        what is left; the pool is closed at the end."""
+        def work() -> None:
+            # An emulator ends with the thread that started it.
+            self.run(pool)
+            pool.close()
 
-    helpers = [threading.Thread(target=work_and_close, args=[pool])
-               for pool in pools[1:len(programs)]]
-    for helper in helpers:
-        helper.start()
-    work(pools[0])
-    for helper in helpers:
-        helper.join()
+        helper = threading.Thread(target=work)
+        if len(self._left) > 1:
+            helper.start()
+        try:
+            yield
+        except BaseException:
+            self._left.clear()
+            raise
+        finally:
+            if helper.ident:
+                helper.join()
 
 
 def run_program(pool: Pool, profile: str, folder: str, program: str,
@@ -469,18 +490,20 @@ def main(pattern: str = "*", repeat: int = 1, flavour: str = "debug") -> int:
     """Run everything that matches; the exit status."""
     skips = parse_skips(EXPECTED_SKIPS.read_text()) if EXPECTED_SKIPS.exists() else []
     with results_file() as out:
-        report = Report(pattern, skips, out)
+        report = Report(pattern, skips, out, sys.stdout)
         for _ in range(repeat):
             pool = Pool(report, flavour)
             second = Pool(report, flavour, "test/second")
             try:
-                with progress.stage("tests on the build machine"):
-                    run_difference(report)
-                    run_native(report)
-                    run_python(report, pool, pair=False)
-                with progress.stage("tests in one host"):
-                    run_kunit(report, pool, "a")
-                    run_kselftests(report, [pool, second], "a")
+                programs = Programs(report, selftests(flavour), "a")
+                with programs.run_beside(second):
+                    with progress.stage("tests on the build machine, and some in one host"):
+                        run_difference(report)
+                        run_native(report)
+                        run_python(report, pool, pair=False)
+                    with progress.stage("the other tests in one host"):
+                        run_kunit(report, pool, "a")
+                        programs.run(pool)
                 with progress.stage("tests of two hosts"):
                     run_python(report, pool, pair=True)
             finally:

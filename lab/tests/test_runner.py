@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import io
 import pathlib
+import threading
+from unittest import mock
 
 from lab import ktap, runner
 from lab.ktap import Outcome
@@ -146,3 +148,78 @@ def test_failing_functions(tmp: pathlib.Path) -> None:
     assert name == "way"
     pool = runner.Pool(Report(), minutes=3)
     assert runner.run_function(function, "sample.way", pool).status == "ok"
+
+
+def programs(tmp: pathlib.Path, count: int, report: Report) -> runner.Programs:
+    """A collection of so many programs, none of which is there."""
+    (tmp / "kselftest-list.txt").write_text("".join(f"x:p{n}\n" for n in range(count)))
+    return runner.Programs(report, tmp, "a")
+
+
+def test_two_hosts_share_the_programs(tmp: pathlib.Path) -> None:
+    """Each runs once, two at a time; a single one needs no second host."""
+    both = threading.Barrier(2, timeout=60)
+    ran: list[tuple[runner.Pool, str]] = []
+
+    def run(pool: runner.Pool, _profile: str, _folder: str, program: str,
+            _limit: float) -> list[Outcome]:
+        if program in ("p0", "p1"):
+            both.wait()
+        ran.append((pool, program))
+        return [Outcome("one", "ok")]
+
+    report = Report(stdout=io.StringIO())
+    first, second = runner.Pool(report), runner.Pool(report)
+    with mock.patch.object(runner, "run_program", run):
+        todo = programs(tmp, 5, report)
+        with todo.run_beside(second):
+            todo.run(first)
+        assert sorted(program for _, program in ran) == ["p0", "p1", "p2", "p3", "p4"], ran
+        assert {pool for pool, program in ran if program in ("p0", "p1")} == {first, second}
+        both = threading.Barrier(1)
+        ran.clear()
+        todo = programs(tmp, 1, report)
+        with todo.run_beside(second):
+            todo.run(first)
+    assert ran == [(first, "p0")]
+    assert report.passed == 6
+
+
+def test_no_program_begins_after_a_failure(tmp: pathlib.Path) -> None:
+    """What ends the run, as Ctrl-C does, waits for the program that runs beside, and no other."""
+    begun, ended = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def run(_pool: runner.Pool, _profile: str, _folder: str, program: str,
+            _limit: float) -> list[Outcome]:
+        ran.append(program)
+        begun.set()
+        assert ended.wait(60)
+        return [Outcome("one", "ok")]
+
+    report = Report(stdout=io.StringIO())
+    todo = programs(tmp, 5, report)
+    join = threading.Thread.join
+
+    def end_and_join(thread: threading.Thread) -> None:
+        ended.set()
+        join(thread)
+
+    with mock.patch.object(runner, "run_program", run), \
+            mock.patch.object(threading.Thread, "join", end_and_join):
+        try:
+            with todo.run_beside(runner.Pool(report)):
+                assert begun.wait(60)
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            pass
+    assert ran == ["p0"] and report.passed == 1
+
+
+def test_results_of_others_are_no_output_of_a_test() -> None:
+    """A program that ends while a test function runs is told on the terminal."""
+    terminal = io.StringIO()
+    report = Report(stdout=terminal)
+    with contextlib.redirect_stdout(io.StringIO()) as own:
+        report.add("a.s.x", Outcome("x", "ok"))
+    assert terminal.getvalue() == "ok 1 a.s.x\n" and not own.getvalue()
