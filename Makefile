@@ -11,15 +11,17 @@ MAKEOVERRIDES :=
 
 help:
 	@echo 'Live migration for vfio-ap, and a lab of emulated s390 hosts that proves it.'
-	@echo 'On Debian 12 (amd64), as root; the first run fetches and builds for some minutes.'
+	@echo 'On Debian 12 (amd64), as root; the first run fetches and builds for a quarter of an hour'
+	@echo 'or more (8 GB of disk).'
 	@echo
 	@echo '  make demo          migrate a guest with AP queues between two emulated hosts'
 	@echo '  make test          all automated tests; T=glob selects (T="pair.*"), REPEAT=n repeats,'
-	@echo '                     FLAVOUR=fast takes the fast kernel for a quick look'
+	@echo '                     FLAVOUR=fast takes the fast kernel for a quick look, FLAVOUR=kcsan'
+	@echo '                     one that finds accesses that race'
 	@echo '  make test-long     what takes long: 50 migrations to and fro, 100,000 changed streams,'
 	@echo '                     1,000 faulted migrations (MINUTES=n: each for so long), an older QEMU,'
 	@echo '                     test-fuzz and test-mutants; T=glob selects, without the latter;'
-	@echo '                     SEED=n; goes on where it ended (out/soak)'
+	@echo '                     SEED=n; streams and faults go on where they ended (out/soak)'
 	@echo '  make test-mutants  put faults back into the driver, one by one, and see the tests fail'
 	@echo '                     that find them (lab/mutants); M=glob selects'
 	@echo '  make fuzz          the stream code of build/linux against made-up streams, on this machine;'
@@ -41,11 +43,12 @@ help:
 	@echo '                     kernel, and see the gate fail; G=glob selects'
 	@echo '  make docs          the documentation as HTML in out/docs/arch/s390/vfio-ap.html'
 	@echo
-	@echo '  make save          commits in build/linux -> patches/ and the top level; GROUP=group'
+	@echo '  make save          commits in build/linux -> patches/ and the top level; GROUP=group;'
+	@echo '                     FORCE=1 overwrites edits that were not taken'
 	@echo '  make take          an edit at the top level -> its patch; STEP=patch, or'
 	@echo '                     SUBJECT=... GROUP=... MESSAGE=... FILES=... for a new one'
 	@echo '  make series        the series as mails in out/series/; FROM="Name <mail>",'
-	@echo '                     LAB_URL=where to get this repository, for the cover letter'
+	@echo '                     ASSISTED_BY="LLM [TOOLS]", LAB_URL=where to get this repository'
 	@echo '  make difference    where patches/, build/linux and the top level disagree'
 	@echo
 	@echo '  make linux         build/linux only: pristine source with the patches on it'

@@ -2,7 +2,8 @@
 """The commands behind the Makefile: /usr/bin/python3 -m lab COMMAND.
 
 Settings come from the environment, where make puts what stands on its command line:
-KERNEL=/path, T=glob, M=glob, REPEAT=n, MINUTES=n, FLAVOUR=fast|debug, SECONDS=n, SEED=n.
+KERNEL=/path, T=glob, M=glob, REPEAT=n, MINUTES=n, FLAVOUR=fast|debug|cover|kcsan,
+SECONDS=n, SEED=n.
 """
 
 from __future__ import annotations

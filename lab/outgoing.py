@@ -20,7 +20,7 @@ COVER = pathlib.Path(__file__).with_name("cover.txt")
 STOP = "*** SUBJECT HERE ***"
 BLURB = "*** BLURB HERE ***"
 FIGURE = "FIGURE:"      # stands where lab/cover.txt wants a result
-NO_LAB = "ask the sender for its repository"     # without LAB=
+NO_LAB = "ask the sender for its repository"     # without LAB_URL=
 UNSET = ("*** Not to be sent: made without FROM=. Run\n"
          "*** make series FROM=\"Name <mail>\" [ASSISTED_BY=\"LLM [TOOLS]\"]\n\n")
 

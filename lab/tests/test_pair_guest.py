@@ -247,8 +247,8 @@ def test_notification_byte_arrives(a: Host, b: Host) -> None:
 
 
 def test_notification_byte_is_stale_without_the_log(a: Host, b: Host) -> None:
-    """No other log has the machine's stores: with a log that reports nothing what arrives is
-    the page as it was before."""
+    """No other log that QEMU asks has the machine's stores: with a log that reports nothing what
+    arrives is the page as it was before."""
     for iommufd in (False, True):
         assert byte_that_arrives(a, b, "silent", iommufd) == 0, iommufd
 
