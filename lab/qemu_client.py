@@ -478,6 +478,10 @@ class Counters:
         """Requests sent once more, in all."""
         return sum(queue.requeued for queue in self.queues)
 
+    def sleeps(self) -> bool:
+        """It has done with all interrupts that it got."""
+        return not self.polling and self.interrupts == self.polls + self.spurious
+
     def faults(self) -> list[str]:
         """What must not be. Only for a guest that is stopped, or sleeps."""
         found = []

@@ -396,6 +396,16 @@ static bool vfio_ap_irq_insist(struct vfio_ap_queue *q)
 	return true;
 }
 
+static bool vfio_ap_irq_give_up_quiesce(struct vfio_ap_queue *q)
+{
+	if (q->irq_wait)
+		dev_warn_ratelimited(mdev_dev(q->matrix_mdev->mdev),
+				     "queue %02x.%04x: interrupts stay on\n",
+				     AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn));
+
+	return true;
+}
+
 /**
  * vfio_ap_irq_quiesce - let no queue of a device interrupt
  * @matrix_mdev: the mediated device
@@ -421,7 +431,8 @@ void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
 		return;
 
 	vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_insist);
-	vfio_ap_irq_wait(matrix_mdev, vfio_ap_irq_look_quiesce);
+	if (!vfio_ap_irq_wait(matrix_mdev, vfio_ap_irq_look_quiesce))
+		vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_give_up_quiesce);
 }
 
 /**
@@ -455,13 +466,19 @@ void vfio_ap_irq_release(struct ap_matrix_mdev *matrix_mdev)
 
 static struct ap_queue_status vfio_ap_irq_switch_on(struct vfio_ap_queue *q)
 {
-	struct kvm_s390_gisa *gisa = q->matrix_mdev->kvm->arch.gisa_int.origin;
+	struct kvm_s390_gisa *gisa = READ_ONCE(q->matrix_mdev->kvm->arch.gisa_int.origin);
 	union ap_qirq_ctrl ctrl = {
 		.ir = 1,
 		.gisc = q->saved_isc,
 		.isc = q->nisc,
-		.gisa = virt_to_phys(gisa) >> 4,
 	};
+
+	/* The guest may have become protected since, on a machine without AIV. */
+	if (!gisa)
+		return (struct ap_queue_status){
+			.response_code = AP_RESPONSE_INVALID_ADDRESS,
+		};
+	ctrl.gisa = virt_to_phys(gisa) >> 4;
 
 	return ap_aqic(q->apqn, ctrl, page_to_phys(q->nib_page) |
 				      (q->saved_iova & ~PAGE_MASK));
@@ -469,6 +486,9 @@ static struct ap_queue_status vfio_ap_irq_switch_on(struct vfio_ap_queue *q)
 
 static bool vfio_ap_irq_begin_restore(struct vfio_ap_queue *q)
 {
+	/* One that did not switch them off was reset, and has done so since. */
+	if (q->irq_wait)
+		q->irq_off = vfio_ap_irq_registered(q);
 	q->irq_wait = q->irq_off;
 
 	return true;

@@ -249,9 +249,13 @@ static void vfio_ap_migration_add_piece_locked(struct vfio_ap_migration_file *mi
 	migf->unread += piece->len;
 }
 
-/* In place of the last piece, of which nothing was read. */
-static void vfio_ap_migration_replace_piece_locked(struct vfio_ap_migration_file *migf,
-						   struct vfio_ap_migration_piece *piece)
+/*
+ * In place of the last piece, of which nothing was read. Returns that one; to free
+ * it may sleep.
+ */
+static struct vfio_ap_migration_piece *
+vfio_ap_migration_replace_piece_locked(struct vfio_ap_migration_file *migf,
+				       struct vfio_ap_migration_piece *piece)
 {
 	struct vfio_ap_migration_piece *old = migf->pieces[migf->nr - 1];
 	bool initial = migf->initial == migf->unread;
@@ -263,7 +267,8 @@ static void vfio_ap_migration_replace_piece_locked(struct vfio_ap_migration_file
 	migf->unread -= old->len;
 	if (initial)
 		migf->initial = migf->unread;
-	vfio_ap_migration_piece_put(old);
+
+	return old;
 }
 
 /*
@@ -274,6 +279,7 @@ static int vfio_ap_migration_file_publish(struct vfio_ap_migration_file *migf)
 {
 	struct vfio_ap_migration_piece *last = migf->pieces[migf->nr - 1];
 	struct vfio_ap_migration_piece *piece = migf->spare;
+	struct vfio_ap_migration_piece *old = NULL;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
@@ -283,7 +289,7 @@ static int vfio_ap_migration_file_publish(struct vfio_ap_migration_file *migf)
 	scoped_guard(spinlock, &migf->lock) {
 		if (migf->at < migf->nr - 1 ||
 		    (migf->at == migf->nr - 1 && !migf->off))
-			vfio_ap_migration_replace_piece_locked(migf, piece);
+			old = vfio_ap_migration_replace_piece_locked(migf, piece);
 		else if (migf->nr < 1 + VFIO_AP_STREAM_MAX_PAIRS)
 			vfio_ap_migration_add_piece_locked(migf, piece);
 		else
@@ -291,6 +297,8 @@ static int vfio_ap_migration_file_publish(struct vfio_ap_migration_file *migf)
 		migf->renewed = true;
 	}
 	migf->spare = NULL;
+	if (old)
+		vfio_ap_migration_piece_put(old);
 	vfio_ap_report_published_locked(migf->matrix_mdev);
 	wake_up_interruptible_all(&migf->wait);
 

@@ -97,7 +97,14 @@ int vfio_ap_policy_add_cap_locked(struct ap_matrix_mdev *matrix_mdev,
 
 static int vfio_ap_policy_set(struct ap_matrix_mdev *matrix_mdev, bool migratable)
 {
-	guard(mutex)(&matrix_mdev->mig.mutex);
+	int ret;
+
+	/* Who resets or closes the device may hold it for as long as memory takes. */
+	ACQUIRE(mutex_intr, requests)(&matrix_mdev->mig.mutex);
+	ret = ACQUIRE_ERR(mutex_intr, &requests);
+	if (ret)
+		return ret;
+
 	guard(mutex)(&matrix_dev->mdevs_lock);
 
 	if (migratable == matrix_mdev->policy.migratable)

@@ -677,6 +677,21 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
 	EXPECT_LE(1U, four_requeued(&c));
 }
 
+/* Nobody learns that it has complied: it does not lose its interrupts for that */
+TEST_F_TIMEOUT(interrupt, a_queue_that_tells_nothing_has_its_interrupts_again, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+
+	work(_metadata, f, HELD);
+	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x tapq %x", f->apids[1], f->domains[0], BUSY));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x tapq 0 0", f->apids[1], f->domains[0]));
+	EXPECT_EQ(0, four_irqs(f));
+	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+	EXPECT_EQ((long)FOUR, four_irqs(f));
+	goes_on(_metadata, f);
+}
+
 /* The AP bus resets queues behind the driver's back: what the guest wants is known */
 TEST_F_TIMEOUT(interrupt, a_queue_that_was_reset_is_switched_on_again, ENV_TIMEOUT)
 {

@@ -813,6 +813,50 @@ TEST_F_TIMEOUT(queue, an_interrupt_goes_with_its_adapter, ENV_TIMEOUT)
 	EXPECT_FALSE(log_has(p, "WARNING:"));
 }
 
+/* The queue accepts it, and does not do it in time: what it writes to must stay */
+TEST_F_TIMEOUT(queue, an_interrupt_that_stays_on_keeps_its_pages, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	long before;
+	int rc;
+
+	enable_interrupts(_metadata, p, &before);
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 200"));
+	rc = vcpu_aqic(p, false);
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	EXPECT_EQ(0, rc);
+	EXPECT_EQ(before, vfio_ap_pinned());
+	EXPECT_TRUE(log_has(p, "may still interrupt: two pages stay allocated"));
+	EXPECT_FALSE(log_has(p, "WARNING:"));
+
+	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	EXPECT_TRUE(queue_notifies(p));
+}
+
+/* Nobody looks at the queue any more: the guest's PQAP(AQIC) must not wait for that */
+TEST_F_TIMEOUT(queue, a_reset_that_was_given_up_is_over, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	char text[64];
+	long before;
+
+	enable_interrupts(_metadata, p, &before);
+	ASSERT_EQ(0, answer(p, "tapq", RESET_IN_PROGRESS, 0));
+	EXPECT_EQ(-EIO, vfio_ap_reset(&p->env.dev));
+	EXPECT_EQ(before, vfio_ap_pinned());
+	snprintf(text, sizeof(text), "Reset of queue %02x.%04x failed", p->apid, p->domain);
+	EXPECT_TRUE(log_has(p, text));
+
+	/* The queue has completed it, as far as the simulator knows */
+	ASSERT_EQ(0, answer(p, "tapq", 0, 0));
+	ASSERT_EQ(0, answer(p, "aqic", BUSY, 1));
+	EXPECT_EQ(BUSY, vcpu_aqic(p, true));
+	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	EXPECT_TRUE(queue_notifies(p));
+}
+
 /* Unmap the memory of the guest, or detach the device from where it is mapped */
 static int unmap_all(struct place *p)
 {

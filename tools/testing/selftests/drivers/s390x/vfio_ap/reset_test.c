@@ -149,6 +149,28 @@ TEST_F_TIMEOUT(reset, a_slow_queue_delays_no_other_guest, ENV_TIMEOUT)
 	vfio_ap_close(&neighbour);
 }
 
+/* Nor does the guest lose the adapter because the host looks at its queues meanwhile */
+TEST_F_TIMEOUT(reset, a_slow_queue_stays_with_its_guest, ENV_TIMEOUT)
+{
+	const struct ap_pool *pool = &self->env.pool;
+	const char *uuid = self->env.dev.uuid;
+	char before[4096], now[4096];
+
+	ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", before, sizeof(before)));
+	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x zapq %x 1", pool->adapters[0], pool->domains[0],
+				    RESET_IN_PROGRESS));
+	ASSERT_EQ(0, answer(&self->env, RESET_IN_PROGRESS));
+	ASSERT_EQ(0, resetter_start(&self->resetter));
+	EXPECT_EQ(0, ap_queue_bind(pool->adapters[1], pool->domains[0], "vfio_ap", false));
+	EXPECT_EQ(0, ap_queue_bind(pool->adapters[1], pool->domains[0], "vfio_ap", true));
+	EXPECT_FALSE(__atomic_load_n(&self->resetter.done, __ATOMIC_SEQ_CST));
+	EXPECT_LT(0, ap_mdev_read(uuid, "guest_matrix", now, sizeof(now)));
+	EXPECT_STREQ(before, now);
+
+	ASSERT_EQ(0, answer(&self->env, 0));
+	EXPECT_EQ(0, resetter_join(&self->resetter, &self->env));
+}
+
 /* A reset without end is given up, and can be repeated; the state is RUNNING */
 TEST_F_TIMEOUT(reset, it_ends_though_the_queue_does_not, ENV_TIMEOUT)
 {
