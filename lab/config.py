@@ -19,10 +19,12 @@ LOGS = OUT / "logs"
 PATCHES = REPO / "patches"
 
 # Kernels: what each is configured from, in lab/kernel. The first two are built for every command
-# that needs them; the others for `make coverage`, and for who asks for FLAVOUR=kcsan.
+# that needs them, "full" for `make test-long`, "cover" for `make coverage`. "full" instruments the
+# whole kernel, "debug" only the code under test (lab.kernel).
 FRAGMENTS = {
     "fast": ("common", "fast"),
     "debug": ("common", "debug"),
+    "full": ("common", "debug"),
     "cover": ("common", "fast", "cover"),
     "kcsan": ("common", "fast", "kcsan"),
 }

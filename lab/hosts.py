@@ -52,8 +52,8 @@ REPORT = re.compile(
 # Accesses that race: those of other code in the kernel are its own.
 FOREIGN_RACE = re.compile(r"BUG: KCSAN: (?!.*(vfio_ap|ap_sim))")
 
-SILENCE = {"fast": 120.0, "debug": 300.0, "cover": 120.0, "kcsan": 300.0}
-BOOT_LIMIT = {"fast": 300.0, "debug": 900.0, "cover": 300.0, "kcsan": 900.0}
+SILENCE = {"fast": 120.0, "debug": 300.0, "full": 300.0, "cover": 120.0, "kcsan": 300.0}
+BOOT_LIMIT = {"fast": 300.0, "debug": 900.0, "full": 900.0, "cover": 300.0, "kcsan": 900.0}
 # After a report, its text is let through to the log before the wait is broken off.
 REPORT_GRACE = 3.0
 

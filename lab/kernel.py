@@ -22,6 +22,10 @@ from lab.progress import CommandFailed, logged, say
 # Where the driver is.
 DRIVER = "drivers/s390/crypto/"
 
+# The folders whose code the debug kernel instruments; the full kernel instruments everything.
+UNDER_TEST = ("drivers/s390/crypto", "drivers/s390/crypto/tests", "drivers/vfio",
+              "drivers/vfio/mdev", "drivers/iommu/iommufd", "arch/s390/kvm", "virt/kvm")
+
 # Debian's packaging adds "/*" to .gitignore, which hides every new file.
 GITIGNORE_TAIL = "# Debian packaging"
 
@@ -214,6 +218,16 @@ def counted(flavour: str) -> list[str]:
     return [f"GCOV_PROFILE_{pathlib.Path(path).stem}.o=y" for path in new_files()]
 
 
+def instrumented(flavour: str) -> list[str]:
+    """Arguments of make that limit KASAN and UBSAN to the code under test.
+
+    The kernel's Makefiles use these variables once per object, where $(obj) is its folder."""
+    if flavour != "debug":
+        return []
+    choice = f"$(if $(filter {' '.join(UNDER_TEST)},$(obj)),y,n)"
+    return [f"KASAN_SANITIZE={choice}", f"UBSAN_SANITIZE={choice}"]
+
+
 def state() -> str:
     """What a build is made from: the source as it is in build/linux, and the compiler."""
     sha = hashlib.sha256()
@@ -235,7 +249,8 @@ def build(flavour: str) -> None:
     target = config.objects(flavour)
     stamp = target / "lab.stamp"
     current = hashlib.sha256(
-        (state() + "".join(p.read_text() for p in fragments(flavour))).encode()).hexdigest()
+        "\0".join((state(), *(p.read_text() for p in fragments(flavour)),
+                   *instrumented(flavour))).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == current and config.bzimage(flavour).exists():
         install_programs(flavour)
         return
@@ -245,7 +260,7 @@ def build(flavour: str) -> None:
     jobs = f"-j{os.cpu_count() or 1}"
     try:
         logged(f"{flavour} kernel",
-               [*MAKE, *counted(flavour), f"O={target}", jobs, "bzImage", "modules"],
+               [*MAKE, *counted(flavour), *instrumented(flavour), f"O={target}", jobs, "bzImage", "modules"],
                config.LOGS / f"kernel-{flavour}.log", cwd=config.LINUX,
                measure=lambda count, line: f"{count} steps, {line.strip()[:60]}")
     except CommandFailed as error:
