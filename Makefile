@@ -23,7 +23,7 @@ help:
 	@echo '                     test-fuzz and test-mutants; T=glob selects, without the latter;'
 	@echo '                     SEED=n; streams and faults go on where they ended (out/soak)'
 	@echo '  make test-mutants  put faults back into the driver, one by one, and see the tests fail'
-	@echo '                     that find them (lab/mutants); M=glob selects'
+	@echo '                     that find them (lab/faults/mutants); M=glob selects'
 	@echo '  make fuzz          the stream code of build/linux against made-up streams, on this machine;'
 	@echo '                     SECONDS=60, SEED=n repeats a run'
 	@echo '  make test-fuzz     put faults into the stream code and see the fuzzer find them'
@@ -31,9 +31,9 @@ help:
 	@echo '  make bench         what migration costs, by number of queues: bytes, instructions,'
 	@echo '                     memory, each beside its floor and a baseline; out/bench'
 	@echo '  make coverage      which lines of the driver the tests in one host reach (gcov);'
-	@echo '                     what they do not reach, and why: lab/unreached'
+	@echo '                     what they do not reach, and why: lab/commands/unreached'
 	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
-	@echo '                     HOST=a|b|c (lab/profiles), FLAVOUR=fast|debug'
+	@echo '                     HOST=a|b|c (lab/host/profiles), FLAVOUR=fast|debug'
 	@echo '  make check-fast    gates on the patches and on our scripts, as CI runs them: git am,'
 	@echo '                     checkpatch, each patch builds without a warning, sparse, ...'
 	@echo '  make check         these, and those that take long: built in, as module and without'
@@ -52,7 +52,7 @@ help:
 	@echo '  make difference    where patches/, build/linux and the top level disagree'
 	@echo
 	@echo '  make linux         build/linux only: pristine source with the patches on it'
-	@echo '  make pin           record the newest package versions in lab/pins.json'
+	@echo '  make pin           record the newest package versions in lab/image/pins.json'
 	@echo '  make clean         remove build/ and out/, the cache of downloads excepted'
 	@echo
 	@echo 'demo, test, bench, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
@@ -66,7 +66,7 @@ shell:
 linux:
 	@$(LAB) source
 
-include lab/series.mk
+include lab/series/series.mk
 
 check-fast check check-proof series difference: linux
 

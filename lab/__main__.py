@@ -16,13 +16,15 @@ import os
 import sys
 from collections.abc import Iterator
 
-from lab import config, env, fetch, kernel, progress, rootfs, upstream
-from lab.fuzz import FuzzError
-from lab.hosts import Lab, LabError
-from lab.kgit import SeriesError
-from lab.model import ModelError
+from lab.common import config, progress
+from lab.gates import tools
+from lab.image import debs, kernel, machine, roots
+from lab.faults.stream import FuzzError
+from lab.host.host import Lab, LabError
+from lab.series.git import SeriesError
+from lab.faults.models import ModelError
 
-PROBLEMS = (env.EnvError, fetch.FetchError, FuzzError, kernel.KernelError, LabError, ModelError,
+PROBLEMS = (machine.EnvError, debs.FetchError, FuzzError, kernel.KernelError, LabError, ModelError,
             SeriesError, progress.CommandFailed)
 
 
@@ -39,27 +41,27 @@ def exclusive() -> Iterator[None]:
         yield
 
 
-def fetched(source: str | None, machine: bool) -> bool:
+def fetched(source: str | None, hosts: bool) -> bool:
     """Whether nothing has to be downloaded."""
-    pins = fetch.read_pins()
-    return ((not machine or (config.BUILD / "python").exists()
-             and all(rootfs.ready(root) for root in (rootfs.EMULATOR, rootfs.HOSTS)))
+    pins = debs.read_pins()
+    return ((not hosts or (config.BUILD / "python").exists()
+             and all(roots.ready(root) for root in (roots.EMULATOR, roots.HOSTS)))
             and (source is not None or (config.BUILD / "linux.from").exists()
-                 or fetch.cached(fetch.KERNEL, pins.get(fetch.KERNEL.name)) is not None))
+                 or debs.cached(debs.KERNEL, pins.get(debs.KERNEL.name)) is not None))
 
 
-def prepare(flavours: list[str], machine: bool = True) -> None:
+def prepare(flavours: list[str], hosts: bool = True) -> None:
     """Everything up to built kernels of these flavours; [] for the source tree only."""
     source = os.environ.get("KERNEL") or None
     with progress.stage("checks and packages"):
-        env.check_machine()
+        machine.check_machine()
     with exclusive():
         with progress.stage("checks and packages"):
-            env.prepare(network=not fetched(source, machine))
-        if machine:
+            machine.prepare(network=not fetched(source, hosts))
+        if hosts:
             with progress.stage("downloads and root file systems"):
-                fetch.python_modules()
-                rootfs.prepare()
+                debs.python_modules()
+                roots.prepare()
         with progress.stage("kernel source and patches"):
             kernel.prepare([], source)
         for flavour in flavours:
@@ -73,7 +75,7 @@ def number(name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdecimal() or int(text) < 1:
-        raise env.EnvError(f"{name}={text}: not a positive number")
+        raise machine.EnvError(f"{name}={text}: not a positive number")
     return int(text)
 
 
@@ -81,7 +83,7 @@ def wanted_flavour(default: str) -> str:
     """FLAVOUR= or the default."""
     flavour = os.environ.get("FLAVOUR") or default
     if flavour not in config.FRAGMENTS:
-        raise env.EnvError(f"FLAVOUR={flavour}: there are {', '.join(config.FRAGMENTS)}")
+        raise machine.EnvError(f"FLAVOUR={flavour}: there are {', '.join(config.FRAGMENTS)}")
     return flavour
 
 
@@ -90,7 +92,7 @@ def command_test() -> int:
     repeat = number("REPEAT", 1)
     flavour = wanted_flavour("debug")
     prepare([flavour])
-    runner = importlib.import_module("lab.runner")
+    runner = importlib.import_module("lab.tests.runner")
     return int(runner.main(os.environ.get("T") or "*", repeat, flavour))
 
 
@@ -98,7 +100,7 @@ def command_test_mutants() -> int:
     """Faults that are put back into the driver, each found by its tests."""
     flavour = wanted_flavour("debug")
     prepare([flavour])
-    mutants = importlib.import_module("lab.mutants")
+    mutants = importlib.import_module("lab.faults.driver")
     return int(mutants.main(os.environ.get("M") or "*", flavour))
 
 
@@ -110,24 +112,24 @@ def seconds_and_seed() -> tuple[int, int | None]:
 def command_fuzz() -> int:
     """The stream code against an enemy's bytes."""
     seconds, seed = seconds_and_seed()
-    prepare([], machine=False)
-    fuzz = importlib.import_module("lab.fuzz")
+    prepare([], hosts=False)
+    fuzz = importlib.import_module("lab.faults.stream")
     return int(fuzz.main(seconds, seed))
 
 
 def command_test_fuzz() -> int:
     """Faults put into the stream code, each found by the fuzzer."""
-    prepare([], machine=False)
-    fuzz = importlib.import_module("lab.fuzz")
-    report = importlib.import_module("lab.runner").Report()
+    prepare([], hosts=False)
+    fuzz = importlib.import_module("lab.faults.stream")
+    report = importlib.import_module("lab.tests.runner").Report()
     fuzz.proof(report)
     return int(report.summary())
 
 
 def command_model() -> int:
     """The models of locks and states, and the faults that they find."""
-    prepare([], machine=False)
-    model = importlib.import_module("lab.model")
+    prepare([], hosts=False)
+    model = importlib.import_module("lab.faults.models")
     return int(model.main())
 
 
@@ -137,7 +139,7 @@ def command_test_long() -> int:
     minutes, seed = number("MINUTES", 0), number("SEED", 1)
     flavour = wanted_flavour("debug")
     prepare([flavour])
-    runner = importlib.import_module("lab.runner")
+    runner = importlib.import_module("lab.tests.runner")
     status = int(runner.main_long(os.environ.get("T") or "*", flavour, minutes, seed))
     if os.environ.get("T"):
         return status
@@ -147,21 +149,21 @@ def command_test_long() -> int:
 def command_demo() -> int:
     """The demonstration."""
     prepare(["fast"])
-    demo = importlib.import_module("lab.demo")
+    demo = importlib.import_module("lab.commands.demo")
     return int(demo.main([]))
 
 
 def command_bench() -> int:
     """What migration costs."""
     prepare(["fast"])
-    bench = importlib.import_module("lab.bench")
+    bench = importlib.import_module("lab.commands.bench")
     return int(bench.main())
 
 
 def command_coverage() -> int:
     """Which lines of the driver's new files the tests in one host reach."""
     prepare(["cover"])
-    coverage = importlib.import_module("lab.coverage")
+    coverage = importlib.import_module("lab.commands.coverage")
     return int(coverage.main(os.environ.get("T") or "a.*"))
 
 
@@ -185,15 +187,15 @@ def command_prepare(flavours: list[str]) -> int:
 
 def command_source() -> int:
     """build/linux only."""
-    prepare([], machine=False)
+    prepare([], hosts=False)
     return 0
 
 
 def command_docs() -> int:
     """The documentation as HTML."""
-    prepare([], machine=False)
-    env.install_packages(upstream.DOCS_PACKAGES)
-    page = upstream.docs(config.LINUX, config.OUT / "docs")
+    prepare([], hosts=False)
+    machine.install_packages(tools.DOCS_PACKAGES)
+    page = tools.docs(config.LINUX, config.OUT / "docs")
     progress.say(f"{page}: the chapter on vfio-ap")
     return 0
 
@@ -212,16 +214,16 @@ def command_clean() -> int:
 def command_pin() -> int:
     """Record what the suites offer now as the versions to use."""
     with exclusive():
-        env.prepare(network=True)
+        machine.prepare(network=True)
         found: dict[str, object] = {}
-        for package in (fetch.KERNEL, fetch.QMP):
-            offer = fetch.newest(package)
-            fetch.download(package, offer)
+        for package in (debs.KERNEL, debs.QMP):
+            offer = debs.newest(package)
+            debs.download(package, offer)
             found[package.name] = {"suite": package.suite, "version": offer.version,
                                    "sha256": offer.sha256}
             progress.say(f"pinned: {package.name} {offer.version}")
-        found.update(rootfs.pins())
-        fetch.write_pins(found)
+        found.update(roots.pins())
+        debs.write_pins(found)
     return 0
 
 
@@ -247,7 +249,7 @@ def main() -> int:
     commands.add_parser("source", help="build/linux only: pristine source and patches")
     commands.add_parser("docs", help="the documentation as HTML in out/docs")
     commands.add_parser("clean", help="remove what was built, and results")
-    commands.add_parser("pin", help="record the newest versions in lab/pins.json")
+    commands.add_parser("pin", help="record the newest versions in lab/image/pins.json")
     options = parser.parse_args()
     try:
         match options.command:

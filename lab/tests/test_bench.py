@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pathlib
 
-from lab import bench
-from lab.bench import Figures, goals, markdown, parse, streams_of_all, table
-from lab.hosts import LabError
+from lab.commands import bench
+from lab.commands.bench import Figures, goals, markdown, parse, streams_of_all, table
+from lab.host.host import LabError
 
 
 def figures(queues: int) -> Figures:

@@ -8,7 +8,7 @@ import fnmatch
 import shutil
 from collections.abc import Callable, Iterator
 
-from lab import check, steps
+from lab.gates import builds, gates
 from lab.tests.test_series import OPS, STREAM, TEST, Bench, bench
 
 # Stands for the kernel's own: what counts here is how the gate calls it and takes its answer.
@@ -75,7 +75,7 @@ def checked() -> Iterator[Bench]:
 
 def findings(b: Bench, glob: str = "*") -> dict[str, list[str]]:
     """The findings of the gates that glob names."""
-    return {gate.name: check.run_gate(gate) for gate in check.Checker(b.layout).gates()
+    return {gate.name: gates.run_gate(gate) for gate in gates.Checker(b.layout).gates()
             if fnmatch.fnmatchcase(gate.name, glob)}
 
 
@@ -139,17 +139,17 @@ def test_exceptions_need_a_reason() -> None:
         b.edit(STREAM, "two", "two FIXME")
         b.commit("fixup! s390/vfio-ap: add the stream")
         b.save()
-        was, check.EXCEPTIONS = check.EXCEPTIONS, b.root / "lab/check-exceptions"
+        was, gates.EXCEPTIONS = gates.EXCEPTIONS, b.root / "lab/gates/exceptions"
         try:
-            b.put("lab/check-exceptions", "PLANTED *-add-the-stream.patch for a test\n", b.root)
+            b.put("lab/gates/exceptions", "PLANTED *-add-the-stream.patch for a test\n", b.root)
             assert not any(findings(b, "checkpatch*").values())
-            b.put("lab/check-exceptions", "PLANTED *-fix-a-line.patch for another patch\n", b.root)
+            b.put("lab/gates/exceptions", "PLANTED *-fix-a-line.patch for another patch\n", b.root)
             assert any(findings(b, "checkpatch*").values())
-            b.put("lab/check-exceptions", "PLANTED *\n", b.root)
+            b.put("lab/gates/exceptions", "PLANTED *\n", b.root)
             found = findings(b, "checkpatch*")
             assert any("REASON" in line for lines in found.values() for line in lines), found
         finally:
-            check.EXCEPTIONS = was
+            gates.EXCEPTIONS = was
 
 
 def test_each_step_is_built() -> None:
@@ -179,15 +179,15 @@ def test_pristine_source_must_build() -> None:
 def test_findings_are_compared_without_line_numbers() -> None:
     was = ["a.c:3:1: warning: x", "a.c:9: warning: y"]
     now = ["a.c:7:1: warning: x", "a.c:9:4: error: y", "b.c:3:1: warning: x", "b.c:4:1: warning: x"]
-    assert steps.new_findings(now, was) == [now[1], now[2]]
+    assert builds.new_findings(now, was) == [now[1], now[2]]
     text = ("make: *** [x] Error 2\n/w/a.c:1:2: warning: z\n"
             "WARNING: modpost: \"x\" [y.ko] undefined!")
-    assert steps.findings_of(text, "/w") == ["make: *** [x] Error 2", "a.c:1:2: warning: z"]
+    assert builds.findings_of(text, "/w") == ["make: *** [x] Error 2", "a.c:1:2: warning: z"]
 
 
 def test_missing_tool_is_a_failure() -> None:
     with checked() as b:
         (b.linux / "scripts/kernel-doc").unlink()
         assert findings(b, "kernel-doc")["kernel-doc"]
-        assert check.tool(["no-such-tool"], b.root) == ["no-such-tool is not installed"]
+        assert gates.tool(["no-such-tool"], b.root) == ["no-such-tool is not installed"]
         assert shutil.which("codespell"), "codespell is not installed"

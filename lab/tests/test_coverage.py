@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pathlib
 
-from lab import config
-from lab.coverage import Lines, judge, read_reasons
-from lab.hosts import LabError
+from lab.common import config
+from lab.commands.coverage import Lines, judge, read_reasons
+from lab.host.host import LabError
 
 PATH = "drivers/s390/crypto/vfio_ap_x.c"
 
@@ -49,7 +49,7 @@ def test_reasons_are_read() -> None:
 
 def test_reasons_are_of_functions_that_exist() -> None:
     """Those of the repository, so that none stays behind."""
-    found = read_reasons((config.REPO / "lab/unreached").read_text(encoding="utf-8"))
+    found = read_reasons((config.REPO / "lab/commands/unreached").read_text(encoding="utf-8"))
     for (name, function), _ in found.items():
         text = pathlib.Path(config.REPO / "drivers/s390/crypto" / name).read_text(encoding="utf-8")
         assert function == "-" or f"{function}(" in text, (name, function)

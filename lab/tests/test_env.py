@@ -12,7 +12,8 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lab import config, env
+from lab.common import config
+from lab.image import machine
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -32,7 +33,7 @@ def message(check: Callable[[], None]) -> str:
     """What the check complains about, in one line."""
     try:
         check()
-    except env.EnvError as error:
+    except machine.EnvError as error:
         assert "\n" not in str(error)
         return str(error)
     raise AssertionError("nothing wrong was found")
@@ -40,36 +41,36 @@ def message(check: Callable[[], None]) -> str:
 
 def test_this_machine() -> None:
     """What runs the tests passes the checks, packages included."""
-    env.check_machine()
-    assert env.missing_packages() == []
-    assert env.mirror().endswith("/")
+    machine.check_machine()
+    assert machine.missing_packages() == []
+    assert machine.mirror().endswith("/")
 
 
 def test_wrong_machine() -> None:
     """Another system, another architecture, another user."""
-    with replaced(env, "_os_release", lambda: {"ID": "debian", "VERSION_ID": "13",
-                                               "PRETTY_NAME": "Debian 13"}):
-        assert "Debian 13" in message(env.check_machine)
+    with replaced(machine, "_os_release", lambda: {"ID": "debian", "VERSION_ID": "13",
+                                                   "PRETTY_NAME": "Debian 13"}):
+        assert "Debian 13" in message(machine.check_machine)
     with replaced(platform, "machine", lambda: "riscv64"):
-        assert "riscv64" in message(env.check_machine)
+        assert "riscv64" in message(machine.check_machine)
     with replaced(os, "geteuid", lambda: 1000):
-        assert "root" in message(env.check_machine)
+        assert "root" in message(machine.check_machine)
 
 
 def test_disk(tmp: pathlib.Path) -> None:
     """What is needed and what is there are both named; less is needed once kernels are built."""
     with replaced(shutil, "disk_usage", lambda path: Usage(0, 0, 5 * 2**30)):
         with replaced(config, "BUILD", tmp):
-            text = message(env.check_disk)
-            assert f"{env.DISK_FRESH} GB" in text and "5.0 GB" in text, text
+            text = message(machine.check_disk)
+            assert f"{machine.DISK_FRESH} GB" in text and "5.0 GB" in text, text
             for flavour in config.FLAVOURS:
                 path = config.bzimage(flavour)
                 path.parent.mkdir(parents=True)
                 path.touch()
-            env.check_disk()
+            machine.check_disk()
 
 
 def test_no_network() -> None:
     """A mirror that does not answer."""
-    with replaced(env, "mirror", lambda: "http://localhost:9/debian/"):
-        assert "http://localhost:9/debian/" in message(env.check_network)
+    with replaced(machine, "mirror", lambda: "http://localhost:9/debian/"):
+        assert "http://localhost:9/debian/" in message(machine.check_network)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The golden streams that the driver's tests share come from the encoder in lab/golden.py."""
+"""The golden streams that the driver's tests share come from the encoder in lab/faults/golden.py."""
 
 from __future__ import annotations
 
-from lab import config, golden
+from lab.common import config
+from lab.faults import golden
 
 
 def test_header_is_up_to_date() -> None:

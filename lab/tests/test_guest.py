@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pathlib
 
-from lab import config
-from lab.hosts import Host
-from lab.qemu_client import (GUEST, Counters, GuestAp, Guests, KernelLog, QemuError, Vm,
-                             simulate)
+from lab.common import config
+from lab.host.host import Host
+from lab.guest.client import (GUEST, Counters, GuestAp, Guests, KernelLog, QemuError, Vm,
+                              simulate)
 
 AP = GuestAp("05,06", "04,06")
 # Replies for each queue that show that all is well.

@@ -8,9 +8,9 @@ import signal
 import socket
 import time
 
-from lab.hosts import (CommandError, CommandTimeout, Host, HostDied, HostError, HostReport,
-                       HostSilent, Lab, LabError, Profile, leak_records)
-from lab.runner import Skip
+from lab.host.host import (CommandError, CommandTimeout, Host, HostDied, HostError, HostReport,
+                           HostSilent, Lab, LabError, Profile, leak_records)
+from lab.tests.runner import Skip
 
 PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"
 

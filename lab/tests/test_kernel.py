@@ -6,8 +6,9 @@ from __future__ import annotations
 import pathlib
 import tempfile
 
-from lab import config, kernel
-from lab.runner import Skip
+from lab.common import config
+from lab.image import kernel
+from lab.tests.runner import Skip
 
 
 def test_fragments() -> None:

@@ -3,42 +3,43 @@
 
 from __future__ import annotations
 
-from lab import config, model
-from lab.model import Check, Found, ModelError
+from lab.common import config
+from lab.faults import models
+from lab.faults.models import Check, Found, ModelError
 
 
 def problems(checks: tuple[Check, ...]) -> list[str]:
     """What is wrong with the outcome of these."""
     wrong = []
-    for check, found in model.run_all(checks):
+    for check, found in models.run_all(checks):
         print(f"{check.name}: {found.states} states, {found.seconds} s, {found.error or 'holds'}")
-        wrong += [model.judge(check, found)]
+        wrong += [models.judge(check, found)]
     return [line for line in wrong if line]
 
 
 def test_claims_hold() -> None:
     """No interleaving breaks a claim, and all of them were looked at."""
-    assert not problems(model.HOLDS)
+    assert not problems(models.HOLDS)
 
 
 def test_planted_faults_are_found() -> None:
     """Each breaks the claim that it should."""
-    assert not problems(model.FAULTS)
+    assert not problems(models.FAULTS)
 
 
 def test_functions_exist() -> None:
     """What the models name is still there under that name."""
-    text = "\n".join(path.read_text(encoding="utf-8") for pattern in model.SOURCES
+    text = "\n".join(path.read_text(encoding="utf-8") for pattern in models.SOURCES
                      for path in sorted(config.LINUX.glob(pattern)))
     for name in ("session", "pins"):
-        named = model.functions(name)
+        named = models.functions(name)
         assert len(named) > 10, named
         assert not {function for function in named if f"{function}(" not in text}
 
 
 def test_names_are_unique() -> None:
     """A folder for each."""
-    names = [check.name for check in (*model.HOLDS, *model.FAULTS)]
+    names = [check.name for check in (*models.HOLDS, *models.FAULTS)]
     assert len(names) == len(set(names))
 
 
@@ -46,13 +47,13 @@ def test_what_the_verifier_says() -> None:
     """An error, none, and a search that is not complete."""
     end = "\n State-vector 60 byte, depth reached 7, errors: {}\n  12 states, stored\n" \
           "pan: elapsed time 0.5 seconds\n"
-    assert model.parse(end.format(0)) == Found("", 12, 0.5)
-    assert model.parse("pan:1: invalid end state (at depth 7)" + end.format(1)) == Found(
+    assert models.parse(end.format(0)) == Found("", 12, 0.5)
+    assert models.parse("pan:1: invalid end state (at depth 7)" + end.format(1)) == Found(
         "invalid end state (at depth 7)", 12, 0.5)
     for bad in ("error: max search depth too small" + end.format(0), "out of memory\n",
                 "Warning: Search not completed" + end.format(0), end.format(1)):
         try:
-            model.parse(bad)
+            models.parse(bad)
         except ModelError:
             continue
         raise AssertionError(bad)
@@ -62,5 +63,5 @@ def test_judgement() -> None:
     """A fault has to break the claim it was made for."""
     good, bad = Check("a", "pins", ""), Check("b", "pins", "X", "not held")
     none, other, right = Found("", 1, 0), Found("assert (else)", 1, 0), Found("( notheld)", 1, 0)
-    assert not model.judge(good, none) and not model.judge(bad, right)
-    assert model.judge(good, right) and model.judge(bad, none) and model.judge(bad, other)
+    assert not models.judge(good, none) and not models.judge(bad, right)
+    assert models.judge(good, right) and models.judge(bad, none) and models.judge(bad, other)

@@ -7,8 +7,11 @@ import pathlib
 import re
 import shutil
 
-from lab import config, ktap, mutants, patches
-from lab.mutants import MutantError, Named, Verdict
+from lab.common import config
+from lab.faults import driver
+from lab.report import tap
+from lab.series import patches
+from lab.faults.driver import MutantError, Named, Verdict
 
 SAMPLE = """The fault is a sample.
 
@@ -40,7 +43,7 @@ def test_header(tmp: pathlib.Path) -> None:
     """Tests, the wanted result, a sentence; anything else is a mistake."""
     path = tmp / "sample.patch"
     path.write_text(SAMPLE)
-    got = mutants.parse(path)
+    got = driver.parse(path)
     assert (got.name, got.leak, got.prose) == ("sample", True, "The fault is a sample.")
     assert [test.suite for test in got.tests] == ["vfio_ap_stream", "migration_file_test"]
     assert [test.kunit for test in got.tests] == [True, False]
@@ -53,24 +56,24 @@ def test_header(tmp: pathlib.Path) -> None:
                             ("The fault is a sample.", "", "no sentence"),
                             ("--- a/", "+++ a/", "no patch")):
         path.write_text(SAMPLE.replace(old, new))
-        assert words in refused(mutants.parse, path), (old, new)
+        assert words in refused(driver.parse, path), (old, new)
 
 
 def test_index_format() -> None:
     """Entries of several lines; each ends with mutants or a reason."""
-    found = mutants.pitfalls("# words\n\n[part]\n\nOne\nfault.\nmutants: a b\n\tc\n\nTwo.\n"
-                             "none: because\n")
+    found = driver.pitfalls("# words\n\n[part]\n\nOne\nfault.\nmutants: a b\n\tc\n\nTwo.\n"
+                            "none: because\n")
     assert [(p.text, p.mutants, p.reason) for p in found] == [
         ("One fault.", ("a", "b", "c"), ""), ("Two.", (), "because")], found
     for bad in ("One.\n", "One.\nmutants:\n", "mutants: a\n", "One.\nsome: a\n"):
-        assert "the last line" in refused(mutants.pitfalls, bad), bad
+        assert "the last line" in refused(driver.pitfalls, bad), bad
 
 
 def test_apply_is_strict(tmp: pathlib.Path) -> None:
     """Lines may have moved; no fuzz, no patch that is there already, no reject files."""
     path = tmp / "sample.patch"
     path.write_text(SAMPLE)
-    mutant = mutants.parse(path)
+    mutant = driver.parse(path)
     file = tmp / "tree/drivers/s390/crypto/file.c"
     for text, good in (("one\ntwo\nthree\n", True), ("one\nzwei\nthree\n", False),
                        ("eins\ntwo\nthree\n", False), ("zero\none\ntwo\nthree\n", True)):
@@ -78,10 +81,10 @@ def test_apply_is_strict(tmp: pathlib.Path) -> None:
         file.parent.mkdir(parents=True)
         file.write_text(text)
         if good:
-            mutants.apply(mutant, tmp / "tree")
+            driver.apply(mutant, tmp / "tree")
             assert file.read_text() == text.replace("two", "zwei")
         else:
-            assert "does not apply" in refused(mutants.apply, mutant, tmp / "tree"), text
+            assert "does not apply" in refused(driver.apply, mutant, tmp / "tree"), text
         assert [p.name for p in file.parent.iterdir()] == ["file.c"]
 
 
@@ -90,7 +93,7 @@ def test_kbuild() -> None:
     text = ("ap-objs := ap_bus.o\nCFLAGS_vfio_ap_trace.o := -I$(src)\n"
             "vfio_ap-objs := one.o \\\n\ttwo.o\nvfio_ap-objs += three.o\n"
             "obj-$(CONFIG_VFIO_AP) += vfio_ap.o\nCFLAGS_other.o := -O3\n")
-    assert mutants.kbuild(text, ["vfio_ap", "tests/x_kunit"]).splitlines() == [
+    assert driver.kbuild(text, ["vfio_ap", "tests/x_kunit"]).splitlines() == [
         "CFLAGS_vfio_ap_trace.o := -I$(src)", "vfio_ap-objs := one.o  \ttwo.o",
         "vfio_ap-objs += three.o", "obj-m := vfio_ap.o tests/x_kunit.o"]
 
@@ -106,7 +109,7 @@ def test_update_keeps_what_is_equal(tmp: pathlib.Path) -> None:
             if text != " ":
                 (folder / name).write_text(text)
     times = {path: path.stat().st_mtime_ns for path in old.rglob("*.c")}
-    mutants.update(new, old)
+    driver.update(new, old)
     assert (old / "same.c").stat().st_mtime_ns == times[old / "same.c"]
     assert (old / "tests/other.h").read_text() == "a" and (old / "added.c").exists()
     assert (old / "made.mod.c").exists() and not (old / "gone.c").exists()
@@ -115,7 +118,7 @@ def test_update_keeps_what_is_equal(tmp: pathlib.Path) -> None:
 def test_what_is_red() -> None:
     """A test that failed; one that did not run is a mistake."""
     def judge(name: str, *outcomes: tuple[str, str]) -> Verdict:
-        return mutants.judge(Named(name), [ktap.Outcome(n, s) for n, s in outcomes])
+        return driver.judge(Named(name), [tap.Outcome(n, s) for n, s in outcomes])
 
     assert judge("a.x_test.f.v.t", ("f.v.t", "not ok")).red
     assert not judge("a.x_test.f.v.t", ("f.v.t", "ok"), ("f.v.other", "not ok")).red
@@ -137,23 +140,23 @@ def test_results() -> None:
         (green, red, False, "not ok"), (red, broken, True, "not ok"),
         (green, broken, False, "not ok")]
     for first, second, wanted, status in table:
-        got = mutants.outcome({one: first, two: second}, wanted)
+        got = driver.outcome({one: first, two: second}, wanted)
         assert got.status == status and bool(got.log) == (status != "ok"), (first, second, got)
-    assert mutants.outcome({one: red, two: green}, True).log == ["a.x.two: passed"]
+    assert driver.outcome({one: red, two: green}, True).log == ["a.x.two: passed"]
 
 
 def test_every_mutant_applies(tmp: pathlib.Path) -> None:
     """Each to the driver as it is, within its folder."""
-    found = mutants.load()
+    found = driver.load()
     assert found
     for mutant in found:
-        outside = [p for p in mutant.paths if pathlib.Path(p).parent != mutants.CRYPTO]
+        outside = [p for p in mutant.paths if pathlib.Path(p).parent != driver.CRYPTO]
         assert mutant.paths and not outside, (mutant.name, outside)
         tree = tmp / mutant.name
-        (tree / mutants.CRYPTO).mkdir(parents=True)
+        (tree / driver.CRYPTO).mkdir(parents=True)
         for name in mutant.paths:
             shutil.copyfile(config.LINUX / name, tree / name)
-        mutants.apply(mutant, tree)
+        driver.apply(mutant, tree)
 
 
 def cases(named: Named) -> set[str]:
@@ -171,7 +174,7 @@ def cases(named: Named) -> set[str]:
 
 def test_every_named_test_exists() -> None:
     """In the sources that are tested."""
-    for mutant in mutants.load():
+    for mutant in driver.load():
         for test in mutant.tests:
             assert (config.LINUX / test.source).exists(), (mutant.name, test.name)
             name = test.case.split(".")[0] if test.kunit else test.case
@@ -180,15 +183,15 @@ def test_every_named_test_exists() -> None:
 
 def test_every_pitfall_has_its_mutant() -> None:
     """The index names each mutant, and nothing that is none."""
-    index = mutants.pitfalls(mutants.INDEX.read_text(encoding="utf-8"))
+    index = driver.pitfalls(driver.INDEX.read_text(encoding="utf-8"))
     named = {name for pitfall in index for name in pitfall.mutants}
-    known = {mutant.name for mutant in mutants.load()}
+    known = {mutant.name for mutant in driver.load()}
     assert named == known, f"not in the index: {known - named}; no mutant: {named - known}"
 
 
 def test_every_fix_has_its_mutant() -> None:
     """Each patch of [fixes] stands in the index."""
-    index = {p.text for p in mutants.pitfalls(mutants.INDEX.read_text(encoding="utf-8"))}
+    index = {p.text for p in driver.pitfalls(driver.INDEX.read_text(encoding="utf-8"))}
     missing = [patch.subject for patch in patches.load(config.PATCHES)
                if patch.group == "fixes" and patch.subject not in index]
     assert not missing, missing

@@ -7,11 +7,12 @@ import errno
 import pathlib
 import time
 
-from lab import cards, config, progress
-from lab.hosts import Host
-from lab.qemu_client import (EARLY, GUEST, GUEST_NIB, GUEST_WINDOW, MIDWAY, Counters, Guests,
-                             Migration, QemuError, Vm, migrate, names_errno, simulate, simulated)
-from lab.shuttle import AP, ENOUGH, Shuttle
+from lab.common import config, progress
+from lab.guest import cards
+from lab.host.host import Host
+from lab.guest.client import (EARLY, GUEST, GUEST_NIB, GUEST_WINDOW, MIDWAY, Counters, Guests,
+                              Migration, QemuError, Vm, migrate, names_errno, simulate, simulated)
+from lab.guest.round_trips import AP, ENOUGH, Shuttle
 
 # What the guest program loads into control register 6, and what follows that.
 SUBCLASSES = bytes.fromhex("0000000010000000") + b"APGUEST1"

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 
-from lab import cards
-from lab.hosts import Host
-from lab.qemu_client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
-                             names_errno, simulated)
+from lab.guest import cards
+from lab.host.host import Host
+from lab.guest.client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
+                              names_errno, simulated)
 
 AP = GuestAp("05,06", "04,06")
 ENOUGH = 10

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pathlib
 
-from lab import config
-from lab.hosts import Host
-from lab.qemu_client import LIBRARY, GuestAp, Guests, QemuError
+from lab.common import config
+from lab.host.host import Host
+from lab.guest.client import LIBRARY, GuestAp, Guests, QemuError
 
 AP = GuestAp("05", "04")
 PROGRAM = config.S390_ROOT / "usr/bin/qemu-system-s390x"

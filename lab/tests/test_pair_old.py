@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import errno
 
-from lab import cards, rootfs
-from lab.hosts import Host
-from lab.qemu_client import (EARLY, GUEST, GuestAp, Guests, Vm, migrate, names_errno)
+from lab.guest import cards
+from lab.image import roots
+from lab.host.host import Host
+from lab.guest.client import (EARLY, GUEST, GuestAp, Guests, Vm, migrate, names_errno)
 
 AP = GuestAp("05,06", "04,06")
 # The newest type of machine that both versions have.
@@ -34,7 +35,7 @@ def go(guests: Guests, source: Vm, there: Host, program: str) -> Vm:
 
 def long_migrates_to_and_fro(a: Host, b: Host) -> None:
     """Between two of it, and from it to the newer one and back."""
-    old = rootfs.old_qemu(a.flavour)
+    old = roots.old_qemu(a.flavour)
     with Guests() as guests:
         vm = guests.vm(guests.mdev(a, AP), kernel=GUEST, program=old, machine=MACHINE)
         assert "QEMU 10.0.2" in vm.log(), vm.log()
@@ -47,7 +48,7 @@ def long_migrates_to_and_fro(a: Host, b: Host) -> None:
 
 def long_refuses_another_card(a: Host, b: Host) -> None:
     """A card that differs is found before the source has stopped the guest, which runs on."""
-    old = rootfs.old_qemu(a.flavour)
+    old = roots.old_qemu(a.flavour)
     spec = cards.of_profile(b, "06").replace(":14", ":13")
     with cards.replaced(b, spec), Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST, program=old)
@@ -62,7 +63,7 @@ def long_refuses_another_card(a: Host, b: Host) -> None:
 
 def long_held_off(a: Host) -> None:
     """`migratable` blocks it there, too."""
-    old = rootfs.old_qemu(a.flavour)
+    old = roots.old_qemu(a.flavour)
     with Guests() as guests:
         mdev = guests.mdev(a, AP, migratable=False)
         vm = guests.vm(mdev, program=old)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lab.hosts import Host
+from lab.host.host import Host
 
 UUID = "a9051e57-0000-4000-8000-0000000000ad"
 DEVICE = f"/sys/bus/mdev/devices/{UUID}"

@@ -7,9 +7,9 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from lab import config
-from lab.hosts import Host
-from lab.qemu_client import EARLY, GuestAp, Guests, Mdev, migrate
+from lab.common import config
+from lab.host.host import Host
+from lab.guest.client import EARLY, GuestAp, Guests, Mdev, migrate
 
 AP = GuestAp("05,06", "04,06")
 CLIENT = f"/lab/selftests/{config.SELFTEST}/vfio_ap_client"

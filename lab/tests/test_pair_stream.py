@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Streams that are changed at random, written to a live driver (lab/fuzz/live.c)."""
+"""Streams that are changed at random, written to a live driver (lab/programs/fuzz/live.c)."""
 
 from __future__ import annotations
 
 import re
 
-from lab import progress
-from lab.hosts import Host
-from lab.soak import Soak
+from lab.common import progress
+from lab.host.host import Host
+from lab.tests.soak import Soak
 
 PROGRAM = "/lab/bin/vfio-ap-live-fuzz"
 SEED = 1

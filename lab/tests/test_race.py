@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 
-from lab import config
-from lab.hosts import Host
-from lab.soak import Soak
+from lab.common import config
+from lab.host.host import Host
+from lab.tests.soak import Soak
 
 FOLDER = f"/lab/selftests/{config.SELFTEST}"
 # Rounds in one go, of each of the two ways to open the device.

@@ -9,9 +9,10 @@ import pathlib
 import threading
 from unittest import mock
 
-from lab import ktap, runner
-from lab.ktap import Outcome
-from lab.runner import Report
+from lab.report import tap
+from lab.tests import runner
+from lab.report.tap import Outcome
+from lab.tests.runner import Report
 
 TAP = "TAP version 13\n1..2\n# RUN global.one ...\nok 1 global.one\n"
 
@@ -53,11 +54,11 @@ def test_nothing_run_fails() -> None:
 
 def test_kselftest_output() -> None:
     """Tests, skips and failures as kselftest_harness.h prints them."""
-    found = ktap.parse("TAP version 13\n1..3\n# Starting 3 tests from 1 test cases.\n"
-                       "#  RUN           global.one ...\n#            OK  global.one\n"
-                       "ok 1 global.one\n# x.c:1:two:Expected 1 (1) == 2 (2)\n"
-                       "not ok 2 global.two\nok 3 global.three # SKIP no card\n"
-                       "# FAILED: 2 / 3 tests passed.\n")
+    found = tap.parse("TAP version 13\n1..3\n# Starting 3 tests from 1 test cases.\n"
+                      "#  RUN           global.one ...\n#            OK  global.one\n"
+                      "ok 1 global.one\n# x.c:1:two:Expected 1 (1) == 2 (2)\n"
+                      "not ok 2 global.two\nok 3 global.three # SKIP no card\n"
+                      "# FAILED: 2 / 3 tests passed.\n")
     assert [(o.name, o.status, o.reason) for o in found] == [
         ("global.one", "ok", ""), ("global.two", "not ok", ""),
         ("global.three", "skip", "no card")], found
@@ -66,10 +67,10 @@ def test_kselftest_output() -> None:
 
 def test_kunit_output() -> None:
     """A suite as KUnit writes it to debugfs."""
-    found = ktap.parse("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: suite\n"
-                       "    # module: suite_kunit\n    1..2\n    ok 1 first\n"
-                       "    # second: EXPECTATION FAILED at x.c:1\n    not ok 2 second\n"
-                       "# suite: pass:1 fail:1 skip:0 total:2\nnot ok 1 suite\n")
+    found = tap.parse("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: suite\n"
+                      "    # module: suite_kunit\n    1..2\n    ok 1 first\n"
+                      "    # second: EXPECTATION FAILED at x.c:1\n    not ok 2 second\n"
+                      "# suite: pass:1 fail:1 skip:0 total:2\nnot ok 1 suite\n")
     assert [(o.name, o.status) for o in found] == [
         ("suite.first", "ok"), ("suite.second", "not ok")], found
 
@@ -84,22 +85,22 @@ def test_kunit_suites() -> None:
 
 def test_suite_that_did_not_run() -> None:
     """KUnit's file for a suite none of whose cases ran says "ok"; it is a failure."""
-    found = ktap.parse("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: suite\n"
-                       "    1..3\nok 1 suite\n")
+    found = tap.parse("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: suite\n"
+                      "    1..3\nok 1 suite\n")
     assert found[-1].name == "plan" and not any(o.status == "ok" for o in found), found
 
 
 def test_plan_not_fulfilled() -> None:
     """A planned test that does not report is a failure; so is no output at all."""
     for text, good in ((TAP, 1), ("", 0), ("TAP version 13\n1..1\n", 0)):
-        found = ktap.parse(text)
+        found = tap.parse(text)
         assert found[-1].name == "plan" and found[-1].status == "not ok", (text, found)
         assert sum(o.status == "ok" for o in found) == good, (text, found)
 
 
 def test_whole_program_skipped() -> None:
     """1..0 # SKIP."""
-    found = ktap.parse("TAP version 13\n1..0 # SKIP no vfio_ap\n")
+    found = tap.parse("TAP version 13\n1..0 # SKIP no vfio_ap\n")
     assert found == [Outcome("all", "skip", "no vfio_ap")]
 
 
@@ -117,12 +118,12 @@ def test_patterns() -> None:
 
 def test_kselftest_list(tmp: pathlib.Path) -> None:
     """Programs and limits of an installed collection."""
-    assert ktap.kselftest_programs("drivers/s390x/vfio_ap:one\n\ndrivers/s390x/vfio_ap:two.sh\n"
-                                   ) == [("drivers/s390x/vfio_ap", "one"),
-                                         ("drivers/s390x/vfio_ap", "two.sh")]
-    assert ktap.kselftest_timeout(tmp, 45) == 45
+    assert tap.kselftest_programs("drivers/s390x/vfio_ap:one\n\ndrivers/s390x/vfio_ap:two.sh\n"
+                                  ) == [("drivers/s390x/vfio_ap", "one"),
+                                        ("drivers/s390x/vfio_ap", "two.sh")]
+    assert tap.kselftest_timeout(tmp, 45) == 45
     (tmp / "settings").write_text("timeout=120\n")
-    assert ktap.kselftest_timeout(tmp, 45) == 120
+    assert tap.kselftest_timeout(tmp, 45) == 120
 
 
 def test_failing_functions(tmp: pathlib.Path) -> None:

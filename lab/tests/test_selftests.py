@@ -7,8 +7,9 @@ from __future__ import annotations
 import re
 import shlex
 
-from lab import config, ktap
-from lab.hosts import Host, Result
+from lab.common import config
+from lab.report import tap
+from lab.host.host import Host, Result
 
 PROGRAM = "migration_config_test"
 # One of its tests, which needs queues but no simulator, in both of its variants.
@@ -63,7 +64,7 @@ def test_without_hardware(bare: Host) -> None:
 
     # The script takes its time: the others without it.
     listing = (config.share(bare.flavour) / "selftests/kselftest-list.txt").read_text()
-    programs = [name for _, name in ktap.kselftest_programs(listing)]
+    programs = [name for _, name in tap.kselftest_programs(listing)]
     assert PROGRAM in programs
     text = bare.run(f"cd /lab/selftests/{config.SELFTEST}\n"
                     f"for program in {' '.join(programs)}; do ./$program 2>&1 || exit 1; done",
@@ -74,13 +75,13 @@ def test_without_hardware(bare: Host) -> None:
 
 
 def run_without_simulator(host: Host, apqns: str | None,
-                          options: str = "") -> list[ktap.Outcome]:
+                          options: str = "") -> list[tap.Outcome]:
     """The program where it sees queues but no control of a simulator, as on real hardware."""
     allowed = "" if apqns is None else f"VFIO_AP_APQNS={shlex.quote(apqns)}"
     done = host.run(f"{allowed} unshare -m sh -c 'umount /sys/kernel/debug && "
                     f"cd /lab/selftests/{config.SELFTEST} && exec ./{PROGRAM} {options}'",
                     timeout=900)
-    return ktap.parse(done.out)
+    return tap.parse(done.out)
 
 
 def test_unasked(a: Host) -> None:

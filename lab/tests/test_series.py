@@ -11,8 +11,8 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 
-from lab import entries, outgoing, series
-from lab.kgit import KernelTree, SeriesError, clean_env
+from lab.series import mails, series, shared_files
+from lab.series.git import KernelTree, SeriesError, clean_env
 
 MAINTAINERS = """List of maintainers
 
@@ -196,7 +196,7 @@ def test_saved_series() -> None:
         assert os.access(b.root / TEST, os.X_OK)
         assert (b.root / "MAINTAINERS").read_text() == (
             "S390 VFIO-AP DRIVER\nF:\tinclude/uapi/linux/vfio_ap.h\n")
-        assert (b.root / "Kconfig").read_text() == entries.KINDS[1].header + KUNIT
+        assert (b.root / "Kconfig").read_text() == shared_files.KINDS[1].header + KUNIT
         text = (b.root / "patches/0001-s390-vfio-ap-fix-a-line.patch").read_text()
         assert text.startswith("From 0000000000000000000000000000000000000000 ")
         assert b.subjects(tip="group/fixes") == ["s390/vfio-ap: fix a line"]
@@ -494,8 +494,8 @@ def test_difference_finds_each_planted_one() -> None:
 
 def test_series_mails_give_the_same_tree() -> None:
     with bench() as b, contextlib.redirect_stderr(io.StringIO()):
-        where = outgoing.write(b.layout, "Ann Author <ann@example.com>", "LLM sparse",
-                               lab="git://lab.example.com")
+        where = mails.write(b.layout, "Ann Author <ann@example.com>", "LLM sparse",
+                            lab="git://lab.example.com")
         names = sorted(p.name for p in where.iterdir())
         assert names == ["0000-cover-letter.patch", "0001-s390-vfio-ap-fix-a-line.patch",
                          "0002-s390-vfio-ap-add-the-stream.patch", "0003-selftests-test-it.patch"]
@@ -516,14 +516,14 @@ def test_series_mails_give_the_same_tree() -> None:
 
 def test_series_without_from_is_stopped() -> None:
     with bench() as b, contextlib.redirect_stderr(io.StringIO()):
-        where = outgoing.write(b.layout)
+        where = mails.write(b.layout)
         assert "Subject: [PATCH 0/3] *** SUBJECT HERE ***" in (
             where / "0000-cover-letter.patch").read_text()
         assert "Signed-off-by" not in (where / "0003-selftests-test-it.patch").read_text()
         assert "ask the sender" in (where / "0000-cover-letter.patch").read_text()
-        refused(lambda: outgoing.write(b.layout, "no mail"), "FROM=")
+        refused(lambda: mails.write(b.layout, "no mail"), "FROM=")
         b.put("drivers/f.c", "x")
-        refused(lambda: outgoing.write(b.layout), "drivers/f.c")
+        refused(lambda: mails.write(b.layout), "drivers/f.c")
 
 
 def test_trailers_join_those_that_stand() -> None:
@@ -531,7 +531,7 @@ def test_trailers_join_those_that_stand() -> None:
         b.git("commit", "-q", "--amend", "-m", "selftests: test it\n\nFor proof.\n\n"
               "Fixes: 0123456789ab (\"x\")")
         b.save()
-        where = outgoing.write(b.layout, "Ann Author <ann@example.com>")
+        where = mails.write(b.layout, "Ann Author <ann@example.com>")
         assert ("\n\nFixes: 0123456789ab (\"x\")\nSigned-off-by: Ann Author <ann@example.com>\n---"
                 ) in (where / "0003-selftests-test-it.patch").read_text()
 

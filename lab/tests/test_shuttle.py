@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from lab.qemu_client import Counters, QueueCounters
-from lab.shuttle import sent_again
+from lab.guest.client import Counters, QueueCounters
+from lab.guest.round_trips import sent_again
 
 # Of each queue: the last request, replies, requests sent once more.
 LEFT = ((33, 31, 0), (32, 30, 0))

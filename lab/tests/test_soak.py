@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pathlib
 
-from lab.soak import Soak, SoakError
+from lab.tests.soak import Soak, SoakError
 
 GOAL = ("streams", 3)
 

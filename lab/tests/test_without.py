@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import pathlib
 
-from lab import patches, without
+from lab.gates import drop_set
+from lab.series import patches
 from lab.tests.test_series import bench
 
 
 def test_failures_are_read_out_of_results() -> None:
     results = ("ok 1 a.x\n# note\nnot ok 2 a.y\n#   expected 1\n#   got 2\nok 3 a.z\n"
                "not ok 4 a.host.clean\n#   a report\n2 passed, 2 failed, 0 skipped\n")
-    assert without.findings_of(results)[:3] == ["not ok 2 a.y", "expected 1", "got 2"]
-    assert "not ok 4 a.host.clean" in without.findings_of(results)
-    assert not without.findings_of("ok 1 a.x\n#   1.0 min  in all\n1 passed, 0 failed, 0 skipped\n")
+    assert drop_set.findings_of(results)[:3] == ["not ok 2 a.y", "expected 1", "got 2"]
+    assert "not ok 4 a.host.clean" in drop_set.findings_of(results)
+    assert not drop_set.findings_of(
+        "ok 1 a.x\n#   1.0 min  in all\n1 passed, 0 failed, 0 skipped\n")
 
 
 def test_copy_has_the_lab_and_no_patch_of_the_group(tmp: pathlib.Path) -> None:
@@ -25,11 +27,11 @@ def test_copy_has_the_lab_and_no_patch_of_the_group(tmp: pathlib.Path) -> None:
         groups = {patch.group for patch in was}
         gone = sorted(groups)[0]
         where = tmp / "copy"
-        without.copy_lab(b.root, where, [patch for patch in was if patch.group != gone])
+        drop_set.copy_lab(b.root, where, [patch for patch in was if patch.group != gone])
         assert {patch.group for patch in patches.load(where / "patches")} == groups - {gone}
         assert (where / "lab/x.py").read_text() == "x = 1\n"
         # What the copy held before does not stay.
         (where / "lab/y.py").write_text("old\n")
-        without.copy_lab(b.root, where, was)
+        drop_set.copy_lab(b.root, where, was)
         assert not (where / "lab/y.py").exists()
         assert len(patches.load(where / "patches")) == len(was)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`make model`: every interleaving of what locks, states and pins are there for, with spin.
+
+lab/faults/spin/session.pml   migratable, states, sessions and their files
+lab/faults/spin/pins.pml      pages of notification bytes: pinned, unmapped, closed
+
+Their opening comments say what is claimed. A scenario chooses who takes part, so that each is
+checked to the end in seconds. FAULTS are mistakes that the code could have, each put in with a
+define; that spin finds every one shows that the claims can fail. A fault that is marked as the
+driver's own is none that could be: see what is printed about it.
+
+To see how a claim fails, step by step: make model, then in build/model/NAME
+
+    spin -t -p -g -DNAME... pins.pml
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lab.common import config
+
+FOLDER = config.REPO / "lab/faults/spin"
+WORK = config.BUILD / "model"
+DEPTH = 2_000_000
+LIMIT = 600.0
+# Where the functions are that a model names.
+SOURCES = ("drivers/s390/crypto/vfio_ap_*.c", "drivers/vfio/vfio_iommu_type1.c",
+           "drivers/vfio/vfio_main.c")
+
+
+class ModelError(Exception):
+    """A model cannot be checked; str() tells why."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A model, who takes part in it, and for a fault what spin has to say.
+
+    driver: the driver does this, as it is.
+    """
+
+    name: str
+    model: str
+    defines: str
+    finds: str = ""
+    driver: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came out: "" or the first claim that fails, states, seconds."""
+
+    error: str
+    states: int
+    seconds: float
+
+
+SESSION_RESET = "RESET REQUESTS=2 ACCESSES=1"
+SESSION_STUCK = "STUCK RESET REQUESTS=1 ACCESSES=1"
+
+HOLDS = (
+    Check("session_policy", "session", "ADMIN RESET ACCESSES=0"),
+    Check("session_reset", "session", "RESET REQUESTS=2 ACCESSES=2"),
+    Check("session_host", "session", "BUS ADMIN REQUESTS=2 ACCESSES=1"),
+    Check("session_stuck", "session", "STUCK ADMIN REQUESTS=2 ACCESSES=1"),
+    Check("session_stuck_reset", "session", SESSION_STUCK),
+    Check("pins_unmap", "pins", "UNMAP NEIGHBOUR"),
+    Check("pins_close", "pins", "CLOSE REMOVE"),
+    Check("pins_resume", "pins", "CLOSE RESUME UNMAP VCPUS=1"),
+    Check("pins_stuck_unmap", "pins", "STUCK UNMAP"),
+    Check("pins_stuck_close", "pins", "STUCK CLOSE REMOVE"),
+    Check("pins_stuck_second", "pins", "STUCK CLOSE SECOND VCPUS=1"),
+    # A type 1 that refuses pins of a range which is being unmapped, as iommufd does, needs
+    # neither luck nor a driver that looks twice.
+    Check("pins_unmap_refused", "pins",
+          "UNMAP NEIGHBOUR TYPE1_REFUSES UNMAP_LOOKS_ONCE UNPIN_UNDER_THE_LOCK"),
+    # With pins that are dropped under the lock, all that concerns one guest holds.
+    Check("pins_close_under_the_lock", "pins", "CLOSE REMOVE UNPIN_UNDER_THE_LOCK "
+          "CLOSE_LIFTS_QUIET SECOND SECOND_WAITS_FOR_THE_HOOK"),
+    Check("pins_resume_under_the_lock", "pins",
+          "CLOSE RESUME VCPUS=1 UNPIN_UNDER_THE_LOCK CLOSE_LIFTS_QUIET"),
+)
+
+ORDER, DEADLOCK, OTHERS = "held>>", "invalid end state", "other_is_done"
+NO_PIN_LEFT, OPEN, TOUCHED = "registered[0]", "device_open", "to_device"
+
+FAULTS = (
+    # The page may stay pinned for who registers while dma_unmap() waits for another one.
+    Check("unmap_looks_once", "pins", "UNMAP UNMAP_LOOKS_ONCE UNPIN_UNDER_THE_LOCK",
+          NO_PIN_LEFT),
+    # iommu->lock is held by who waits for userspace to bring a page into memory.
+    Check("unpin_under_the_lock", "pins", "STUCK UNPIN_UNDER_THE_LOCK", OTHERS, driver=True),
+    # A vCPU may begin to pin before pqap_hook_rwsem is taken, under guests_lock.
+    Check("close_lifts_quiet", "pins", "STUCK CLOSE CLOSE_LIFTS_QUIET VCPUS=1", OTHERS),
+    # The same when another device is opened with the KVM of a guest that is stuck.
+    Check("second_waits_for_the_hook", "pins",
+          "STUCK SECOND SECOND_WAITS_FOR_THE_HOOK VCPUS=1", OTHERS),
+    Check("pin_under_the_lock", "pins", "STUCK PIN_UNDER_THE_LOCK", OTHERS),
+    Check("type1_old_order", "pins", "UNMAP NEIGHBOUR TYPE1_OLD_ORDER UNPIN_UNDER_THE_LOCK",
+          DEADLOCK),
+    Check("unmap_without_wait", "pins", "UNMAP UNMAP_WITHOUT_WAIT", NO_PIN_LEFT),
+    Check("unmap_without_mark", "pins", "UNMAP UNMAP_WITHOUT_MARK UNMAP_LOOKS_ONCE VCPUS=1 ROUNDS=3"
+          " UNPIN_UNDER_THE_LOCK", NO_PIN_LEFT),
+    Check("close_without_wait", "pins", "CLOSE RESUME VCPUS=1 CLOSE_WITHOUT_WAIT", "pinning[0]"),
+    Check("quiet_is_asked_once", "pins", "CLOSE QUIET_IS_ASKED_ONCE", "quiet"),
+    Check("policy_without_mutex", "session", "ADMIN RESET ACCESSES=0 POLICY_WITHOUT_MUTEX",
+          "old==state"),
+    Check("policy_without_locks", "session", "ADMIN RESET ACCESSES=0 POLICY_WITHOUT_LOCKS",
+          "migratable||(mig_file"),
+    Check("policy_is_not_held", "session", "ADMIN RESET ACCESSES=0 POLICY_IS_NOT_HELD",
+          "migratable||(mig_file"),
+    Check("reset_without_mutex", "session", "ADMIN RESET ACCESSES=0 RESET_WITHOUT_MUTEX",
+          "mig_file!="),
+    Check("file_outlives_session", "session", f"{SESSION_RESET} FILE_OUTLIVES_SESSION", TOUCHED),
+    Check("status_is_asked_early", "session", f"{SESSION_RESET} STATUS_IS_ASKED_EARLY", TOUCHED),
+    Check("status_is_asked_once", "session", f"{SESSION_RESET} STATUS_IS_ASKED_ONCE", TOUCHED),
+    Check("reset_does_not_wait", "session", f"{SESSION_RESET} RESET_DOES_NOT_WAIT", "closed"),
+    Check("disable_waits", "session", f"{SESSION_STUCK} DISABLE_WAITS", "to_do"),
+    Check("copy_under_the_lock", "session", f"{SESSION_STUCK} COPY_UNDER_THE_LOCK", "to_do"),
+    Check("guests_lock_first", "session", "ADMIN ACCESSES=0 GUESTS_LOCK_FIRST", ORDER),
+    Check("bus_takes_mutex", "session", "BUS ACCESSES=0 BUS_TAKES_MUTEX", ORDER),
+)
+
+
+def call(argv: Sequence[str], folder: pathlib.Path) -> str:
+    """Run a tool that has to succeed; its output."""
+    try:
+        done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+                              timeout=LIMIT, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    except FileNotFoundError:
+        raise ModelError(f"{argv[0]} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"{argv[0]}: not done after {LIMIT:.0f} s") from None
+    if done.returncode:
+        raise ModelError("\n".join([f"{' '.join(argv)}: exit status {done.returncode}",
+                                    *done.stdout.splitlines()[-20:]]))
+    return done.stdout
+
+
+def parse(output: str) -> Found:
+    """Read what a verifier prints; ModelError if it did not look at everything."""
+    errors = re.search(r"errors: (\d+)", output)
+    states = re.search(r"^\s*(\d+) states, stored", output, re.M)
+    seconds = re.search(r"elapsed time ([\d.]+) seconds", output)
+    if not errors or not states or not seconds:
+        raise ModelError("\n".join(["the verifier ended early:", *output.splitlines()[-20:]]))
+    first = re.search(r"^pan:1: (.*)", output, re.M)
+    if int(errors[1]) and first:
+        return Found(first[1], int(states[1]), float(seconds[1]))
+    if int(errors[1]) or "Search not completed" in output or "too small" in output:
+        raise ModelError("\n".join(["not all states were looked at:", *output.splitlines()[:20]]))
+    return Found("", int(states[1]), float(seconds[1]))
+
+
+def run(check: Check) -> Found:
+    """Check a model to the end, or to the first claim that fails."""
+    folder = WORK / check.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    # In the folder, so that what leads to a failure can be replayed there.
+    model = f"{check.model}.pml"
+    shutil.copyfile(FOLDER / model, folder / model)
+    call(["spin", "-a", *[f"-D{define}" for define in check.defines.split()], model], folder)
+    # A fault is found at once, so it takes longer to optimize. Spin's code has warnings.
+    call(["cc", "-w", "-O0" if check.finds else "-O1", "-DSAFETY", "-DCOLLAPSE", "-DVECTORSZ=2048",
+          "-DNOCLAIM", "-o", "pan", "pan.c"], folder)
+    # Who is stuck, and who waits for him, will not end: watch() tells who must.
+    stuck = "STUCK" in check.defines.split()
+    return parse(call(["./pan", f"-m{DEPTH}", *(["-E"] if stuck else [])], folder))
+
+
+def run_all(checks: Sequence[Check]) -> Iterator[tuple[Check, Found]]:
+    """Check several at a time; what came out, in their order."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield from zip(checks, pool.map(run, checks), strict=True)
+
+
+def judge(check: Check, found: Found) -> str:
+    """Why what was found is wrong, or ""."""
+    if not check.finds:
+        return f"{check.name}: {found.error}" if found.error else ""
+    if not found.error:
+        return f"{check.name}: not found in {found.states} states"
+    wanted = check.finds.replace(" ", "")
+    if wanted not in found.error.replace(" ", ""):
+        return f"{check.name}: {found.error}, instead of {check.finds}"
+    return ""
+
+
+def functions(model: str) -> set[str]:
+    """The functions of the kernel that a model names."""
+    text = (FOLDER / f"{model}.pml").read_text(encoding="utf-8")
+    return {name for name in re.findall(r"\b(?:vfio_\w+|handle_pqap|migratable_show)\b(?!\.)", text)
+            if name not in ("vfio_dma", "vfio_ap")}
+
+
+def main() -> int:
+    """`make model`; the exit status."""
+    failed = 0
+    for check, found in run_all((*HOLDS, *FAULTS)):
+        wrong = judge(check, found)
+        failed += bool(wrong)
+        print(f"{'not ok' if wrong else 'ok'} model.{check.name}: {found.states} states, "
+              f"{found.seconds:.1f} s{': ' + found.error if found.error else ''}", flush=True)
+        if wrong:
+            print(f"#   {wrong}")
+        if check.driver:
+            print("#   the driver does this")
+    print(f"{len(HOLDS) + len(FAULTS) - failed} passed, {failed} failed, 0 skipped")
+    return int(failed > 0)

@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: GPL-2.0
+"""`make fuzz`: the driver's stream code against an enemy's bytes, on this machine.
+
+    make fuzz SECONDS=600 SEED=7
+
+builds drivers/s390/crypto/vfio_ap_stream.c of build/linux with libFuzzer, AddressSanitizer and
+UndefinedBehaviorSanitizer, lets a mutator that knows the format attack it (lab/programs/fuzz/), and tells
+which of its branches that reached. What is asserted stands in lab/programs/fuzz/stream_fuzz.c. An input
+that breaks a property is kept in out/fuzz; to see it fail again:
+
+    build/fuzz/target/stream_fuzz out/fuzz/crash-...
+
+Runs with equal seed, number of runs and sources do the same. PLANTED are faults that the decoder
+could have; that each is found shows that the assertions can fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab.common import config, progress
+from lab.faults import corpus
+from lab.report import tap
+from lab.tests import runner
+
+FOLDER = config.REPO / "lab/programs/fuzz"
+WORK = config.BUILD / "fuzz"
+# What has crashed is a result that somebody wants to look at; the rest can be made again.
+CRASHES = config.OUT / "fuzz"
+SOURCES = ("stream_fuzz.c", "mutate.c", "reference.c")
+DRIVER = "drivers/s390/crypto/vfio_ap_stream.c"
+CLANG = "clang-14"
+# Every branch but a few that no caller can reach, such as the default of a switch over an enum.
+GOAL = 95.0
+FLOOR = 85.0
+MAX_LEN = 8192
+# Of one input. The longest takes a second on an idle machine.
+TIMEOUT = 60
+
+# To look up names takes longer than to crash, and what is violated is told anyway.
+QUIET = {"ASAN_OPTIONS": "symbolize=0", "UBSAN_OPTIONS": "symbolize=0"}
+WARNINGS = ("-Wall", "-Wextra", "-Wno-format", "-Wno-c2x-extensions")
+SANITIZERS = "-fsanitize=address,undefined"
+
+
+class FuzzError(Exception):
+    """Something does not build or run, or an input breaks a property; str() tells."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of the fuzzer came to."""
+
+    crash: pathlib.Path | None
+    why: str
+    runs: int
+    found: pathlib.Path
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Branches of the driver's file that inputs have taken."""
+
+    total: int
+    taken: int
+    missed: tuple[str, ...]
+
+    @property
+    def percent(self) -> float:
+        """Of all branches."""
+        return 100.0 * self.taken / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: the text in the driver that is replaced, which must be there once."""
+
+    name: str
+    old: str
+    new: str
+
+
+def call(argv: Sequence[str | pathlib.Path], limit: float = 300.0,
+         env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a tool, with its messages among its output."""
+    try:
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+                              timeout=limit, env={**os.environ, "LC_ALL": "C.UTF-8",
+                                                  **(env or {})})
+    except FileNotFoundError:
+        raise FuzzError(f"{argv[0]} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise FuzzError(f"{argv[0]}: not done after {limit:.0f} s") from None
+
+
+def tool(argv: Sequence[str | pathlib.Path]) -> str:
+    """Run a tool that has to succeed; its output."""
+    done = call(argv)
+    if done.returncode:
+        raise FuzzError("\n".join([f"{argv[0]} failed:", *done.stdout.splitlines()[:30]]))
+    return done.stdout
+
+
+def includes(linux: pathlib.Path) -> list[str]:
+    """The headers that stream_host_test.c is built with, and the driver's own."""
+    tests = linux / "tools/testing/selftests"
+    return [f"-I{path}" for path in (
+        FOLDER, tests / config.SELFTEST / "host", (linux / DRIVER).parent, tests,
+        linux / "tools/include")]
+
+
+def compile_object(source: pathlib.Path, target: pathlib.Path, linux: pathlib.Path) -> None:
+    """Compile a file for the fuzzer."""
+    tool([CLANG, "-O1", "-g1", *WARNINGS, "-D_GNU_SOURCE=", SANITIZERS,
+          "-fno-sanitize-recover=all", "-fsanitize=fuzzer-no-link", *includes(linux),
+          "-c", source, "-o", target])
+
+
+def build(driver: pathlib.Path | None = None, folder: pathlib.Path = WORK / "target",
+          linux: pathlib.Path = config.LINUX, again: bool = True) -> pathlib.Path:
+    """Build the target. driver: another copy of the file; again: the rest has changed, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    objects = [folder / f"{pathlib.Path(name).stem}.o" for name in SOURCES]
+    if again:
+        for name, target in zip(SOURCES, objects, strict=True):
+            compile_object(FOLDER / name, target, linux)
+    objects.append(folder / "driver.o")
+    compile_object(driver or linux / DRIVER, objects[-1], linux)
+    tool([CLANG, SANITIZERS, "-fsanitize=fuzzer", *objects, "-o", folder / "stream_fuzz"])
+    return folder / "stream_fuzz"
+
+
+def reason(output: str) -> str:
+    """The line that says what went wrong, from a fuzzer's output."""
+    for pattern in (r"property violated: .*", r".*: runtime error: .*",
+                    r"ERROR: AddressSanitizer: \S+", r"ERROR: libFuzzer: .*"):
+        found = re.search(pattern, output)
+        if found:
+            return found[0]
+    return ""
+
+
+def run(binary: pathlib.Path, seed: int, runs: int = -1, seconds: int = 0,
+        crashes: pathlib.Path = CRASHES) -> Run:
+    """Let the fuzzer run from the seeds for a number of runs, or of seconds."""
+    found = binary.parent / "found"
+    shutil.rmtree(found, ignore_errors=True)
+    found.mkdir()
+    crashes.mkdir(parents=True, exist_ok=True)
+    limits = [f"-runs={runs}"] if runs >= 0 else []
+    limits += [f"-max_total_time={seconds}"] if seconds else []
+    if not limits:
+        raise FuzzError("neither a number of runs nor of seconds")
+    done = call([binary, f"-seed={seed}", *limits, f"-max_len={MAX_LEN}", f"-timeout={TIMEOUT}",
+                 "-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={crashes}/",
+                 found, corpus.FOLDER], limit=seconds + 1200.0,
+                env=QUIET)
+    number = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stdout)
+    crash = re.search(r"Test unit written to (\S+)", done.stdout)
+    why = reason(done.stdout)
+    if done.returncode and not why:
+        why = f"exit status {done.returncode}: " + "\n".join(done.stdout.splitlines()[-20:])
+    return Run(pathlib.Path(crash[1]) if crash else None, why if done.returncode else "",
+               int(number[1]) if number else 0, found)
+
+
+def coverage(found: pathlib.Path | None = None, linux: pathlib.Path = config.LINUX) -> Coverage:
+    """Measure which branches the seeds, and what a run has found, take."""
+    folder = WORK / "coverage"
+    folder.mkdir(parents=True, exist_ok=True)
+    binary, raw, data = folder / "stream_fuzz", folder / "raw", folder / "data"
+    driver = linux / DRIVER
+    tool([CLANG, "-O1", "-g1", *WARNINGS, "-D_GNU_SOURCE=", "-fsanitize=fuzzer",
+          "-fprofile-instr-generate", "-fcoverage-mapping", *includes(linux),
+          *[FOLDER / name for name in SOURCES], driver, "-o", binary])
+    raw.unlink(missing_ok=True)
+    done = call([binary, "-runs=0", f"-max_len={MAX_LEN}", corpus.FOLDER,
+                 *([found] if found else [])], env={"LLVM_PROFILE_FILE": str(raw)})
+    if done.returncode:
+        raise FuzzError("\n".join(done.stdout.splitlines()[-20:]))
+    tool(["llvm-profdata-14", "merge", raw, "-o", data])
+    exported = json.loads(tool(["llvm-cov-14", "export", binary, f"-instr-profile={data}",
+                                driver]))
+    return parse_coverage(exported, driver)
+
+
+def parse_coverage(exported: dict[str, Any], driver: pathlib.Path) -> Coverage:
+    """Read what llvm-cov exports: of each condition, how often it was true, and false."""
+    branches: list[list[int]] = []
+    for item in exported["data"]:
+        for file in item["files"]:
+            if pathlib.Path(file["filename"]).name == driver.name:
+                branches += file["branches"]
+    lines = driver.read_text(encoding="utf-8").splitlines()
+    total = taken = 0
+    missed = []
+    for line, column, _, _, true, false, *_ in branches:
+        for count, what in ((true, "true"), (false, "false")):
+            total += 1
+            taken += count > 0
+            if not count:
+                text = lines[line - 1][column - 1:].strip()
+                missed.append(f"line {line}: never {what}: {text}")
+    if not total:
+        raise FuzzError("llvm-cov knows no branch of the driver's file")
+    return Coverage(total, taken, tuple(missed))
+
+
+# Each with what is wrong, in the form of a name. What bounds a loop, an index or a length comes
+# first, then what a stream has to be, then the comparison and what is written.
+PLANTED = (
+    Fault("unit_overflows", "min_t(size_t, len, wanted - dec->fill)",
+          "min_t(size_t, len, wanted)"),
+    Fault("adapter_not_bounded", "if (apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||", "if ("),
+    Fault("adapter_of_nobody", "if (apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||\n"
+          "\t    !vfio_ap_stream_test_bit(image->config.apm, apid))",
+          "if (apid >= VFIO_AP_STREAM_MAX_ADAPTERS)"),
+    Fault("irq_adapter_not_bounded", "if (irq.apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||", "if ("),
+    Fault("rows_add_up", "\tdec->left = len;\n\timage->nr = 0;\n", "\tdec->left = len;\n"),
+    Fault("rows_need_not_match", "rows != vfio_ap_stream_weight(image->config.apm)",
+          "rows > vfio_ap_stream_weight(image->config.apm)"),
+    Fault("too_many_rows_is_malformed", "rows > VFIO_AP_STREAM_MAX_ADAPTERS", "rows > 65536"),
+    Fault("stream_not_bounded", "used > VFIO_AP_STREAM_MAX_BYTES - dec->total", "0"),
+    Fault("skipped_not_bounded", "len > VFIO_AP_STREAM_MAX_SKIPPED - dec->skipped", "0"),
+    Fault("pairs_not_bounded", "++dec->pairs > VFIO_AP_STREAM_MAX_PAIRS",
+          "++dec->pairs > 1000"),
+    Fault("piece_forgets_the_one_before", "memcpy(dec->unit + dec->fill, data, len)",
+          "memcpy(dec->unit, data, len)"),
+    Fault("piece_is_a_unit", "if (dec->fill < wanted)", "if (dec->fill < 1)"),
+    Fault("stops_without_event", "while (done < len && *event == VFIO_AP_STREAM_MORE)",
+          "while (done < len && !done)"),
+    Fault("event_is_left_over", "\t*event = VFIO_AP_STREAM_MORE;\n\tif (dec->error)",
+          "\tif (dec->error)"),
+    Fault("error_keeps_the_event", "\t*event = VFIO_AP_STREAM_MORE;\n\tif (dec->error)\n"
+          "\t\treturn dec->error;\n", "\tif (dec->error)\n\t\treturn dec->error;\n"
+          "\t*event = VFIO_AP_STREAM_MORE;\n"),
+    Fault("piece_changes_the_image", "\tif (dec->state != VFIO_AP_LOAD_END)\n",
+          "\tif (dec->state == VFIO_AP_LOAD_CONFIG && dec->fill && dec->fill + len == 96)\n"
+          "\t\tdec->unit[95] ^= 1;\n\tif (dec->state != VFIO_AP_LOAD_END)\n"),
+    Fault("nothing_is_too_little", "\t\treturn dec->error;\n\n\twhile (",
+          "\t\treturn dec->error;\n\tif (!len)\n\t\treturn -EINVAL;\n\n\twhile ("),
+    Fault("more_than_one_event", "while (done < len && *event == VFIO_AP_STREAM_MORE)",
+          "while (done < len)"),
+    Fault("consumes_too_much", "\treturn done;\n}", "\treturn done + 1;\n}"),
+    Fault("consumed_is_not_told", "\treturn done;\n}", "\treturn len;\n}"),
+    Fault("error_does_not_stick", "\t\t\tdec->error = used;\n", ""),
+    Fault("error_is_not_judged", "\tif (dec->error)\n\t\treturn dec->error;\n\n\treturn dec->state",
+          "\treturn dec->state"),
+    Fault("truncated_passes", "VFIO_AP_LOAD_DONE ? 0 : -ENODATA", "VFIO_AP_LOAD_DONE ? 0 : 0"),
+    Fault("checksum_is_ignored", "be32_to_cpu(end.crc) != crc", "0"),
+    Fault("count_is_ignored", "be32_to_cpu(end.records) != dec->records", "0"),
+    Fault("masks_lose_a_byte", "dec->unit, sizeof(dec->image.config))",
+          "dec->unit, sizeof(dec->image.config) - 1)"),
+    Fault("rows_lose_depth", "image->adapter[image->nr].info = info & VFIO",
+          "image->adapter[image->nr].info = info & ~1 & VFIO"),
+    Fault("rows_not_sorted", "apid <= image->adapter[image->nr - 1].apid",
+          "apid == image->adapter[image->nr - 1].apid"),
+    Fault("foreign_bits_are_kept", "info & VFIO_AP_STREAM_HWINFO_MASK;", "info;"),
+    Fault("irq_twice", "return irq->nib > last->nib;", "return irq->nib >= last->nib;"),
+    Fault("irq_queue_twice", "(~dec->image.config.aqm[i] | dec->taken[i])",
+          "~dec->image.config.aqm[i]"),
+    Fault("irq_foreign_queue", "(~dec->image.config.aqm[i] | dec->taken[i])", "dec->taken[i]"),
+    Fault("irq_of_nobody", "return any ? 0 : -EINVAL;", "return 0;"),
+    Fault("irq_subclass_too_high", "irq.isc > VFIO_AP_STREAM_MAX_ISC || ", ""),
+    Fault("irq_rows_lose_domains", "memcpy(irq.domains, row.domains, sizeof(irq.domains))",
+          "memcpy(irq.domains, row.domains, sizeof(irq.domains) - 1), irq.domains[31] = 0"),
+    Fault("control_domains_differ", "equal &= vfio_ap_stream_compare_mask(VFIO_AP_DIFF_CONTROL",
+          "vfio_ap_stream_compare_mask(VFIO_AP_DIFF_CONTROL"),
+    Fault("control_is_called_mode", "vfio_ap_stream_compare_mask(VFIO_AP_DIFF_CONTROL",
+          "vfio_ap_stream_compare_mask(VFIO_AP_DIFF_MODE"),
+    Fault("equal_is_told", "\t\tif (diff.source != diff.here)\n\t\t\treport(ctx, &diff);\n",
+          "\t\treport(ctx, &diff);\n"),
+    Fault("equal_masks_differ", "VFIO_AP_STREAM_MASK_BYTES))\n\t\treturn true;\n",
+          "VFIO_AP_STREAM_MASK_BYTES))\n\t\treturn false;\n"),
+    Fault("equal_cards_differ", "if (source->info == here->info)\n\t\treturn true;\n",
+          "if (source->info == here->info)\n\t\treturn false;\n"),
+    Fault("equal_cards_are_told", "if (source->info == here->info)\n\t\treturn true;\n",
+          "if (source->info == here->info)\n\t\treport(ctx, &diff);\n"),
+    Fault("nobody_fits", "return diff->here >= diff->source;", "return diff->here > diff->source;"),
+    Fault("hardware_is_called_masks", "return fits ? 0 : -EXDEV;", "return fits ? 0 : -ENXIO;"),
+    Fault("difference_is_not_told", "\t\t\treport(ctx, &diff);\n\t}\n\n\treturn false;\n",
+          "\t\t\tcontinue;\n\t}\n\n\treturn false;\n"),
+    Fault("one_way_fits", "return diff->here >= diff->source;", "return true;"),
+    Fault("rows_are_not_counted", "if (source->nr != here->nr)", "if (source->nr > here->nr)"),
+    Fault("hardware_is_not_told", "\t\tfits = false;\n\t\treport(ctx, &diff);\n",
+          "\t\tfits = false;\n"),
+    Fault("line_too_long", '"control domain %04x assigned: source %llu here %llu"',
+          '"control domain %04x assigned: source %llu and on this side it is not as it "\n'
+          '"should be but %llu"'),
+    Fault("cut_line_has_its_length", "snprintf(buf, size, \"adapter %02x mode:",
+          "snprintf(buf, size - 1, \"adapter %02x mode:"),
+    Fault("line_overflows", 'snprintf(buf, size, "adapter %02x mode:',
+          'snprintf(buf, VFIO_AP_STREAM_DIFF_CHARS, "adapter %02x mode:'),
+    Fault("encoder_forgets_the_subclass", "\t\t.isc = irq->isc,\n", ""),
+    Fault("encoder_writes_too_far", "cpu_to_be64(adapter->info),\n\t};\n",
+          "cpu_to_be64(adapter->info),\n\t};\n\n\tp[sizeof(row)] = 0;\n"),
+    Fault("checksum_leaves_out_a_byte", "return crc32_le(crc, data, len);",
+          "return crc32_le(crc, data, len ? len - 1 : 0);"),
+    Fault("encoder_miscounts", ".records = cpu_to_be32(records),",
+          ".records = cpu_to_be32(records + 1),"),
+)
+
+
+def plant(fault: Fault, text: str) -> str:
+    """The driver's file with the fault in it."""
+    if text.count(fault.old) != 1:
+        raise FuzzError(f"{fault.name}: what it replaces is there {text.count(fault.old)} times")
+    return text.replace(fault.old, fault.new)
+
+
+def assertions() -> set[str]:
+    """What the target asserts, as it says when it is violated."""
+    text = (FOLDER / "stream_fuzz.c").read_text(encoding="utf-8")
+    found = set()
+    for start in re.finditer(r"^\t.*\bMUST\(", text, re.M):
+        depth, at = 1, start.end()
+        while depth:
+            depth += {"(": 1, ")": -1}.get(text[at], 0)
+            at += 1
+        if not start[0].endswith("\\"):
+            found.add(" ".join(text[start.end():at - 1].split()))
+    return found
+
+
+def find(fault: Fault, folder: pathlib.Path, runs: int = 20000, seed: int = 1,
+         linux: pathlib.Path = config.LINUX) -> set[str]:
+    """What is violated by the driver with the fault; FuzzError if nothing is.
+
+    The seeds alone find most, and all that can be violated is told of them. folder: has been
+    built in before, so that only the driver's file is compiled.
+    """
+    copy, crashes = folder / "vfio_ap_stream.c", folder / "crashes"
+    copy.write_text(plant(fault, (linux / DRIVER).read_text(encoding="utf-8")), encoding="utf-8")
+    binary = build(copy, folder, linux, again=False)
+    crashes.mkdir(exist_ok=True)
+    done = call([binary, "-runs=0", f"-max_len={MAX_LEN}", f"-timeout={TIMEOUT}",
+                 f"-artifact_prefix={crashes}/", corpus.FOLDER],
+                env={**QUIET, "FUZZ_KEEP_GOING": "1"})
+    violated = set(re.findall(r"^property violated: \w+:\d+: (.*)", done.stdout, re.M))
+    if done.returncode and not violated:
+        violated.add(reason(done.stdout))
+    if not violated:
+        late = run(binary, seed, runs, crashes=crashes)
+        if not late.why:
+            raise FuzzError(f"{fault.name}: not found in {late.runs} runs")
+        violated.add(re.sub(r"^property violated: \w+:\d+: ", "", late.why))
+    return violated
+
+
+def proof(report: runner.Report) -> None:
+    """Every planted fault is found, and every assertion fails for one of them."""
+    folder = WORK / "planted"
+    build(folder=folder)
+    violated: set[str] = set()
+    for fault in PLANTED:
+        log = []
+        try:
+            violated |= find(fault, folder)
+        except FuzzError as error:
+            log = str(error).splitlines()
+        report.add(f"fuzz.planted.{fault.name}", tap.Outcome(
+            fault.name, "not ok" if log else "ok", log=log))
+    silent = sorted(assertions() - violated)
+    report.add("fuzz.every_assertion_can_fail", tap.Outcome(
+        "every_assertion_can_fail", "not ok" if silent else "ok", log=silent))
+
+
+def main(seconds: int, seed: int | None) -> int:
+    """`make fuzz`; the exit status."""
+    seed = random.randrange(1, 2**31) if seed is None else seed
+    print(f"seed {seed}, {seconds} s", flush=True)
+    with progress.stage("build"):
+        binary = build()
+    with progress.stage("runs"):
+        done = run(binary, seed, seconds=seconds)
+    print(f"{done.runs} runs")
+    if done.why:
+        print(f"{done.why}\nthe input: {done.crash or 'not kept'}\nseed {seed}")
+        return 1
+    with progress.stage("coverage"):
+        reached = coverage(done.found)
+    print(f"branches of {DRIVER}: {reached.taken} of {reached.total}, {reached.percent:.1f} % "
+          f"(goal {GOAL:.0f} %, floor {FLOOR:.0f} %)")
+    for line in reached.missed:
+        print(f"  {line}")
+    return int(reached.percent < FLOOR)

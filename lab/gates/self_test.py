@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make check-proof: each gate that builds, or calls a tool of the kernel, fails on a planted fault.
+
+A fault is a commit on top of the series, which no branch has; build/linux stays as it is. The
+gates on our scripts, and how the others take a tool's answer, are proved by lab/tests/test_check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fnmatch
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lab.gates import builds, drop_set, gates, tools
+from lab.image import machine
+from lab.series import series
+from lab.image.kernel import DRIVER
+from lab.series.git import Blob, SeriesError
+from lab.series.patches import Patch
+
+STREAM = f"{DRIVER}vfio_ap_stream.c"
+KUNIT = f"{DRIVER}tests/vfio_ap_stream_kunit.c"
+CHAPTER = "Documentation/arch/s390/vfio-ap.rst"
+ABI = "Documentation/ABI/testing/debugfs-vfio-ap"
+UAPI = "include/uapi/linux/vfio_ap.h"
+SIMULATOR = f"{builds.SELFTEST}ap_sim/reply.c"
+TEST = f"{builds.SELFTEST}lib/ap.c"
+INFO_TEST = f"{builds.SELFTEST}info_test.c"
+
+UNUSED = "static int planted(void)\n{\n\treturn 0;\n}\n"
+UNDEFINED = ("int planted(void);\nint vfio_ap_plant(void);\n"
+             "int vfio_ap_plant(void)\n{\n\treturn planted();\n}\n")
+BUILTIN = "#ifndef MODULE\n#warning planted\n#endif\n"
+OFF = "#if !IS_ENABLED(CONFIG_VFIO_AP)\n#warning planted\n#endif\n"
+USER = ("int vfio_ap_plant(void __user *p);\n"
+        "int vfio_ap_plant(void __user *p)\n{\n\treturn *(int *)p;\n}\n")
+CLANG = "#ifdef __clang__\n#warning planted\n#endif\n"
+KFREE = ("void vfio_ap_plant(void *p);\n"
+         "void vfio_ap_plant(void *p)\n{\n\tif (p)\n\t\tkfree(p);\n}\n")
+CLASS = "struct vfio_ap_planted {\n\tint class;\n};\n"
+TYPE = "struct vfio_ap_planted {\n\tu32 planted;\n};\n"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: the gate that has to find it, a word of the finding, how to plant and to look."""
+
+    gate: str
+    word: str
+    what: str
+    look: Callable[[gates.Checker], list[str]]
+
+
+def planted(checker: gates.Checker, path: str, text: str) -> str:
+    """A commit with text at the end of a file of the series (in a header: of its guard)."""
+    blob = checker.tree.blob(checker.head, path)
+    if blob is None:
+        raise SeriesError(f"{path}: not in the series")
+    head, end, tail = blob.data.rpartition(b"#endif") if path.endswith(".h") else (
+        blob.data, b"", b"")
+    data = head + b"\n" + text.encode() + end + tail
+    return checker.tree.commit_files(checker.head, {path: Blob(data, blob.mode)}, "planted")
+
+
+def faults() -> Iterator[Fault]:
+    """All faults."""
+    def build(name: str, path: str, text: str, word: str, what: str) -> Fault:
+        def look(checker: gates.Checker) -> list[str]:
+            bad = planted(checker, path, text)
+            # It is healed by the next patch: only a build of each step can find it.
+            healed = checker.tree.write_commit(checker.tree.tree_of(checker.head), bad, "healed")
+            return builds.walk(checker.tree, checker.builds, name,
+                               [(bad, "planted"), (healed, "healed")])
+        return Fault(f"build.{name}", word, what, look)
+
+    def on_commit(gate: str, path: str, text: str, word: str, what: str,
+                  run: Callable[[gates.Checker, str], list[str]]) -> Fault:
+        return Fault(gate, word, what, lambda checker: run(checker, planted(checker, path, text)))
+
+    yield Fault("checkpatch", "TRAILING_WHITESPACE", "a blank at the end of a line", checkpatch)
+    yield Fault("maintainers", tools.SECTION, "a file that our entry does not have", maintainers)
+    yield on_commit("abi", ABI, "What:\t\t/sys/kernel/planted\nDescribtion:\tNone.\n",
+                    "planted", "an entry with a misspelt tag",
+                    lambda c, ident: tools.abi(c.tree, ident))
+    yield on_commit("sphinx", CHAPTER, "Planted\n-----\n\nText.\n", "underline",
+                    "a heading that is not underlined",
+                    lambda c, ident: tools.sphinx(c.tree, ident))
+    yield on_commit("uapi", UAPI, CLASS, "c++", "a name that C++ reserves",
+                    lambda c, ident: tools.uapi(c.builds, ident))
+    yield on_commit("uapi", UAPI, TYPE, "u32", "a type that user space has not got",
+                    lambda c, ident: tools.uapi(c.builds, ident))
+    yield build("module", STREAM, UNUSED, "planted: ", "a warning at one step only")
+    yield build("module", STREAM, UNDEFINED, "planted is neither", "a symbol that nobody defines")
+    yield build("module", SIMULATOR, UNUSED, "planted: ", "a warning in the simulator")
+    yield build("module", TEST, UNUSED, "planted: ", "a warning in the tests")
+    yield build("builtin", STREAM, BUILTIN, "planted: ", "a warning if it is built in")
+    yield build("off", KUNIT, OFF, "planted: ", "a warning if the driver is off")
+    yield on_commit("sparse", STREAM, USER, "address space", "a user pointer dereferenced",
+                    lambda c, ident: builds.sparse(c.tree, c.builds, "module", ident))
+    yield Fault("without-policy", "does not apply", "a patch of [policy] that others need",
+                without_policy)
+    yield Fault("without-policy.tests", "info", "a test that fails without [policy]",
+                tests_without_policy)
+    yield on_commit("clang", STREAM, CLANG, "planted", "a warning if clang compiles it",
+                    lambda c, ident: tools.clang(c.tree, c.builds, ident))
+    yield on_commit("coccinelle", STREAM, KFREE, "NULL check", "a test that kfree() makes itself",
+                    lambda c, ident: tools.coccinelle(c.tree, c.builds, ident))
+
+
+def checkpatch(checker: gates.Checker) -> list[str]:
+    """The first patch that adds a line, with a blank at the end of that line."""
+    with tempfile.TemporaryDirectory() as folder:
+        layout = dataclasses.replace(checker.layout, root=pathlib.Path(folder))
+        layout.patches.mkdir()
+        patch = checker.patches[0]
+        head, mark, rest = patch.data.partition(b"\n+\t")
+        line, newline, rest = rest.partition(b"\n")
+        data = head + mark + line + b" " + newline + rest
+        (layout.patches / patch.name).write_bytes(data)
+        other = gates.Checker(checker.layout)
+        other.layout = layout
+        return other.checkpatch(patch)()
+
+
+def maintainers(checker: gates.Checker) -> list[str]:
+    """A patch with a file of ours where MAINTAINERS does not look for one."""
+    data = checker.patches[0].data.replace(b"drivers/s390/crypto/vfio_ap",
+                                           b"drivers/s390/crypto/planted_vfio_ap")
+    return tools.maintainers(checker.tree, [Patch("planted.patch", "core", data)])
+
+
+def without_policy(checker: gates.Checker) -> list[str]:
+    """The stream in the group that is left out."""
+    was = checker.patches
+    try:
+        checker.patches = [dataclasses.replace(patch, group=gates.POLICY)
+                           if STREAM in patch.paths and patch.group == "core" else patch
+                           for patch in was]
+        return gates.run_gate(gates.Gate("without-policy", checker.without_policy))
+    finally:
+        checker.patches = was
+
+
+def tests_without_policy(checker: gates.Checker) -> list[str]:
+    """An assertion of the first test program that is turned round."""
+    mark, was, wrong = f"+++ b/{INFO_TEST}\n".encode(), b"\n+\tASSERT_EQ(0,", b"\n+\tASSERT_NE(0,"
+    planted_in = [patch for patch in checker.patches if mark in patch.data]
+    if not planted_in:
+        raise SeriesError(f"{INFO_TEST}: not in the series")
+    head, _, rest = planted_in[0].data.partition(mark)
+    bad = dataclasses.replace(planted_in[0], data=head + mark + rest.replace(was, wrong, 1))
+    return drop_set.test(gates.POLICY, checker.layout.root,
+                         [bad if patch.name == bad.name else patch for patch in checker.patches],
+                         ("a.info_test.*",))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plant the faults one after the other; 0 when each was found."""
+    parser = argparse.ArgumentParser(prog="lab.proof", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("glob", nargs="?", default="*", help="only gates whose name fits")
+    args = parser.parse_args(argv)
+    chosen = [fault for fault in faults()
+              if fnmatch.fnmatchcase(f"check.{fault.gate}", args.glob or "*")]
+    missed = 0
+    try:
+        machine.install_packages(tools.CHECK_PACKAGES)
+        checker = gates.Checker(series.Layout.default())
+        for number, fault in enumerate(chosen, 1):
+            started = time.monotonic()
+            found = fault.look(checker)
+            good = any(fault.word in line for line in found)
+            missed += not good
+            print(f"{'ok' if good else 'not ok'} {number} proof.{fault.gate}: {fault.what} "
+                  f"({time.monotonic() - started:.0f} s)", flush=True)
+            for line in found[:1] if good else found or ["nothing was found"]:
+                print(f"# {line}")
+    except (SeriesError, machine.EnvError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    print(f"{len(chosen) - missed} passed, {missed} failed, 0 skipped")
+    return 1 if missed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

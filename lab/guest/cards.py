@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Change the simulated AP hardware of a host, and have its AP bus look again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab.host.host import Host, LabError
+
+CONTROL = "/sys/kernel/debug/ap_sim/control"
+RESCAN = "echo 1 >/sys/bus/ap/scans\n"
+
+
+def control(host: Host, *commands: str) -> None:
+    """Send commands to the simulator (ap_sim/debugfs.c lists them); the AP bus looks again
+    after each. Devices are there, or gone, when this returns."""
+    host.run("set -e\n" + "".join(f"echo '{command}' >{CONTROL}\n{RESCAN}"
+                                  for command in commands))
+
+
+def pull(host: Host, apid: str) -> None:
+    """Pull a card out."""
+    control(host, f"card del {apid}")
+
+
+def plug(host: Host, spec: str) -> None:
+    """Plug a card in for vfio_ap: "05:13c", as in the profiles."""
+    apid = spec.partition(":")[0]
+    control(host, f"card add {spec}")
+    drivers = host.run(f"for queue in /sys/bus/ap/devices/{apid}.*; do\n"
+                       "\tdriver=$(readlink $queue/driver) && echo ${driver##*/} || echo none\n"
+                       "done").out.split()
+    if set(drivers) != {"vfio_ap"}:
+        raise LabError(f"host {host.name}: the queues of card {apid} are bound to {drivers}")
+
+
+def replace(host: Host, spec: str) -> None:
+    """Pull the card and plug another into its place."""
+    pull(host, spec.partition(":")[0])
+    plug(host, spec)
+
+
+@contextmanager
+def pulled(host: Host, apid: str) -> Iterator[None]:
+    """pull(), and plug() of the card of the host's profile afterwards."""
+    pull(host, apid)
+    try:
+        yield
+    finally:
+        if host.alive:
+            plug(host, of_profile(host, apid))
+
+
+@contextmanager
+def replaced(host: Host, spec: str) -> Iterator[None]:
+    """replace(), and the card of the host's profile again afterwards."""
+    replace(host, spec)
+    try:
+        yield
+    finally:
+        if host.alive:
+            replace(host, of_profile(host, spec.partition(":")[0]))
+
+
+def of_profile(host: Host, apid: str) -> str:
+    """The specification of a card in the host's profile."""
+    for spec in host.profile.cards.split(","):
+        if spec.startswith(f"{apid}:"):
+            return spec
+    raise LabError(f"host {host.name}: no card {apid} in its profile")

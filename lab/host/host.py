@@ -1,0 +1,708 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Emulated s390 hosts: boot, run commands in them, watch their consoles.
+
+    with Lab(flavour="debug", name="demo") as lab:
+        a, b = lab.boot_all(["a", "b"])
+        print(a.run("ls /sys/bus/ap/devices").out)
+        server = b.start("socat -u TCP-LISTEN:4000,reuseaddr OPEN:/lab/results/got,creat")
+        a.run(f"echo hello | socat -u - TCP:{b.address}:4000,retry=5,interval=1")
+        server.wait(timeout=30)
+        print(b.path("got").read_text())
+
+Leaving the with block shuts every host down (kmemleak is scanned first in a debug kernel) and
+raises if one of them reported an oops, WARN, lockdep, KASAN, UBSAN or kmemleak finding.
+
+Emulators die with the thread that started them: boot hosts from a thread that outlives them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from types import TracebackType
+from typing import Any
+
+from lab.common import config
+from lab.image import roots
+
+# A kernel message that fails the run. Only lines with a kernel time stamp are looked at.
+REPORT = re.compile(
+    r"\[ *\d+\.\d{6}\].*?("
+    r"WARNING: |\bBUG: |kernel BUG at|\bOops\b|Kernel panic|Unable to handle kernel"
+    r"|INFO: possible |INFO: suspicious |INFO: task .* blocked for more than"
+    r"|INFO: rcu_\w+ (self-)?detected|rcu: INFO: |UBSAN: |KASAN: |kmemleak: .*disabled"
+    r"|soft lockup|hard LOCKUP|bad: scheduling"
+    r"|(operation|privileged.operation|execute|protection|addressing|specification|data"
+    r"|fixed.point divide|translation.specification) exception: [0-9a-f]{4} ilc"
+    r"|illegal operation: [0-9a-f]{4} ilc|refcount_t: |list_(add|del) corruption"
+    r")")
+
+# Accesses that race: those of other code in the kernel are its own.
+FOREIGN_RACE = re.compile(r"BUG: KCSAN: (?!.*(vfio_ap|ap_sim))")
+
+SILENCE = {"fast": 120.0, "debug": 300.0, "full": 300.0, "cover": 120.0, "kcsan": 300.0}
+BOOT_LIMIT = {"fast": 300.0, "debug": 900.0, "full": 900.0, "cover": 300.0, "kcsan": 900.0}
+# After a report, its text is let through to the log before the wait is broken off.
+REPORT_GRACE = 3.0
+
+
+class LabError(Exception):
+    """Anything that went wrong with a host or a command in it; str() is fit for a user."""
+
+
+class HostError(LabError):
+    """A host is not usable: carries which one and where its console log is."""
+
+    def __init__(self, host: str, reason: str, log_path: pathlib.Path) -> None:
+        super().__init__(f"host {host}: {reason} (console log: {log_path})")
+        self.host = host
+        self.reason = reason
+        self.log_path = log_path
+
+
+class HostDied(HostError):
+    """The emulated machine is gone (killed, panic, emulator crash)."""
+
+
+class HostSilent(HostError):
+    """Nothing came from the console for longer than a living host stays silent."""
+
+
+class HostReport(HostError):
+    """The kernel reported an oops, WARN, lockdep, KASAN, UBSAN or kmemleak finding."""
+
+
+class CommandError(LabError):
+    """A command in a host ended with a status other than 0: .rc, .out."""
+
+    def __init__(self, what: str, rc: int, out: str) -> None:
+        super().__init__(f"{what}: exit status {rc}\n{out[-2000:]}")
+        self.rc = rc
+        self.out = out
+
+
+class CommandTimeout(LabError):
+    """A command in a host did not end in time; it was killed. .out: its output so far."""
+
+    def __init__(self, what: str, seconds: float, out: str) -> None:
+        super().__init__(f"{what}: no end after {seconds:.0f} s\n{out[-2000:]}")
+        self.out = out
+
+
+@dataclass(frozen=True)
+class Result:
+    """Exit status and output (stdout and stderr together) of a command that ended."""
+
+    rc: int
+    out: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a host is made of: lab/host/profiles/<name>.toml, any key replaced by Lab.boot().
+
+    cards to reset_polls are parameters of ap_sim; an empty string leaves its default.
+    vfio_adapters, vfio_domains: hex lists; these are taken from zcrypt and go to vfio_ap.
+    simulate: load ap_sim, AP, zcrypt, KVM and VFIO. memory: MiB. cmdline: kernel parameters.
+    icount: a nanosecond of the host is one instruction; needs one CPU, and is slow.
+    """
+
+    name: str
+    cards: str = ""
+    domains: str = ""
+    cdomains: str = ""
+    latency_us: int = 1000
+    reset_polls: int = 2
+    vfio_adapters: str = ""
+    vfio_domains: str = ""
+    simulate: bool = True
+    memory: int = 2048
+    cpus: int = 2
+    cmdline: str = ""
+    icount: bool = False
+
+    @classmethod
+    def load(cls, name: str) -> Profile:
+        """Read lab/host/profiles/<name>.toml; LabError names an unknown profile or key."""
+        path = config.REPO / "lab/host/profiles" / f"{name}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.toml")))
+            raise LabError(f"no host profile {name!r}; there are: {known}")
+        with path.open("rb") as stream:
+            return cls(name).changed(tomllib.load(stream), str(path))
+
+    def changed(self, keys: dict[str, Any], where: str) -> Profile:
+        """A copy with keys replaced, each checked for its name and type."""
+        types = {f.name: type(getattr(self, f.name)) for f in fields(self)}
+        for key, value in keys.items():
+            if key == "name" or key not in types:
+                raise LabError(f"{where}: unknown profile key {key!r}")
+            if type(value) is not types[key]:
+                raise LabError(f"{where}: {key} must be of type {types[key].__name__}")
+        return replace(self, **keys)
+
+    def sim_params(self) -> str:
+        """Module parameters for ap_sim."""
+        words = [f"{key}={getattr(self, key)}" for key in ("cards", "domains", "cdomains")
+                 if getattr(self, key)]
+        return " ".join([*words, f"latency_us={self.latency_us}",
+                         f"reset_polls={self.reset_polls}"])
+
+
+def _mask(numbers: str) -> str:
+    """"05,0a" in the form that apmask and aqmask take to clear bits: "-0x05,-0x0a"."""
+    return ",".join(f"-0x{int(word, 16):02x}" for word in numbers.split(",") if word.strip())
+
+
+def leak_records(text: str) -> list[str]:
+    """The records in kmemleak's list, without those of the time before the first process: they
+    are the kernel's own (a known one: the root file system's context), not of code under test."""
+    records = re.split(r"^(?=unreferenced object)", text, flags=re.M)
+    return [record.strip() for record in records if record.startswith("unreferenced object")
+            and not re.search(r'^ *comm "swapper(/0)?", pid 0,', record, re.M)]
+
+
+def _emulator_setup() -> None:
+    """In the child: die with the parent thread, whatever way it ends."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+@dataclass
+class _Command:
+    """State of one command, changed by the control port's reader."""
+
+    text: str
+    pid: int | None = None
+    rc: int | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+class Process:
+    """A command started in a host by Host.start()."""
+
+    def __init__(self, host: Host, ident: int, command: _Command) -> None:
+        self._host = host
+        self._ident = ident
+        self._command = command
+
+    def __str__(self) -> str:
+        first = self._command.text.strip().splitlines()[0] if self._command.text.strip() else ""
+        return f"host {self._host.name}: {first[:100]}"
+
+    def wait(self, timeout: float = 120.0, check: bool = True) -> Result:
+        """Wait for the end. Raises CommandError (rc != 0 and check), CommandTimeout (then the
+        command is killed), HostDied, HostSilent, HostReport."""
+        if not self._host.wait_for(lambda: self._command.rc is not None, timeout,
+                                   since=self._command.started):
+            self.kill()
+            self._host.wait_for(lambda: self._command.rc is not None, 10,
+                                since=self._command.started)
+            raise CommandTimeout(str(self), timeout, self.output())
+        assert self._command.rc is not None
+        result = Result(self._command.rc, self.output())
+        if check and result.rc:
+            raise CommandError(str(self), result.rc, result.out)
+        return result
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._command.rc
+
+    def kill(self, signal_name: str = "KILL") -> None:
+        """Send a signal to the command and everything it started (its process group)."""
+        self._host.wait_for(lambda: self._command.pid is not None, 30,
+                            since=self._command.started)
+        if self._command.rc is None:
+            self._host.send(f"signal {self._command.pid} {signal_name}")
+
+    def output(self) -> str:
+        """What it has written so far."""
+        path = self._host.command_path(self._ident, "out")
+        return path.read_bytes().decode(errors="replace") if path.exists() else ""
+
+    def wait_output(self, pattern: str, timeout: float = 60.0) -> str:
+        """Wait until a line of the output matches the regular expression; return that line.
+        Raises CommandTimeout, or CommandError when the command ended without."""
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        while True:
+            rc = self.poll()
+            out = self.output()
+            for line in out.splitlines():
+                if wanted.search(line):
+                    return line
+            if rc is not None:
+                raise CommandError(f"{self}: ended without a line {pattern!r}", rc, out)
+            if time.monotonic() > deadline:
+                raise CommandTimeout(f"{self}: line {pattern!r}", timeout, out)
+            # The file is the only event there is: the output goes through a shared folder.
+            self._host.wait_for(lambda: self._command.rc is not None, 0.2,
+                                since=self._command.started)
+
+
+class Host:
+    """One emulated host. Made by Lab.boot(), not directly.
+
+    name      "a", "b", ... the profile's name unless boot() was told another
+    address   its address on the link between the hosts ("10.99.0.1" for the first booted)
+    shared    folder on the build machine that the host sees, writable, as /lab/results
+    log_path  its console log
+    reports   (time.monotonic(), console line) of each kernel report seen
+    silence_limit  seconds of silence on the console that mean a dead host
+    In the host: /lab/modules, /lab/selftests, /lab/bin (enabling library etc.), read-only.
+    """
+
+    def __init__(self, profile: Profile, name: str, flavour: str, slot: int,
+                 folder: pathlib.Path, sockets: pathlib.Path, interactive: bool = False) -> None:
+        self.name = name
+        self.profile = profile
+        self.flavour = flavour
+        self.slot = slot
+        self.address = f"10.99.0.{slot + 1}"
+        self.shared = folder / "results"
+        self.log_path = folder / "console.log"
+        self.reports: list[tuple[float, str]] = []
+        self.boot_seconds = 0.0
+        self.silence_limit = SILENCE[flavour]
+        self._folder = folder
+        self._sockets = sockets
+        self._interactive = interactive
+        self._cond = threading.Condition()
+        self._last_output = time.monotonic()
+        self._ready = False
+        self._error: str | None = None
+        self._exit: str | None = None       # why the emulator is gone
+        self._expected_end = False          # kill() or shutdown() was asked for
+        self._commands: dict[int, _Command] = {}
+        self._forwards: dict[int, tuple[str, int]] = {}
+        self._control: socket.socket | None = None
+        self._console_done = threading.Event()
+        self._process = self._launch()
+        if not interactive:
+            threading.Thread(target=self._read_console, daemon=True).start()
+
+    # Starting
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        (self.shared / ".lab/cmd").mkdir(parents=True)
+        profile = self.profile
+        settings = {
+            "LAB_HOST": self.name,
+            "LAB_ADDRESS": self.address,
+            "LAB_SIMULATE": str(int(profile.simulate)),
+            "LAB_SIM_PARAMS": profile.sim_params(),
+            "LAB_APMASK": _mask(profile.vfio_adapters),
+            "LAB_AQMASK": _mask(profile.vfio_domains),
+            "LAB_INTERACTIVE": str(int(self._interactive)),
+            "LAB_TERMINAL": "rows {0.lines} cols {0.columns}".format(shutil.get_terminal_size()),
+        }
+        (self.shared / ".lab/config").write_text(
+            "".join(f"{key}='{value}'\n" for key, value in settings.items()))
+        argv = self.command_line()
+        (self._folder / "qemu.cmd").write_text(" \\\n  ".join(argv) + "\n")
+        with (self._folder / "qemu.log").open("wb") as log:
+            return subprocess.Popen(
+                argv,
+                stdin=None if self._interactive else subprocess.DEVNULL,
+                stdout=None if self._interactive else subprocess.PIPE,
+                stderr=None if self._interactive else log,
+                start_new_session=not self._interactive, preexec_fn=_emulator_setup)
+
+    def command_line(self) -> list[str]:
+        """The emulator's arguments."""
+        profile = self.profile
+        mac = f"52:54:00:99:{{:02x}}:{self.slot + 1:02x}"
+        link = [f"{self._sockets}/link-{slot}" for slot in (self.slot, 1 - self.slot)]
+        console = (f"stdio,id=console,logfile={self.log_path},signal=off" if self._interactive
+                   else "stdio,id=console,signal=off")
+        # facilities: QCI (12), APFT (15), AP interrupts (65), which QEMU does not emulate.
+        cmdline = ("facilities=12,15,65 root=/dev/vda rootfstype=erofs ro init=/sbin/lab-init "
+                   "panic=-1 net.ifnames=0 "
+                   f"{'quiet ' if self._interactive else ''}{profile.cmdline}").strip()
+        return [
+            *roots.emulator(),
+            "-M", "s390-ccw-virtio", "-cpu", "max",
+            *(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"] if profile.icount
+              else ["-accel", "tcg,thread=multi"]),
+            "-smp", str(profile.cpus), "-m", str(profile.memory),
+            "-nodefaults", "-display", "none", "-no-reboot",
+            "-kernel", str(config.bzimage(self.flavour)), "-append", cmdline,
+            "-chardev", console, "-device", "sclpconsole,chardev=console",
+            "-qmp", f"unix:{self._sockets}/qmp-{self.slot},server=on,wait=off",
+            "-blockdev", f"driver=file,node-name=root,read-only=on,filename={config.IMAGE}",
+            "-device", "virtio-blk-ccw,drive=root",
+            "-device", "virtio-rng-ccw,rng=rng", "-object", "rng-random,id=rng,"
+            "filename=/dev/urandom",
+            "-fsdev", f"local,id=lab,path={config.share(self.flavour)},security_model=none,"
+            "readonly=on",
+            "-device", "virtio-9p-ccw,fsdev=lab,mount_tag=lab",
+            "-fsdev", f"local,id=results,path={self.shared},security_model=none",
+            "-device", "virtio-9p-ccw,fsdev=results,mount_tag=results",
+            "-device", "virtio-serial-ccw",
+            "-chardev", f"socket,id=control,path={self._sockets}/control-{self.slot},"
+            "server=on,wait=off",
+            "-device", "virtserialport,chardev=control,name=lab.control",
+            "-netdev", f"dgram,id=link,local.type=unix,local.path={link[0]},"
+            f"remote.type=unix,remote.path={link[1]}",
+            "-device", f"virtio-net-ccw,netdev=link,mac={mac.format(0)}",
+            "-netdev", "user,id=mgmt,restrict=on,ipv6=off",
+            "-device", f"virtio-net-ccw,netdev=mgmt,mac={mac.format(1)}",
+        ]
+
+    def wait_ready(self) -> None:
+        """Return once the host takes commands; raises HostDied, HostSilent, HostReport."""
+        started = time.monotonic()
+        path = self._sockets / f"control-{self.slot}"
+        while self._control is None:
+            control = socket.socket(socket.AF_UNIX)
+            try:
+                control.connect(str(path))
+                self._control = control
+            except OSError:
+                control.close()
+                self.wait_for(lambda: False, 0.05)  # raises if the emulator is gone
+                if time.monotonic() - started > 30:
+                    raise HostDied(self.name, "the emulator does not start", self.log_path)
+        threading.Thread(target=self._read_control, daemon=True).start()
+        limit = BOOT_LIMIT[self.flavour]
+        if not self.wait_for(lambda: self._ready or self._error is not None, limit):
+            self._stop()
+            raise HostDied(self.name, f"not booted after {limit:.0f} s", self.log_path)
+        if self._error is not None:
+            self._stop()
+            raise HostDied(self.name, f"start-up failed: {self._error}", self.log_path)
+        self.boot_seconds = time.monotonic() - started
+
+    # Threads
+
+    def _read_console(self) -> None:
+        assert self._process.stdout is not None
+        with self.log_path.open("wb", buffering=0) as log:
+            pending = b""
+            while data := os.read(self._process.stdout.fileno(), 65536):
+                log.write(data)
+                *lines, pending = (pending + data).split(b"\n")
+                with self._cond:
+                    self._last_output = time.monotonic()
+                    for line in lines:
+                        text = line.decode(errors="replace").strip("\r")
+                        if REPORT.search(text) and not FOREIGN_RACE.search(text):
+                            self.reports.append((time.monotonic(), text.strip()))
+                    self._cond.notify_all()
+        status = self._process.wait()
+        with self._cond:
+            if self._exit is None:
+                if self.reports and "Kernel panic" in self.reports[-1][1]:
+                    self._exit = f"its kernel panicked: {self.reports[0][1]}"
+                elif status < 0:
+                    self._exit = f"the emulator was killed by signal {-status}"
+                else:
+                    self._exit = f"the emulator ended with status {status}"
+            self._cond.notify_all()
+        self._console_done.set()
+
+    def _read_control(self) -> None:
+        assert self._control is not None
+        pending = b""
+        while True:
+            try:
+                data = self._control.recv(65536)
+            except OSError:
+                return
+            if not data:
+                return
+            *lines, pending = (pending + data).split(b"\n")
+            with self._cond:
+                for line in lines:
+                    self._event(line.decode(errors="replace").split())
+                self._cond.notify_all()
+
+    def _event(self, words: list[str]) -> None:
+        match words:
+            case ["ready"]:
+                self._ready = True
+            case ["error", *text]:
+                self._error = " ".join(text)
+            case ["pid", ident, pid]:
+                self._commands[int(ident)].pid = int(pid)
+            case ["done", ident, rc]:
+                self._commands[int(ident)].rc = int(rc)
+            case _:
+                self._error = f"unknown event on the control port: {' '.join(words)}"
+
+    # State
+
+    def _raise_if_unusable(self, since: float) -> None:
+        """With the condition held."""
+        if self._exit is not None:
+            raise HostDied(self.name, self._exit, self.log_path)
+        now = time.monotonic()
+        for stamp, line in self.reports:
+            if stamp >= since and now - stamp > REPORT_GRACE:
+                raise HostReport(self.name, line, self.log_path)
+        silence = now - self._last_output
+        if silence > self.silence_limit:
+            self._exit = f"its console has been silent for {silence:.0f} s; it was stopped"
+            self._process.kill()
+            raise HostSilent(self.name, self._exit, self.log_path)
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float, since: float = 0.0) -> bool:
+        """Wait until predicate() or the timeout: whether it holds. Raises HostDied, HostSilent,
+        and HostReport for a report later than since (time.monotonic()), until it holds."""
+        deadline = time.monotonic() + timeout
+        with self._cond:
+            while True:
+                fresh = any(stamp >= since for stamp, _ in self.reports)
+                if predicate() and not fresh:
+                    return True
+                self._raise_if_unusable(since)
+                left = deadline - time.monotonic()
+                if left <= 0 and not fresh:
+                    return False
+                self._cond.wait(min(max(left, 0.1), 1.0))
+
+    def check(self) -> None:
+        """Raise HostDied, HostSilent or HostReport if there is reason to."""
+        with self._cond:
+            if not (self._exit is not None and self._expected_end):
+                self._raise_if_unusable(0.0)
+            if self.reports:
+                raise HostReport(self.name, self.reports[0][1], self.log_path)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the emulator runs."""
+        return self._exit is None
+
+    @property
+    def emulator_pid(self) -> int:
+        """The emulator's process on the build machine."""
+        return self._process.pid
+
+    # Commands
+
+    def command_path(self, ident: int, suffix: str) -> pathlib.Path:
+        """A file of a command in the shared folder: its script or its output."""
+        return self.shared / ".lab/cmd" / f"{ident}.{suffix}"
+
+    def send(self, line: str) -> None:
+        """Send a line to the agent in the host."""
+        if self._control is None:
+            raise LabError(f"host {self.name} takes no commands")
+        try:
+            self._control.sendall(line.encode() + b"\n")
+        except OSError:
+            self.wait_for(lambda: False, 10)
+            raise
+
+    def start(self, command: str) -> Process:
+        """Start a command (a shell script text) in a process group of its own."""
+        with self._cond:
+            ident = len(self._commands) + 1
+            state = _Command(command)
+            self._commands[ident] = state
+        self.command_path(ident, "sh").write_text(command + "\n")
+        self.send(f"run {ident}")
+        return Process(self, ident, state)
+
+    def run(self, command: str, timeout: float = 120.0, check: bool = True) -> Result:
+        """start() and wait(). The command is a busybox-sh script text, run by root in /."""
+        return self.start(command).wait(timeout, check)
+
+    def path(self, name: str) -> pathlib.Path:
+        """self.shared / name; in the host: /lab/results/<name>."""
+        return self.shared / name
+
+    # Network
+
+    def _monitor(self, line: str) -> str:
+        """One command of the emulator's human monitor."""
+        with socket.socket(socket.AF_UNIX) as qmp:
+            qmp.settimeout(30)
+            qmp.connect(f"{self._sockets}/qmp-{self.slot}")
+            stream = qmp.makefile("rw")
+
+            def call(command: str, **arguments: str) -> Any:
+                stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+                stream.flush()
+                for answer in map(json.loads, stream):
+                    if "error" in answer:
+                        raise LabError(f"host {self.name}: emulator: {answer['error']['desc']}")
+                    if "return" in answer:
+                        return answer["return"]
+                raise HostDied(self.name, "the emulator closed its monitor", self.log_path)
+
+            stream.readline()
+            call("qmp_capabilities")
+            return str(call("human-monitor-command", **{"command-line": line}))
+
+    def forward(self, port: int) -> tuple[str, int]:
+        """Forward a TCP port of the host: (address, port) to connect to from the build
+        machine. Something must listen on 0.0.0.0 in the host. Repeated calls give the same."""
+        self.check()
+        for _ in range(20):
+            if port in self._forwards:
+                break
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                local = probe.getsockname()[1]
+            # The port was free a moment ago; try another if somebody was faster.
+            if not self._monitor(f"hostfwd_add mgmt tcp:127.0.0.1:{local}-10.0.2.15:{port}"):
+                self._forwards[port] = ("127.0.0.1", local)
+        if port not in self._forwards:
+            raise LabError(f"host {self.name}: port {port} cannot be forwarded")
+        return self._forwards[port]
+
+    # Ending
+
+    def _stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        if not self._interactive:
+            self._console_done.wait(30)
+        if self._control is not None:
+            self._control.close()
+
+    def kill(self) -> None:
+        """Cut the power: the emulator is gone when this returns. Not an error afterwards."""
+        with self._cond:
+            self._expected_end = True
+            if self._exit is None:
+                self._exit = "its power was cut"
+            self._cond.notify_all()
+        self._stop()
+
+    def wait_exit(self) -> int:
+        """Wait for the emulator to end by itself (interactive hosts)."""
+        return self._process.wait()
+
+    def leaks(self) -> str:
+        """What kmemleak finds; "" without kmemleak. Takes some seconds."""
+        leak = "/sys/kernel/debug/kmemleak"
+        # Objects younger than 5 s are never reported, hence the second scan after a pause.
+        text = self.run(f"[ -e {leak} ] || exit 0\n"
+                        f"echo scan >{leak}; sleep 6; echo scan >{leak}; cat {leak}",
+                        timeout=600).out
+        return "\n".join(leak_records(text))
+
+    def shutdown(self) -> None:
+        """Scan for leaks (debug kernel), power off; raises if the host had a report."""
+        if not self.alive:
+            self.check()
+            return
+        try:
+            self.check()
+            leaks = self.leaks()
+            if leaks:
+                self.path("kmemleak.txt").write_text(leaks + "\n")
+                raise HostReport(self.name, f"kmemleak: {leaks.splitlines()[0]}", self.log_path)
+            with self._cond:
+                self._expected_end = True
+            self.send("poweroff")
+            if not self._console_done.wait(60):
+                raise HostSilent(self.name, "does not power off", self.log_path)
+            self.check()
+        finally:
+            self.kill()
+
+
+class Lab:
+    """Up to two hosts that run at the same time, linked by a network of their own."""
+
+    def __init__(self, flavour: str = "debug", name: str = "lab") -> None:
+        """flavour: of the kernel, one of config.FRAGMENTS; name: folder below out/logs."""
+        if flavour not in config.FRAGMENTS:
+            raise LabError(f"no kernel flavour {flavour!r}; there are: "
+                           f"{' '.join(config.FRAGMENTS)}")
+        self.flavour = flavour
+        self.logs = config.LOGS / name
+        # Names of Unix sockets are short: not below the build folder.
+        self._sockets = pathlib.Path(tempfile.mkdtemp(prefix="lab-"))
+        self._hosts: list[Host] = []
+
+    def _launch(self, profile: str, name: str | None, overrides: dict[str, Any],
+                interactive: bool = False) -> Host:
+        loaded = Profile.load(profile).changed(overrides, "boot()")
+        name = name or profile
+        running = {host.slot: host for host in self._hosts if host.alive}
+        if any(host.name == name for host in running.values()):
+            raise LabError(f"there is already a host {name!r}; give the second one another name")
+        free = [slot for slot in (0, 1) if slot not in running]
+        if not free:
+            raise LabError("a lab has at most two hosts at a time")
+        for path in (config.bzimage(self.flavour), config.IMAGE, config.share(self.flavour)):
+            if not path.exists():
+                raise LabError(f"{path} is missing: run `make test` or `make demo`, which build it")
+        for kind in ("link", "qmp", "control"):
+            (self._sockets / f"{kind}-{free[0]}").unlink(missing_ok=True)
+        host = Host(loaded, name, self.flavour, free[0], self.logs / name, self._sockets,
+                    interactive)
+        self._hosts.append(host)
+        return host
+
+    def boot(self, profile: str, name: str | None = None, **overrides: Any) -> Host:
+        """Boot a host from lab/host/profiles/<profile>.toml; overrides replace profile keys
+        (cards="05:14c", domains="04", memory=4096, ...). Returns once it takes commands."""
+        host = self._launch(profile, name, overrides)
+        try:
+            host.wait_ready()
+        except BaseException:
+            host.kill()
+            raise
+        return host
+
+    def boot_all(self, profiles: list[str]) -> list[Host]:
+        """boot() each at the same time."""
+        hosts = []
+        try:
+            for profile in profiles:
+                hosts.append(self._launch(profile, None, {}))
+            for host in hosts:
+                host.wait_ready()
+        except BaseException:
+            for host in hosts:
+                host.kill()
+            raise
+        return hosts
+
+    def interactive(self, profile: str) -> int:
+        """Boot a host whose console is this terminal; returns when it is left."""
+        host = self._launch(profile, None, {}, interactive=True)
+        return host.wait_exit()
+
+    def close(self, orderly: bool = True) -> None:
+        """End all hosts. Orderly: leak scan and report check, the first problem is raised."""
+        problem: LabError | None = None
+        for host in self._hosts:
+            try:
+                if orderly:
+                    host.shutdown()
+            except LabError as error:
+                problem = problem or error
+            finally:
+                host.kill()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+        if problem:
+            raise problem
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close(orderly=kind is None)

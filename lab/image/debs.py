@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Downloads: through apt, with a private configuration, pinned by version and SHA-256.
+
+The machine's apt sources are read for the mirror and never changed. lab/image/pins.json names for each
+download the version and checksum that were tested; `make pin` rewrites it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cmp_to_key
+from typing import Any
+
+from lab.common import config
+from lab.image import machine
+from lab.common.progress import CommandFailed, logged, say
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+PINS = config.REPO / "lab/image/pins.json"
+
+
+class FetchError(Exception):
+    """A download failed or does not verify; str() is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package to download as a file: from which suite, and which versions will do."""
+
+    name: str
+    suite: str
+    versions: str       # regular expression on the upstream version
+
+
+KERNEL = Package("linux-source-7.3", "trixie-backports", r"7\.3\.\d+")
+QMP = Package("python3-qemu-qmp", "trixie-backports", r"[\d.]+")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A version of a package in a signed index."""
+
+    version: str
+    sha256: str
+    filename: str
+
+
+def read_pins(path: pathlib.Path = PINS) -> dict[str, Any]:
+    """lab/image/pins.json; {} without it."""
+    if not path.exists():
+        return {}
+    pins = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(pins, dict)
+    return pins
+
+
+def write_pins(pins: dict[str, Any], path: pathlib.Path = PINS) -> None:
+    """Write lab/image/pins.json, sorted."""
+    path.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def source_line(suite: str, architecture: str, uri: str | None = None) -> str:
+    """A line for a sources.list, on the machine's mirror."""
+    return (f"deb [arch={architecture} signed-by={KEYRING}] {uri or machine.mirror()} {suite} main")
+
+
+def sha256_of(path: pathlib.Path) -> str:
+    """The checksum of a file."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def compare_versions(one: str, two: str) -> int:
+    """-1, 0, 1 as dpkg orders them."""
+    for relation, answer in (("lt", -1), ("eq", 0)):
+        if subprocess.run(["dpkg", "--compare-versions", one, relation, two],
+                          check=False).returncode == 0:
+            return answer
+    return 1
+
+
+def upstream(version: str) -> str:
+    """"1:7.3.4-1~bpo13+1" -> "7.3.4"."""
+    return re.sub(r"-[^-]*$", "", re.sub(r"^\d+:", "", version))
+
+
+def parse_offers(records: str) -> list[Offer]:
+    """The output of apt-cache show."""
+    found = []
+    for record in records.split("\n\n"):
+        keys = dict(re.findall(r"^(Version|SHA256|Filename): (\S+)$", record, re.M))
+        if len(keys) == 3:
+            found.append(Offer(keys["Version"], keys["SHA256"], keys["Filename"]))
+    return found
+
+
+def choose(package: Package, offers: list[Offer], pin: dict[str, str] | None,
+           warn: Callable[[str], None] = say) -> Offer:
+    """The pinned offer; without a pin, or when it is gone, the newest that will do."""
+    if pin:
+        for offer in offers:
+            if offer.version == pin["version"]:
+                if offer.sha256 != pin["sha256"]:
+                    raise FetchError(f"{package.name} {offer.version}: the mirror has SHA-256 "
+                                     f"{offer.sha256}, pinned is {pin['sha256']}")
+                return offer
+    fit = [o for o in offers if re.fullmatch(package.versions, upstream(o.version))]
+    if not fit:
+        raise FetchError(f"{package.name}: {package.suite} offers no version "
+                         f"{package.versions.replace(chr(92), '')} of it")
+    order = cmp_to_key(compare_versions)
+    best = max(fit, key=lambda offer: order(offer.version))
+    if pin:
+        warn(f"warning: {package.name} {pin['version']} (pinned) is gone from {package.suite}; "
+             f"taking {best.version} (`make pin` records it)")
+    return best
+
+
+def _apt(suite: str) -> dict[str, str]:
+    """The environment that makes apt use a configuration of our own for a suite."""
+    folder = config.BUILD / "apt" / suite
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "status").touch()
+    (folder / "sources.list").write_text(source_line(suite, "amd64") + "\n")
+    (folder / "apt.conf").write_text(
+        f'Dir::Etc::SourceList "{folder}/sources.list";\n'
+        'Dir::Etc::SourceParts "/dev/null";\n'
+        'Dir::Etc::Preferences "/dev/null";\n'
+        'Dir::Etc::PreferencesParts "/dev/null";\n'
+        f'Dir::State::Lists "{folder}/lists";\n'
+        f'Dir::State::Status "{folder}/status";\n'
+        f'Dir::Cache "{folder}/cache";\n'
+        'APT::Architecture "amd64";\nAPT::Architectures { "amd64"; };\n'
+        'APT::Sandbox::User "root";\nAcquire::Languages "none";\nAcquire::Retries "3";\n')
+    return {"APT_CONFIG": str(folder / "apt.conf")}
+
+
+def offers_of(package: Package) -> list[Offer]:
+    """What the suite's signed index has of a package."""
+    apt = _apt(package.suite)
+    log = config.LOGS / f"apt-{package.suite}.log"
+    try:
+        logged(f"apt index of {package.suite}", ["apt-get", "update", "--error-on=any"], log, apt)
+    except CommandFailed as error:
+        raise FetchError(f"the index of {package.suite} cannot be fetched: {error}") from None
+    done = subprocess.run(["apt-cache", "show", package.name], env={**os.environ, **apt},
+                          capture_output=True, text=True, check=False)
+    return parse_offers(done.stdout)
+
+
+def cached(package: Package, pin: dict[str, str] | None) -> pathlib.Path | None:
+    """The pinned file if it is in the cache and verifies."""
+    if not pin:
+        return None
+    path = config.CACHE / f"{package.name}_{pin['version'].replace(':', '%3a')}.deb"
+    if path.exists() and sha256_of(path) == pin["sha256"]:
+        return path
+    return None
+
+
+def deb(package: Package) -> pathlib.Path:
+    """The package's file, from the cache or the mirror, verified."""
+    pin = read_pins().get(package.name)
+    path = cached(package, pin)
+    if path:
+        return path
+    offer = choose(package, offers_of(package), pin)
+    return download(package, offer)
+
+
+def download(package: Package, offer: Offer) -> pathlib.Path:
+    """Bring an offer into the cache; a broken-off download is continued."""
+    config.CACHE.mkdir(parents=True, exist_ok=True)
+    path = config.CACHE / f"{package.name}_{offer.version.replace(':', '%3a')}.deb"
+    if path.exists() and sha256_of(path) == offer.sha256:
+        return path
+    say(f"downloading {package.name} {offer.version}")
+    folder = config.BUILD / "apt" / package.suite / "cache/archives"
+    try:
+        logged(f"download of {package.name}",
+               ["apt-get", "download", f"{package.name}={offer.version}"],
+               config.LOGS / f"download-{package.name}.log", _apt(package.suite), cwd=folder)
+    except CommandFailed as error:
+        raise FetchError(f"{package.name} {offer.version} cannot be downloaded: {error}") from None
+    got = max(folder.glob(f"{package.name}_*.deb"), key=lambda p: p.stat().st_mtime)
+    if sha256_of(got) != offer.sha256:
+        got.unlink()
+        raise FetchError(f"{package.name} {offer.version}: the download has a wrong SHA-256")
+    got.replace(path)
+    return path
+
+
+def newest(package: Package) -> Offer:
+    """The newest version that will do, whatever is pinned."""
+    return choose(package, offers_of(package), None)
+
+
+def python_modules() -> None:
+    """Unpack python3-qemu-qmp to build/python, where lab.qemu_client looks for it."""
+    path = deb(QMP)
+    target = config.BUILD / "python"
+    stamp = target / ".from"
+    if stamp.exists() and stamp.read_text() == path.name:
+        return
+    scratch = config.BUILD / "python.new"
+    subprocess.run(["rm", "-rf", str(scratch), str(target)], check=True)
+    subprocess.run(["dpkg-deb", "-x", str(path), str(scratch)], check=True)
+    (scratch / "usr/lib/python3/dist-packages").rename(target)
+    subprocess.run(["rm", "-rf", str(scratch)], check=True)
+    stamp.write_text(path.name)

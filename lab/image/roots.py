@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The two root file systems that mmdebstrap unpacks: the emulator (amd64) and the hosts (s390x).
+
+Nothing is installed or run: packages are unpacked only, so the machine needs no emulation and
+stays as it is. The emulator is started with the libraries of its own root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from lab.common import config
+from lab.image import debs, machine
+from lab.common.progress import CommandFailed, logged, say
+
+# QEMU before 9 gets LARL beyond 2 GiB wrong, which breaks per-CPU data in modules.
+QEMU = ("qemu-system-s390x", "qemu-system-common", "qemu-system-data")
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root file system: what is unpacked from where to which folder."""
+
+    name: str
+    architecture: str
+    suites: tuple[str, ...]
+    include: tuple[str, ...]
+    folder: pathlib.Path
+    options: tuple[str, ...] = ()
+
+
+EMULATOR = Root(
+    "qemu", "amd64", ("bookworm", "bookworm-backports"),
+    tuple(f"{name}/bookworm-backports" for name in QEMU), config.QEMU_ROOT)
+
+HOSTS = Root(
+    "root-s390x", "s390x", ("forky",),
+    ("qemu-system-s390x", "bash", "busybox", "coreutils", "iproute2", "kmod", "mdevctl", "mount",
+     "procps", "socat", "util-linux"),
+    config.S390_ROOT,
+    # The suite's Release file may be past its date; its signature is checked all the same.
+    ('--aptopt=Acquire::Check-Valid-Until "false"',))
+
+# What Debian 12 has for its users, with the libraries that belong to it.
+OLD_QEMU = Root(
+    "qemu10-s390x", "s390x", ("bookworm", "bookworm-backports"),
+    tuple(f"{name}/bookworm-backports" for name in QEMU), config.BUILD / "qemu10-s390x")
+
+# Changes what the folder holds: part of the stamp.
+RECIPE = 2
+
+
+def emulator() -> list[str]:
+    """The command that runs the emulator with its own libraries."""
+    root = config.QEMU_ROOT
+    libs = ":".join(f"{root}/{d}" for d in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"))
+    return [f"{root}/lib64/ld-linux-x86-64.so.2", "--library-path", libs,
+            f"{root}/usr/bin/qemu-system-s390x", "-L", f"{root}/usr/share/qemu"]
+
+
+def stamp_of(root: Root) -> str:
+    """What a ready folder was made from."""
+    text = repr((RECIPE, root.architecture, root.suites, root.include, root.options))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp(root: Root) -> pathlib.Path:
+    return root.folder.with_name(root.folder.name + ".json")
+
+
+def ready(root: Root) -> bool:
+    """Whether the folder is there and was made from the same recipe."""
+    try:
+        return bool(json.loads(_stamp(root).read_text())["recipe"] == stamp_of(root)
+                    and root.folder.is_dir())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def packages_of(root: Root) -> dict[str, str]:
+    """The packages that a ready folder was made of: name -> "version sha256"."""
+    found = json.loads(_stamp(root).read_text())["packages"]
+    assert isinstance(found, dict)
+    return found
+
+
+def describe_archives(folder: pathlib.Path) -> dict[str, str]:
+    """name -> "version sha256" of each .deb in a folder."""
+    found = {}
+    for path in sorted(folder.glob("*.deb")):
+        name, version, _ = path.name.split("_", 2)
+        found[name] = f"{version.replace('%3a', ':')} {debs.sha256_of(path)}"
+    return found
+
+
+def changed_packages(pinned: dict[str, str], found: dict[str, str]) -> list[str]:
+    """What differs from the pins, one word or two each."""
+    out = []
+    for name in sorted(pinned.keys() | found.keys()):
+        was, now = pinned.get(name), found.get(name)
+        if was == now:
+            continue
+        if was is None or now is None:
+            out.append(f"{name} is {'new' if was is None else 'gone'}")
+        elif was.split()[0] == now.split()[0]:
+            raise debs.FetchError(f"{name} {now.split()[0]}: SHA-256 is {now.split()[1]}, "
+                                  f"pinned is {was.split()[1]}")
+        else:
+            out.append(f"{name} {was.split()[0]} -> {now.split()[0]}")
+    return out
+
+
+def unpack(root: Root) -> bool:
+    """Make the folder unless it is ready: whether it was made."""
+    if ready(root):
+        return False
+    say(f"{root.name}: unpacking Debian packages ({' + '.join(root.suites)}, {root.architecture})")
+    archives = config.CACHE / root.name
+    archives.mkdir(parents=True, exist_ok=True)
+    scratch = root.folder.with_name(root.folder.name + ".new")
+    remove(scratch)
+    settings = config.BUILD / "apt/machine.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("\n".join(machine.apt_settings()) + "\n")
+    uri = machine.mirror()
+    inside = '"$1"/var/cache/apt/archives/'
+    argv = [
+        "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory",
+        f"--architectures={root.architecture}", f"--include={','.join(root.include)}",
+        f"--aptopt={settings}", '--aptopt=Acquire::Retries "3"',
+        '--aptopt=Acquire::Languages "none"', *root.options,
+        # Packages stay in the cache: a run that was cut off goes on where it was.
+        "--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt",
+        f'--setup-hook=mkdir -p {inside}',
+        f'--setup-hook=cp -l {archives}/*.deb {inside} 2>/dev/null || :',
+        f'--extract-hook=cp -n {inside}*.deb {archives}/',
+        root.suites[0], str(scratch),
+        *(debs.source_line(suite, root.architecture, uri) for suite in root.suites),
+    ]
+    log = config.LOGS / f"mmdebstrap-{root.name}.log"
+    try:
+        logged(f"mmdebstrap of {root.name}", argv, log,
+               {"SOURCE_DATE_EPOCH": "1", "TMPDIR": "/tmp"})
+    except CommandFailed as error:
+        _keep_archives(scratch, archives)
+        remove(scratch)
+        raise debs.FetchError(f"{root.name} cannot be made: {error}") from None
+    used = scratch / "var/cache/apt/archives"
+    packages = describe_archives(used)
+    for path in archives.glob("*.deb"):
+        if not (used / path.name).exists():
+            path.unlink()
+    pinned = debs.read_pins().get(root.name)
+    if pinned:
+        changes = changed_packages(pinned, packages)
+        if changes:
+            say(f"warning: {root.name}: {len(changes)} packages are not the pinned ones: "
+                f"{', '.join(changes[:3])}{' ...' if len(changes) > 3 else ''} "
+                "(`make pin` records them)")
+    remove(scratch / "var/cache/apt")
+    remove(scratch / "var/lib/apt")
+    if root is HOSTS:
+        complete(scratch)
+    _stamp(root).unlink(missing_ok=True)
+    remove(root.folder)
+    scratch.rename(root.folder)
+    _stamp(root).write_text(json.dumps({"recipe": stamp_of(root), "packages": packages}, indent=1))
+    return True
+
+
+def _keep_archives(scratch: pathlib.Path, archives: pathlib.Path) -> None:
+    for path in (scratch / "var/cache/apt/archives").glob("*.deb"):
+        if not (archives / path.name).exists():
+            shutil.copy2(path, archives)
+
+
+def remove(path: pathlib.Path) -> None:
+    """Remove a file, link or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def complete(root: pathlib.Path) -> None:
+    """What maintainer scripts would have made, and mount points."""
+    for name in ("bin", "sbin", "lib"):
+        if not (root / name).exists():
+            (root / name).symlink_to(f"usr/{name}")
+    busybox = root / "usr/bin/busybox"
+    for name in applets(busybox.read_bytes()):
+        if not any((root / folder / name).is_symlink() or (root / folder / name).exists()
+                   for folder in ("usr/bin", "usr/sbin")):
+            (root / "usr/bin" / name).symlink_to("busybox")
+    remove(root / "lib/modules")
+    (root / "lib/modules").symlink_to("/lab/modules")
+    for name in ("dev", "proc", "sys", "run", "mnt", "tmp", "lab", "root"):
+        (root / name).mkdir(exist_ok=True)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    (root / "etc/group").write_text("root:x:0:\nkvm:x:104:\n")
+    (root / "etc/hosts").write_text("127.0.0.1 localhost\n10.99.0.1 host1\n10.99.0.2 host2\n")
+    (root / "root/.profile").write_text("PS1='\\h:\\w\\$ '\nexport PS1\n")
+
+
+def applets(binary: bytes) -> list[str]:
+    """The commands that a busybox has, from the list in it (it cannot be run here)."""
+    start = binary.find(b"\0[\0[[\0")
+    names = []
+    for word in binary[start + 1:start + 16384].split(b"\0"):
+        if not word:
+            break
+        names.append(word.decode("ascii", "replace"))
+    if not {"sh", "mount", "awk", "setsid", "init"} <= set(names):
+        raise debs.FetchError("busybox for s390x: its list of commands is not where it was")
+    return names
+
+
+def image() -> None:
+    """The hosts' root as a read-only image with our first process in it."""
+    init = config.REPO / "lab/image/init"
+    stamp = config.IMAGE.with_name(config.IMAGE.name + ".from")
+    source = hashlib.sha256(_stamp(HOSTS).read_bytes() + init.read_bytes()).hexdigest()
+    if config.IMAGE.exists() and stamp.exists() and stamp.read_text() == source:
+        return
+    say("root-s390x: making the image")
+    target = config.S390_ROOT / "usr/sbin/lab-init"
+    shutil.copyfile(init, target)
+    target.chmod(0o755)
+    scratch = config.IMAGE.with_name(config.IMAGE.name + ".new")
+    scratch.unlink(missing_ok=True)
+    logged("mkfs.erofs", ["mkfs.erofs", "--quiet", "-zlz4", "-T0", "--all-root", "-x-1",
+                          *(f"--exclude-path=usr/share/{name}" for name in
+                            ("doc", "locale", "man", "info")),
+                          str(scratch), str(config.S390_ROOT)], config.LOGS / "erofs.log")
+    stamp.unlink(missing_ok=True)
+    scratch.replace(config.IMAGE)
+    stamp.write_text(source)
+
+
+def old_qemu(flavour: str) -> str:
+    """The command that runs it in a host of that kernel; fetched when it is first asked for."""
+    unpack(OLD_QEMU)
+    there = config.share(flavour) / OLD_QEMU.name
+    if not there.exists():
+        logged("links to the files of an older QEMU",
+               ["cp", "-al", str(OLD_QEMU.folder), str(there)], config.LOGS / "qemu10.log")
+    root = f"/lab/{OLD_QEMU.name}"
+    libs = ":".join(f"{root}/{d}/s390x-linux-gnu" for d in ("usr/lib", "lib"))
+    return (f"{root}/lib/ld64.so.1 --library-path {libs} {root}/usr/bin/qemu-system-s390x "
+            f"-L {root}/usr/share/qemu")
+
+
+def versions() -> str:
+    """One line: the emulator's version, and that of the QEMU in the hosts."""
+    done = subprocess.run([*emulator(), "--version"], capture_output=True, text=True, check=False,
+                          env={**os.environ, "LC_ALL": "C"})
+    if done.returncode:
+        raise debs.FetchError(f"the emulator does not start: {done.stderr.strip()[:300]}")
+    guest = packages_of(HOSTS).get("qemu-system-s390x", "?").split()[0]
+    first = done.stdout.splitlines()[0].removeprefix("QEMU emulator version ")
+    return f"emulator: QEMU {first}; QEMU in the hosts: {guest}"
+
+
+def prepare() -> None:
+    """Both root file systems and the image."""
+    for root in (EMULATOR, HOSTS):
+        unpack(root)
+    image()
+    say(versions())
+
+
+def pins() -> dict[str, Any]:
+    """What `make pin` records of the roots: makes them anew from what the suites have now."""
+    found = {}
+    for root in (EMULATOR, HOSTS):
+        _stamp(root).unlink(missing_ok=True)
+        unpack(root)
+        found[root.name] = packages_of(root)
+    return found

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0
+# Commands on the patch series; included by the Makefile.
+
+SERIES_PYTHON ?= /usr/bin/python3
+
+.PHONY: save take series difference check-fast check check-proof
+
+# What stands on make's command line is in the environment of a recipe, whatever characters
+# it holds.
+save:
+	@$(SERIES_PYTHON) -m lab.series.series save --group "$$GROUP" $(if $(FORCE),--force)
+
+take:
+	@$(SERIES_PYTHON) -m lab.series.series take --step "$$STEP" --subject "$$SUBJECT" \
+		--group "$$GROUP" --message "$$MESSAGE" --files "$$FILES"
+
+series:
+	@$(SERIES_PYTHON) -m lab.series.series series --from "$$FROM" --assisted-by "$$ASSISTED_BY" \
+		--lab "$$LAB_URL"
+
+difference:
+	@$(SERIES_PYTHON) -m lab.series.series difference
+
+check-fast:
+	@$(SERIES_PYTHON) -m lab.gates.gates $(if $(G),"check.$$G")
+
+check:
+	@$(SERIES_PYTHON) -m lab.gates.gates --all $(if $(G),"check.$$G")
+
+check-proof:
+	@$(SERIES_PYTHON) -m lab.gates.self_test $(if $(G),"check.$$G")
