@@ -17,15 +17,10 @@ import sys
 from collections.abc import Iterator
 
 from lab.common import config, progress
+from lab.common.errors import LabError
 from lab.gates import tools
+from lab.host.host import Lab
 from lab.image import debs, kernel, machine, roots
-from lab.faults.stream import FuzzError
-from lab.host.host import Lab, LabError
-from lab.series.git import SeriesError
-from lab.faults.models import ModelError
-
-PROBLEMS = (machine.EnvError, debs.FetchError, FuzzError, kernel.KernelError, LabError, ModelError,
-            SeriesError, progress.CommandFailed)
 
 
 @contextlib.contextmanager
@@ -283,7 +278,7 @@ def main() -> int:
                 return command_clean()
             case _:
                 return command_pin()
-    except PROBLEMS as error:
+    except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -3,9 +3,10 @@
 
 One emulated host counts instructions: a nanosecond of its clock is one (QEMU's icount), so the
 figures are the same on any machine, and nearly the same in each run. There
-lab/programs/bench/measure.c does what QEMU does, and the straightforward design (lab/programs/bench/baseline) does
-the same work: 16 bytes and one PQAP(TAPQ) for each queue, built anew at each read(). How long a
-guest is without an answer is measured between two hosts, in seconds of this machine.
+lab/programs/bench/measure.c does what QEMU does, and the straightforward design
+(lab/programs/bench/baseline) does the same work: 16 bytes and one PQAP(TAPQ) for each queue, built
+anew at each read(). How long a guest is without an answer is measured between two hosts, in seconds
+of this machine.
 
 Writes the table, the figures as JSON and pictures to out/bench. Fails if a figure is beyond its
 floor; says which is short of its goal.
@@ -23,12 +24,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.common import config, progress
+from lab.common.errors import LabError
+from lab.common.run import logged
 from lab.faults import golden
-from lab.image import machine
-from lab.report import picture
-from lab.host.host import Host, Lab, LabError
 from lab.guest.client import EARLY, GUEST, GuestAp, Guests, Migration, simulate
 from lab.guest.gap import Watch
+from lab.host.host import Host, Lab
+from lab.image import machine
+from lab.report import picture
 
 FLAVOUR = "fast"
 # Adapters and domains of the guest.
@@ -141,7 +144,7 @@ class Goal:
 def install() -> None:
     """The program and the baseline, for the hosts."""
     share_folder = config.share(FLAVOUR)
-    progress.logged("lab/programs/bench", [
+    logged("lab/programs/bench", [
         "make", "-C", "lab/programs/bench", "install", f"DESTDIR={share_folder}/bin",
         f"LINUX={config.LINUX}", f"HEADERS={config.objects(FLAVOUR)}/usr/include",
         f"KDIR={config.objects(FLAVOUR)}"], config.LOGS / "lab-bench.log", cwd=config.REPO)

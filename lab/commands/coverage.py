@@ -13,14 +13,15 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lab.common import config, progress
+from lab.common.errors import LabError
+from lab.common.run import run
+from lab.host.host import Host
 from lab.image import kernel
 from lab.tests import runner
-from lab.host.host import Host, LabError
 
 FLAVOUR = "cover"
 FLOOR = 0.90
@@ -102,10 +103,8 @@ class Data:
                 self._add_file(path, where / f"{name}.gcda")
 
     def _add_file(self, path: str, counts: pathlib.Path) -> None:
-        done = subprocess.run([GCOV, "--json-format", "--stdout", counts.name],
-                              cwd=counts.parent, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise LabError(f"{GCOV} {counts}: {done.stderr.strip()}")
+        done = run([GCOV, "--json-format", "--stdout", counts.name], cwd=counts.parent,
+                   error=LabError)
         lines = self.files[path]
         lines.counted = True
         for file in json.loads(done.stdout)["files"]:

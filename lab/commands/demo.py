@@ -28,17 +28,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lab.common import config
+from lab.common.errors import LabError
 from lab.guest import cards
-from lab.image import machine
-from lab.report import picture
-from lab.host.host import Host, Lab, LabError
 from lab.guest.client import (EARLY, GUEST, LEFT, MIDWAY, Counters, GuestAp, Guests, KernelLog,
                               Mdev, Migration, Outcome, Timeline, Vm, names_errno, simulate,
                               transferred)
-from lab.report.timeline import Answers, Event, Record, arcs, blackout, drivers_share
+from lab.guest.gap import Watch
 from lab.guest.round_trips import outstanding, sent_again
 from lab.guest.tracing import Tracer
-from lab.guest.gap import Watch
+from lab.host.host import Host, Lab
+from lab.image import machine
+from lab.report import picture
+from lab.report.timeline import Answers, Event, Record, arcs, blackout, drivers_share
 
 AP = GuestAp(adapters="05,06", domains="04,06")
 # The card that differs in the second run, and what it is then.

@@ -18,9 +18,9 @@ IMAGE = BUILD / "root-s390x.erofs"
 LOGS = OUT / "logs"
 PATCHES = REPO / "patches"
 
-# Kernels: what each is configured from, in lab/image/kernel_config. The first two are built for every command
-# that needs them, "full" for `make test-long`, "cover" for `make coverage`. "full" instruments the
-# whole kernel, "debug" only the code under test (lab.kernel).
+# Kernels and the fragments of their configurations in lab/image/kernel_config. The first two are
+# built for every command that needs them, "full" for `make test-long`, "cover" for `make coverage`.
+# "full" instruments the whole kernel, "debug" only the code under test (lab.kernel).
 FRAGMENTS = {
     "fast": ("common", "fast"),
     "debug": ("common", "debug"),

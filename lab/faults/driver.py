@@ -31,15 +31,16 @@ import pathlib
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lab.common import config, progress
+from lab.common.errors import LabError
+from lab.common.run import CommandFailed, logged, run
+from lab.host.host import CommandError, CommandTimeout, Host, HostError, Lab
 from lab.image import kernel
 from lab.report import tap
 from lab.tests import runner
-from lab.host.host import CommandError, CommandTimeout, Host, HostError, Lab, LabError
 
 FOLDER = config.REPO / "lab/faults/mutants"
 INDEX = FOLDER / "pitfalls"
@@ -50,7 +51,7 @@ WORK = config.BUILD / "mutants"
 LIMIT = 600.0
 
 
-class MutantError(Exception):
+class MutantError(LabError):
     """A mutant, or the way to try it, is wrong; str() says what."""
 
 
@@ -163,11 +164,10 @@ def pitfalls(text: str) -> list[Pitfall]:
 
 def apply(mutant: Mutant, tree: pathlib.Path) -> None:
     """Apply a mutant to a tree, without any leniency."""
-    done = subprocess.run(["patch", "-p1", "-s", "-F0", "-N", "--no-backup-if-mismatch", "-r-"],
-                          cwd=tree, input=mutant.text, text=True, capture_output=True,
-                          check=False)
-    if done.returncode or done.stderr:
-        raise MutantError(f"does not apply: {' '.join((done.stdout + done.stderr).split())}")
+    done = run(["patch", "-p1", "-s", "-F0", "-N", "--no-backup-if-mismatch", "-r-"], cwd=tree,
+               stdin=mutant.text)
+    if done.rc or done.stderr:
+        raise MutantError(f"does not apply: {done.text()}")
 
 
 def stage(mutant: Mutant | None, linux: pathlib.Path = config.LINUX) -> pathlib.Path:
@@ -210,10 +210,10 @@ def build(mutant: Mutant | None, modules: list[str], flavour: str) -> dict[str, 
     if not (work / "Kbuild").exists() or (work / "Kbuild").read_text() != text:
         (work / "Kbuild").write_text(text)
     try:
-        progress.logged("modules", [*kernel.MAKE, f"O={config.objects(flavour)}",
-                                    f"-j{os.cpu_count() or 1}", f"M={work}", "modules"],
-                        config.LOGS / "mutants/build.log", cwd=config.LINUX)
-    except progress.CommandFailed as error:
+        logged("modules", [*kernel.MAKE, f"O={config.objects(flavour)}",
+                           f"-j{os.cpu_count() or 1}", f"M={work}", "modules"],
+               config.LOGS / "mutants/build.log", cwd=config.LINUX)
+    except CommandFailed as error:
         raise MutantError(f"does not build: {error}") from None
     return {module: work / f"{module}.ko" for module in modules}
 
@@ -421,7 +421,7 @@ def run_mutants(report: runner.Report, bench: Bench, mutants: list[Mutant]) -> N
         report.add(f"mutant.{mutant.name}", outcome(found, red=True))
 
 
-def run(report: runner.Report, mutants: list[Mutant], flavour: str) -> None:
+def run_all(report: runner.Report, mutants: list[Mutant], flavour: str) -> None:
     """The tests with the driver as it is, then each mutant."""
     bench = Bench(flavour)
     try:
@@ -447,6 +447,6 @@ def main(pattern: str = "*", flavour: str = "debug") -> int:
         shutil.rmtree(config.LOGS / "mutants", ignore_errors=True)
         with (config.OUT / "mutants.tap").open("w", encoding="utf-8") as out:
             report = runner.Report(out=out)
-            run(report, mutants, flavour)
+            run_all(report, mutants, flavour)
             progress.print_stages()
             return report.summary()

@@ -20,12 +20,13 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lab.common import config
+from lab.common.errors import LabError
+from lab.common.run import run
 
 FOLDER = config.REPO / "lab/faults/spin"
 WORK = config.BUILD / "model"
@@ -36,7 +37,7 @@ SOURCES = ("drivers/s390/crypto/vfio_ap_*.c", "drivers/vfio/vfio_iommu_type1.c",
            "drivers/vfio/vfio_main.c")
 
 
-class ModelError(Exception):
+class ModelError(LabError):
     """A model cannot be checked; str() tells why."""
 
 
@@ -132,18 +133,7 @@ FAULTS = (
 
 def call(argv: Sequence[str], folder: pathlib.Path) -> str:
     """Run a tool that has to succeed; its output."""
-    try:
-        done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-                              timeout=LIMIT, env={**os.environ, "LC_ALL": "C.UTF-8"})
-    except FileNotFoundError:
-        raise ModelError(f"{argv[0]} is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"{argv[0]}: not done after {LIMIT:.0f} s") from None
-    if done.returncode:
-        raise ModelError("\n".join([f"{' '.join(argv)}: exit status {done.returncode}",
-                                    *done.stdout.splitlines()[-20:]]))
-    return done.stdout
+    return run(argv, cwd=folder, timeout=LIMIT, merge=True, error=ModelError).out
 
 
 def parse(output: str) -> Found:
@@ -161,7 +151,7 @@ def parse(output: str) -> Found:
     return Found("", int(states[1]), float(seconds[1]))
 
 
-def run(check: Check) -> Found:
+def verify(check: Check) -> Found:
     """Check a model to the end, or to the first claim that fails."""
     folder = WORK / check.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -181,7 +171,7 @@ def run(check: Check) -> Found:
 def run_all(checks: Sequence[Check]) -> Iterator[tuple[Check, Found]]:
     """Check several at a time; what came out, in their order."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield from zip(checks, pool.map(run, checks), strict=True)
+        yield from zip(checks, pool.map(verify, checks), strict=True)
 
 
 def judge(check: Check, found: Found) -> str:

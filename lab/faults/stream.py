@@ -4,9 +4,9 @@
     make fuzz SECONDS=600 SEED=7
 
 builds drivers/s390/crypto/vfio_ap_stream.c of build/linux with libFuzzer, AddressSanitizer and
-UndefinedBehaviorSanitizer, lets a mutator that knows the format attack it (lab/programs/fuzz/), and tells
-which of its branches that reached. What is asserted stands in lab/programs/fuzz/stream_fuzz.c. An input
-that breaks a property is kept in out/fuzz; to see it fail again:
+UndefinedBehaviorSanitizer, lets a mutator that knows the format attack it (lab/programs/fuzz/),
+and prints which of its branches that reached. lab/programs/fuzz/stream_fuzz.c has the assertions.
+An input that breaks a property is kept in out/fuzz; to see it fail again:
 
     build/fuzz/target/stream_fuzz out/fuzz/crash-...
 
@@ -22,12 +22,13 @@ import pathlib
 import random
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lab.common import config, progress
+from lab.common.errors import LabError
+from lab.common.run import NOT_INSTALLED, TIMED_OUT, Done, run
 from lab.faults import corpus
 from lab.report import tap
 from lab.tests import runner
@@ -52,7 +53,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Wno-format", "-Wno-c2x-extensions")
 SANITIZERS = "-fsanitize=address,undefined"
 
 
-class FuzzError(Exception):
+class FuzzError(LabError):
     """Something does not build or run, or an input breaks a property; str() tells."""
 
 
@@ -90,25 +91,21 @@ class Fault:
 
 
 def call(argv: Sequence[str | pathlib.Path], limit: float = 300.0,
-         env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a tool, with its messages among its output."""
-    try:
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-                              timeout=limit, env={**os.environ, "LC_ALL": "C.UTF-8",
-                                                  **(env or {})})
-    except FileNotFoundError:
-        raise FuzzError(f"{argv[0]} is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise FuzzError(f"{argv[0]}: not done after {limit:.0f} s") from None
+         env: dict[str, str] | None = None) -> Done:
+    """Run a tool, with its messages among its output; FuzzError if it is not there or hangs."""
+    done = run(argv, timeout=limit, merge=True,
+               env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})})
+    if done.rc in (NOT_INSTALLED, TIMED_OUT):
+        raise FuzzError(done.out.strip())
+    return done
 
 
 def tool(argv: Sequence[str | pathlib.Path]) -> str:
     """Run a tool that has to succeed; its output."""
     done = call(argv)
-    if done.returncode:
-        raise FuzzError("\n".join([f"{argv[0]} failed:", *done.stdout.splitlines()[:30]]))
-    return done.stdout
+    if done.rc:
+        raise FuzzError("\n".join([f"{argv[0]} failed:", *done.out.splitlines()[:30]]))
+    return done.out
 
 
 def includes(linux: pathlib.Path) -> list[str]:
@@ -150,8 +147,8 @@ def reason(output: str) -> str:
     return ""
 
 
-def run(binary: pathlib.Path, seed: int, runs: int = -1, seconds: int = 0,
-        crashes: pathlib.Path = CRASHES) -> Run:
+def run_fuzzer(binary: pathlib.Path, seed: int, runs: int = -1, seconds: int = 0,
+               crashes: pathlib.Path = CRASHES) -> Run:
     """Let the fuzzer run from the seeds for a number of runs, or of seconds."""
     found = binary.parent / "found"
     shutil.rmtree(found, ignore_errors=True)
@@ -165,12 +162,12 @@ def run(binary: pathlib.Path, seed: int, runs: int = -1, seconds: int = 0,
                  "-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={crashes}/",
                  found, corpus.FOLDER], limit=seconds + 1200.0,
                 env=QUIET)
-    number = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stdout)
-    crash = re.search(r"Test unit written to (\S+)", done.stdout)
-    why = reason(done.stdout)
-    if done.returncode and not why:
-        why = f"exit status {done.returncode}: " + "\n".join(done.stdout.splitlines()[-20:])
-    return Run(pathlib.Path(crash[1]) if crash else None, why if done.returncode else "",
+    number = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.out)
+    crash = re.search(r"Test unit written to (\S+)", done.out)
+    why = reason(done.out)
+    if done.rc and not why:
+        why = f"exit status {done.rc}: " + "\n".join(done.out.splitlines()[-20:])
+    return Run(pathlib.Path(crash[1]) if crash else None, why if done.rc else "",
                int(number[1]) if number else 0, found)
 
 
@@ -186,8 +183,8 @@ def coverage(found: pathlib.Path | None = None, linux: pathlib.Path = config.LIN
     raw.unlink(missing_ok=True)
     done = call([binary, "-runs=0", f"-max_len={MAX_LEN}", corpus.FOLDER,
                  *([found] if found else [])], env={"LLVM_PROFILE_FILE": str(raw)})
-    if done.returncode:
-        raise FuzzError("\n".join(done.stdout.splitlines()[-20:]))
+    if done.rc:
+        raise FuzzError("\n".join(done.out.splitlines()[-20:]))
     tool(["llvm-profdata-14", "merge", raw, "-o", data])
     exported = json.loads(tool(["llvm-cov-14", "export", binary, f"-instr-profile={data}",
                                 driver]))
@@ -346,11 +343,11 @@ def find(fault: Fault, folder: pathlib.Path, runs: int = 20000, seed: int = 1,
     done = call([binary, "-runs=0", f"-max_len={MAX_LEN}", f"-timeout={TIMEOUT}",
                  f"-artifact_prefix={crashes}/", corpus.FOLDER],
                 env={**QUIET, "FUZZ_KEEP_GOING": "1"})
-    violated = set(re.findall(r"^property violated: \w+:\d+: (.*)", done.stdout, re.M))
-    if done.returncode and not violated:
-        violated.add(reason(done.stdout))
+    violated = set(re.findall(r"^property violated: \w+:\d+: (.*)", done.out, re.M))
+    if done.rc and not violated:
+        violated.add(reason(done.out))
     if not violated:
-        late = run(binary, seed, runs, crashes=crashes)
+        late = run_fuzzer(binary, seed, runs, crashes=crashes)
         if not late.why:
             raise FuzzError(f"{fault.name}: not found in {late.runs} runs")
         violated.add(re.sub(r"^property violated: \w+:\d+: ", "", late.why))
@@ -382,7 +379,7 @@ def main(seconds: int, seed: int | None) -> int:
     with progress.stage("build"):
         binary = build()
     with progress.stage("runs"):
-        done = run(binary, seed, seconds=seconds)
+        done = run_fuzzer(binary, seed, seconds=seconds)
     print(f"{done.runs} runs")
     if done.why:
         print(f"{done.why}\nthe input: {done.crash or 'not kept'}\nseed {seed}")

@@ -16,15 +16,15 @@ import fnmatch
 import os
 import pathlib
 import re
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO
 
 from lab.common import config
+from lab.common.progress import say
+from lab.common.run import run
 from lab.image.kernel import DRIVER, MAKE, dishonoured, remove, wanted_options
 from lab.series.git import PRISTINE, KernelTree, SeriesError, escape
-from lab.common.progress import say
 
 SELFTEST = f"tools/testing/selftests/{config.SELFTEST}/"
 
@@ -158,12 +158,10 @@ class Tree:
     def run(self, name: str, args: Sequence[str], where: str = "") -> tuple[int, str]:
         """make in an O= directory: its status and what it printed."""
         target = self.objects(name)
-        done = subprocess.run(
-            [*self._make, f"O={target}", "-s", "-k", f"-j{os.cpu_count() or 1}", *args],
-            cwd=self.path / where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-            env={**os.environ, "LC_ALL": "C.UTF-8", "KBUILD_MODPOST_WARN": "1"})
-        return done.returncode, done.stdout
+        done = run([*self._make, f"O={target}", "-s", "-k", f"-j{os.cpu_count() or 1}", *args],
+                   cwd=self.path / where, merge=True,
+                   env={**os.environ, "LC_ALL": "C.UTF-8", "KBUILD_MODPOST_WARN": "1"})
+        return done.rc, done.out
 
     def configure(self, name: str, extra: Sequence[str] = ()) -> list[str]:
         """Make the .config from the fragments; the lines of them without effect."""
@@ -253,10 +251,10 @@ class Tree:
         """Symbols that an object wants and no EXPORT_SYMBOL of the tree names."""
         if not self._exports:
             self._exports = self.exported()
-        done = subprocess.run([f"{config.CROSS_COMPILE}nm", "--undefined-only", "--format=posix",
-                               str(path)], capture_output=True, text=True, check=False)
+        done = run([f"{config.CROSS_COMPILE}nm", "--undefined-only", "--format=posix", path],
+                   error=SeriesError)
         found = []
-        for line in done.stdout.splitlines():
+        for line in done.out.splitlines():
             symbol = line.split()[0]
             if symbol not in self._exports and not any(
                     fnmatch.fnmatchcase(symbol, glob) for glob in OTHER_SYMBOLS):

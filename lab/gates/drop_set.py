@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 from lab.common import config, progress
+from lab.common.run import run
 from lab.image import roots
 from lab.series import patches
 from lab.series.git import KernelTree, SeriesError
@@ -68,14 +68,12 @@ def link_shared(build: pathlib.Path) -> None:
 
 def lab_command(where: pathlib.Path, args: Sequence[str], log: pathlib.Path,
                 env: Mapping[str, str]) -> tuple[int, str]:
-    """A command of the lab in that folder: its status and results; what it does is logged."""
+    """A command of the lab in that folder: its status and results; its messages are logged."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as stream:
-        done = subprocess.run([sys.executable, "-m", "lab", *args], cwd=where,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream,
-                              text=True, errors="replace", timeout=RUN_TIMEOUT, check=False,
-                              env={**os.environ, **env})
-    return done.returncode, done.stdout
+    done = run([sys.executable, "-m", "lab", *args], cwd=where, timeout=RUN_TIMEOUT,
+               env={**os.environ, **env})
+    log.write_bytes(done.stderr)
+    return done.rc, done.out
 
 
 def test(group: str, root: pathlib.Path, series: Sequence[patches.Patch],

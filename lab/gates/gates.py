@@ -14,7 +14,6 @@ import fnmatch
 import os
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lab.common import progress
+from lab.common.errors import LabError
+from lab.common.run import run
 from lab.gates import builds, drop_set, tools
 from lab.image import machine
 from lab.series import mails, patches, series
@@ -38,7 +39,8 @@ NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold n
     "*.txt", "*/config", "*.config", "*/.kunitconfig", "*/settings", ".gitignore", "*.bin",
     "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "README.md", "MAINTAINERS", "patches/*",
     "Documentation/ABI/*",
-    "lab/gates/exceptions", "lab/tests/expected-skips", "lab/commands/unreached", "lab/faults/mutants/*", "*/py.typed")
+    "lab/gates/exceptions", "lab/tests/expected-skips", "lab/commands/unreached",
+    "lab/faults/mutants/*", "*/py.typed")
 # Names in the kernel that codespell takes for misspelt words.
 WORDS = "aci,extraversion,filp,fro,nd,parm,ser,sie,stap,te"
 TIMEOUT = 300       # seconds for one run of a tool
@@ -58,17 +60,10 @@ def tool(cmd: Sequence[str | pathlib.Path], cwd: pathlib.Path) -> list[str]:
     # Scripts of the kernel call "env python3"; it shall be the one that has Debian's modules.
     env = {**os.environ, "LC_ALL": "C.UTF-8",
            "PATH": f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', '/bin')}"}
-    try:
-        done = subprocess.run([str(part) for part in cmd], cwd=cwd, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-                              errors="replace", timeout=TIMEOUT, check=False, env=env)
-    except FileNotFoundError:
-        return [f"{cmd[0]} is not installed"]
-    except subprocess.TimeoutExpired:
-        return [f"{cmd[0]}: not done after {TIMEOUT} s"]
-    if done.returncode == 0:
+    done = run(cmd, cwd=cwd, timeout=TIMEOUT, env=env, merge=True)
+    if done.rc == 0:
         return []
-    return done.stdout.strip().splitlines() or [f"{cmd[0]}: exit status {done.returncode}"]
+    return done.out.strip().splitlines() or [f"{cmd[0]}: exit status {done.rc}"]
 
 
 class Checker:
@@ -244,9 +239,10 @@ def spdx_findings(name: str, data: bytes) -> list[str]:
 
 def spell(text: str) -> list[str]:
     """codespell's findings in a text."""
-    done = subprocess.run(["codespell", "--ignore-words-list", WORDS, "-"], input=text,
-                          capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    lines = done.stdout.strip().splitlines()
+    done = run(["codespell", "--ignore-words-list", WORDS, "-"], stdin=text, timeout=TIMEOUT)
+    if done.rc not in (0, 65):
+        return [done.text()]
+    lines = done.out.strip().splitlines()
     return [f"{where.split(':')[0]}: {what.strip()}"
             for where, what in zip(lines[0::2], lines[1::2], strict=False)]
 
@@ -269,7 +265,7 @@ def run_gate(gate: Gate) -> list[str]:
     """A gate's findings; an error is one, too."""
     try:
         return gate.run()
-    except (SeriesError, OSError, subprocess.SubprocessError) as err:
+    except (LabError, OSError) as err:
         return str(err).splitlines()
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from lab.gates import builds, drop_set, gates, tools
 from lab.image import machine
-from lab.series import series
 from lab.image.kernel import DRIVER
+from lab.series import series
 from lab.series.git import Blob, SeriesError
 from lab.series.patches import Patch
 

@@ -11,17 +11,17 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
 from lab.common import config
+from lab.common.progress import say
+from lab.common.run import run
+from lab.gates.builds import SELFTEST, Tree, must_build, new_findings
 from lab.series.git import PRISTINE, KernelTree, SeriesError
 from lab.series.patches import Patch
-from lab.common.progress import say
-from lab.gates.builds import SELFTEST, Tree, must_build, new_findings
 
 # Debian packages that only these gates and `make docs` call.
 DOCS_PACKAGES = ("python3-sphinx", "python3-yaml")
@@ -47,16 +47,8 @@ def call(args: Sequence[str | pathlib.Path], cwd: pathlib.Path, seconds: int = 6
     """Run a tool: its status and all that it prints."""
     env = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
            "PATH": f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', '/bin')}"}
-    try:
-        done = subprocess.run([str(arg) for arg in args], cwd=cwd, env=env, text=True,
-                              input="" if stdin is None else stdin, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, errors="replace", timeout=seconds,
-                              check=False)
-    except FileNotFoundError:
-        return 127, f"{args[0]} is not installed"
-    except subprocess.TimeoutExpired:
-        return 124, f"{args[0]}: not done after {seconds} s"
-    return done.returncode, done.stdout
+    done = run(args, cwd=cwd, env=env, stdin=stdin or "", timeout=seconds, merge=True)
+    return done.rc, done.out
 
 
 def plain(text: str) -> Iterator[str]:
@@ -80,10 +72,10 @@ class Sources:
         where = self._top / f"{self._number}"
         where.mkdir()
         there = [path for path in paths if self._tree.run(
-            "cat-file", "-e", f"{commit}:{path}", check=False).returncode == 0]
+            "cat-file", "-e", f"{commit}:{path}", check=False).rc == 0]
         if there:
             archive = self._tree.run("archive", "--format=tar", commit, "--", *there).stdout
-            subprocess.run(["tar", "-x"], cwd=where, input=archive, check=True)
+            run(["tar", "-x"], cwd=where, stdin=archive, error=SeriesError)
         return where
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab.host.host import Host, LabError
+from lab.common.errors import LabError
+from lab.host.host import Host
 
 CONTROL = "/sys/kernel/debug/ap_sim/control"
 RESCAN = "echo 1 >/sys/bus/ap/scans\n"

@@ -6,9 +6,10 @@
     outcome = migrate(source, target)
     assert outcome.completed, outcome
 
-QEMU is Debian's, unmodified, with lab/programs/enable's library preloaded. Its monitor (QMP) is reached
-through a forwarded port; events are collected by a thread of their own as they arrive. A guest
-executes the program that it is given (GUEST), one without a program executes nothing though it
+QEMU is Debian's, unmodified, with lab/programs/enable's library preloaded. Its monitor (QMP) is
+reached through a forwarded port; events are collected by a thread of their own as they arrive. A
+guest executes the program that it is given (GUEST), one without a program executes nothing though
+it
 runs as far as QEMU can tell:
 
     vm = Vm(a, Mdev.create(a, GuestAp("05,06", "04")), kernel=GUEST)
@@ -36,7 +37,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from lab.common import config
-from lab.host.host import Host, LabError
+from lab.common.errors import LabError
+from lab.host.host import Host
 
 sys.path.append(str(config.BUILD / "python"))
 

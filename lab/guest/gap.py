@@ -16,7 +16,7 @@ import threading
 import time
 from types import TracebackType
 
-from lab.host.host import LabError
+from lab.common.errors import LabError
 from lab.guest.client import STEP, Vm
 
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
+from lab.guest.client import (EARLY, GUEST, LEFT, Counters, GuestAp, Guests, Mdev, Outcome,
+                              QueueCounters, Vm, migrate, simulate, simulated)
 from lab.host.host import Host
-from lab.guest.client import (EARLY, GUEST, LEFT, Counters, GuestAp, Guests, Mdev,
-                              Outcome, QueueCounters, Vm, migrate, simulate, simulated)
 
 AP = GuestAp("05,06", "04,06")
 # Replies of each queue after which the guest is taken to go on.

@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
-from lab.host.host import Host, LabError
+from lab.common.errors import LabError
+from lab.host.host import Host
 
 INSTANCE = "/sys/kernel/tracing/instances/lab"
 # comm-pid [cpu] flags time: event: text

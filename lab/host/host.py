@@ -36,6 +36,7 @@ from types import TracebackType
 from typing import Any
 
 from lab.common import config
+from lab.common.errors import LabError
 from lab.image import roots
 
 # A kernel message that fails the run. Only lines with a kernel time stamp are looked at.
@@ -57,10 +58,6 @@ SILENCE = {"fast": 120.0, "debug": 300.0, "full": 300.0, "cover": 120.0, "kcsan"
 BOOT_LIMIT = {"fast": 300.0, "debug": 900.0, "full": 900.0, "cover": 300.0, "kcsan": 900.0}
 # After a report, its text is let through to the log before the wait is broken off.
 REPORT_GRACE = 3.0
-
-
-class LabError(Exception):
-    """Anything that went wrong with a host or a command in it; str() is fit for a user."""
 
 
 class HostError(LabError):

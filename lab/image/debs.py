@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Downloads: through apt, with a private configuration, pinned by version and SHA-256.
 
-The machine's apt sources are read for the mirror and never changed. lab/image/pins.json names for each
-download the version and checksum that were tested; `make pin` rewrites it.
+The machine's apt sources are read for the mirror and never changed. lab/image/pins.json names for
+each download the version and checksum that were tested; `make pin` rewrites it.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ import json
 import os
 import pathlib
 import re
-import subprocess
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Any
 
 from lab.common import config
+from lab.common.errors import LabError
+from lab.common.progress import say
+from lab.common.run import CommandFailed, logged, run
 from lab.image import machine
-from lab.common.progress import CommandFailed, logged, say
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PINS = config.REPO / "lab/image/pins.json"
 
 
-class FetchError(Exception):
+class FetchError(LabError):
     """A download failed or does not verify; str() is one line for the user."""
 
 
@@ -83,8 +85,7 @@ def sha256_of(path: pathlib.Path) -> str:
 def compare_versions(one: str, two: str) -> int:
     """-1, 0, 1 as dpkg orders them."""
     for relation, answer in (("lt", -1), ("eq", 0)):
-        if subprocess.run(["dpkg", "--compare-versions", one, relation, two],
-                          check=False).returncode == 0:
+        if run(["dpkg", "--compare-versions", one, relation, two]).rc == 0:
             return answer
     return 1
 
@@ -154,9 +155,8 @@ def offers_of(package: Package) -> list[Offer]:
         logged(f"apt index of {package.suite}", ["apt-get", "update", "--error-on=any"], log, apt)
     except CommandFailed as error:
         raise FetchError(f"the index of {package.suite} cannot be fetched: {error}") from None
-    done = subprocess.run(["apt-cache", "show", package.name], env={**os.environ, **apt},
-                          capture_output=True, text=True, check=False)
-    return parse_offers(done.stdout)
+    done = run(["apt-cache", "show", package.name], env={**os.environ, **apt})
+    return parse_offers(done.out)
 
 
 def cached(package: Package, pin: dict[str, str] | None) -> pathlib.Path | None:
@@ -214,8 +214,9 @@ def python_modules() -> None:
     if stamp.exists() and stamp.read_text() == path.name:
         return
     scratch = config.BUILD / "python.new"
-    subprocess.run(["rm", "-rf", str(scratch), str(target)], check=True)
-    subprocess.run(["dpkg-deb", "-x", str(path), str(scratch)], check=True)
+    for folder in (scratch, target):
+        shutil.rmtree(folder, ignore_errors=True)
+    run(["dpkg-deb", "-x", path, scratch], error=FetchError)
     (scratch / "usr/lib/python3/dist-packages").rename(target)
-    subprocess.run(["rm", "-rf", str(scratch)], check=True)
+    shutil.rmtree(scratch)
     stamp.write_text(path.name)

@@ -13,20 +13,23 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 
 from lab.common import config
+from lab.common.errors import LabError
+from lab.common.progress import say
+from lab.common.run import CommandFailed, logged, run
 from lab.image import debs
 from lab.series import series
 from lab.series.git import CONFIG, KernelTree, clean_env
-from lab.common.progress import CommandFailed, logged, say
 
 # Where the driver is.
 DRIVER = "drivers/s390/crypto/"
 
 # The folders whose code the debug kernel instruments; the full kernel instruments everything.
 UNDER_TEST = ("drivers/s390/crypto", "drivers/s390/crypto/tests", "drivers/vfio",
-              "drivers/vfio/mdev", "drivers/iommu/iommufd", "arch/s390/kvm", "virt/kvm")
+              "drivers/vfio/mdev", "drivers/iommu/iommufd", "arch/s390/kvm", "virt/kvm",
+              # asm/string.h renames functions that this file defines, unless it is instrumented.
+              "lib/string")
 
 # Debian's packaging adds "/*" to .gitignore, which hides every new file.
 GITIGNORE_TAIL = "# Debian packaging"
@@ -35,17 +38,16 @@ MAKE = ["make", f"ARCH={config.ARCH}", f"CROSS_COMPILE={config.CROSS_COMPILE}", 
         "KBUILD_BUILD_USER=lab", "KBUILD_BUILD_HOST=lab"]
 
 
-class KernelError(Exception):
+class KernelError(LabError):
     """The kernel cannot be made; str() tells the user why."""
 
 
 def _git(*args: str, cwd: pathlib.Path | None = None) -> str:
     options = [word for key, value in CONFIG.items() for word in ("-c", f"{key}={value}")]
-    done = subprocess.run(["git", *options, *args], cwd=cwd or config.LINUX, env=clean_env(),
-                          capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        raise KernelError(f"git {args[0]} in {cwd or config.LINUX}: {done.stderr.strip()[:500]}")
-    return done.stdout
+    done = run(["git", *options, *args], cwd=cwd or config.LINUX, env=clean_env())
+    if done.rc:
+        raise KernelError(f"git {args[0]} in {cwd or config.LINUX}: {done.err.strip()[:500]}")
+    return done.out
 
 
 def listing(tree: pathlib.Path) -> str:
@@ -200,7 +202,7 @@ def configure(flavour: str) -> None:
     ours = {name for name in unknown if name.startswith("CONFIG_VFIO_AP_")}
     wrong = [line for line in wrong if line.split("=")[0] not in ours]
     if wrong:
-        raise KernelError(f"{flavour} kernel: options of lab/image/kernel_config without effect:\n  "
+        raise KernelError(f"{flavour} kernel: options without effect (lab/image/kernel_config):\n  "
                           + "\n  ".join(wrong))
     say(f"{flavour} kernel: not in this source: {' '.join(sorted(ours))}")
 
@@ -224,10 +226,11 @@ def counted(flavour: str) -> list[str]:
 def instrumented(flavour: str) -> list[str]:
     """Arguments of make that limit KASAN and UBSAN to the code under test.
 
-    The kernel's Makefiles use these variables once per object, where $(obj) is its folder."""
+    The kernel's Makefiles expand these variables once per object: $(obj) is its folder,
+    $(target-stem) its name."""
     if flavour != "debug":
         return []
-    choice = f"$(if $(filter {' '.join(UNDER_TEST)},$(obj)),y,n)"
+    choice = f"$(if $(filter {' '.join(UNDER_TEST)},$(obj) $(obj)/$(target-stem)),y,n)"
     return [f"KASAN_SANITIZE={choice}", f"UBSAN_SANITIZE={choice}"]
 
 
@@ -241,9 +244,7 @@ def state() -> str:
         path = config.LINUX / line[3:]
         if path.is_file():
             sha.update(path.read_bytes())
-    done = subprocess.run([f"{config.CROSS_COMPILE}gcc", "--version"], capture_output=True,
-                          check=False)
-    sha.update(done.stdout)
+    sha.update(run([f"{config.CROSS_COMPILE}gcc", "--version"]).stdout)
     return sha.hexdigest()
 
 

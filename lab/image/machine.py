@@ -7,12 +7,13 @@ import os
 import pathlib
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 
 from lab.common import config
+from lab.common.errors import LabError
 from lab.common.progress import say
+from lab.common.run import run
 
 # What the commands of the lab call, one Debian package each.
 PACKAGES = (
@@ -53,7 +54,7 @@ DISK_AGAIN = 2
 MIRROR_TIMEOUT = 20
 
 
-class EnvError(Exception):
+class EnvError(LabError):
     """The machine cannot do it; str() is one line for the user."""
 
 
@@ -94,10 +95,9 @@ def check_disk() -> None:
 
 def mirror() -> str:
     """The Debian mirror in the machine's own apt sources: "scheme://host/path/"."""
-    done = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)",
-         "Created-By: Packages"], capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
+    done = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)",
+                "Created-By: Packages"])
+    for line in done.out.splitlines():
         release, component, uri = line.split(" ", 2)
         if release in ("bookworm", "stable", "oldstable") and component == "main":
             return uri.rstrip("/") + "/"
@@ -106,33 +106,29 @@ def mirror() -> str:
 
 def apt_settings() -> list[str]:
     """The machine's settings for downloads (proxies and the like), in apt.conf syntax."""
-    done = subprocess.run(["apt-config", "dump", "Acquire::http", "Acquire::https",
-                           "Acquire::ftp", "Acquire::Retries"],
-                          capture_output=True, text=True, check=False)
-    return [line for line in done.stdout.splitlines() if not line.endswith(' "";')]
+    done = run(["apt-config", "dump", "Acquire::http", "Acquire::https",
+                "Acquire::ftp", "Acquire::Retries"])
+    return [line for line in done.out.splitlines() if not line.endswith(' "";')]
 
 
 def check_network() -> None:
     """The mirror answers, by apt's own means (so that its proxy settings count)."""
     uri = mirror()
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            ["/usr/lib/apt/apt-helper", "-o", f"Acquire::http::Timeout={MIRROR_TIMEOUT}",
-             "-o", f"Acquire::https::Timeout={MIRROR_TIMEOUT}", "-o", "Acquire::Retries=1",
-             "-o", "APT::Sandbox::User=root",
-             "download-file", f"{uri}dists/bookworm/InRelease", f"{folder}/InRelease"],
-            capture_output=True, text=True, check=False)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))]
+        done = run(["/usr/lib/apt/apt-helper", "-o", f"Acquire::http::Timeout={MIRROR_TIMEOUT}",
+                    "-o", f"Acquire::https::Timeout={MIRROR_TIMEOUT}", "-o", "Acquire::Retries=1",
+                    "-o", "APT::Sandbox::User=root",
+                    "download-file", f"{uri}dists/bookworm/InRelease", f"{folder}/InRelease"])
+    if done.rc:
+        errors = [line for line in done.err.splitlines() if line.startswith(("E:", "W:"))]
         raise EnvError(f"the Debian mirror {uri} cannot be reached: "
                        f"{' '.join(errors)[:300] or 'no answer'}")
 
 
 def missing_packages(wanted: Sequence[str] = PACKAGES) -> list[str]:
     """Those of the packages that are not installed."""
-    done = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted],
-                          capture_output=True, text=True, check=False)
-    installed = {line.split()[0] for line in done.stdout.splitlines()
+    done = run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted])
+    installed = {line.split()[0] for line in done.out.splitlines()
                  if line.endswith(" installed")}
     return [name for name in wanted if name not in installed]
 
@@ -149,10 +145,11 @@ def install_packages(wanted: Sequence[str] = PACKAGES) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         for args in (["update"], ["install", "-y", "--no-install-recommends", *names]):
-            done = subprocess.run(["apt-get", *options, *args], env=env, stdin=subprocess.DEVNULL,
-                                  stdout=stream, stderr=stream, check=False)
+            done = run(["apt-get", *options, *args], env=env, merge=True)
+            stream.write(done.stdout)
+            stream.flush()
             # A broken foreign source must not stop us: the install tells whether it matters.
-            if done.returncode and args[0] == "install":
+            if done.rc and args[0] == "install":
                 errors = [line for line in log.read_text(errors="replace").splitlines()
                           if line.startswith("E:")]
                 raise EnvError(f"apt-get cannot install {' '.join(names)}: "

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pathlib
 import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import Any
 
 from lab.common import config
+from lab.common.progress import say
+from lab.common.run import CommandFailed, logged, run
 from lab.image import debs, machine
-from lab.common.progress import CommandFailed, logged, say
 
 # QEMU before 9 gets LARL beyond 2 GiB wrong, which breaks per-CPU data in modules.
 QEMU = ("qemu-system-s390x", "qemu-system-common", "qemu-system-data")
@@ -259,12 +258,11 @@ def old_qemu(flavour: str) -> str:
 
 def versions() -> str:
     """One line: the emulator's version, and that of the QEMU in the hosts."""
-    done = subprocess.run([*emulator(), "--version"], capture_output=True, text=True, check=False,
-                          env={**os.environ, "LC_ALL": "C"})
-    if done.returncode:
-        raise debs.FetchError(f"the emulator does not start: {done.stderr.strip()[:300]}")
+    done = run([*emulator(), "--version"])
+    if done.rc:
+        raise debs.FetchError(f"the emulator does not start: {done.err.strip()[:300]}")
     guest = packages_of(HOSTS).get("qemu-system-s390x", "?").split()[0]
-    first = done.stdout.splitlines()[0].removeprefix("QEMU emulator version ")
+    first = done.out.splitlines()[0].removeprefix("QEMU emulator version ")
     return f"emulator: QEMU {first}; QEMU in the hosts: {guest}"
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """A migration as `make demo` has seen it: events of both sides, the guest's answers, figures.
 
-Plain data, kept as JSON in out/demo and drawn by lab/report/picture.py. All times are seconds since the
-begin of the run, on the build machine's clock.
+Plain data, kept as JSON in out/demo and drawn by lab/report/picture.py. All times are seconds since
+the begin of the run, on the build machine's clock.
 """
 
 from __future__ import annotations

@@ -17,10 +17,12 @@ import pathlib
 import re
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from lab.common.errors import LabError
+from lab.common.run import Done, run
 
 PRISTINE = "pristine"
 BRANCH = "refs/heads/series"
@@ -41,7 +43,7 @@ CONFIG = {
 }
 
 
-class SeriesError(Exception):
+class SeriesError(LabError):
     """What is wrong with the series or its tree, and what to do; str() is fit for a user."""
 
 
@@ -106,15 +108,14 @@ class KernelTree:
                               "(`make test` or `make demo` makes it)")
 
     def run(self, *args: str, stdin: bytes = b"", check: bool = True,
-            env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+            env: Mapping[str, str] | None = None) -> Done:
         """Run git in the tree; a status other than 0 raises unless check is False."""
         cmd = ["git"]
         for key, value in self._config.items():
             cmd += ["-c", f"{key}={value}"]
-        done = subprocess.run([*cmd, *args], cwd=self.path, input=stdin, capture_output=True,
-                              env=clean_env(env), check=False)
-        if check and done.returncode:
-            text = (done.stderr + done.stdout).decode(errors="replace").strip()
+        done = run([*cmd, *args], cwd=self.path, stdin=stdin, env=clean_env(env))
+        if check and done.rc:
+            text = (done.err + done.out).strip()
             raise SeriesError(f"git {shlex.join(args)}: {text}")
         return done
 
@@ -157,7 +158,7 @@ class KernelTree:
     def commits(self, tip: str, base: str = PRISTINE) -> list[Commit]:
         """The commits of base..tip, first one first."""
         if tip != self.pristine() and self.run("merge-base", "--is-ancestor", base, tip,
-                                               check=False).returncode:
+                                               check=False).rc:
             raise SeriesError(f"{self.path}: {tip[:12]} does not build on {base}")
         if self.out("rev-list", "--merges", f"{base}..{tip}"):
             raise SeriesError(f"{self.path}: a merge commit cannot be a patch; rebase instead")

@@ -132,7 +132,7 @@ def git_am(tree: KernelTree, patches: Sequence[Patch], who: Identity = Identity(
         done = work.run("am", "-q", "--no-3way", "--keep-non-patch", "--no-scissors",
                         "--committer-date-is-author-date", "--whitespace=nowarn", *files,
                         check=False, env=env)
-        if done.returncode:
+        if done.rc:
             raise SeriesError(am_failure(work, patches, done.stderr.decode(errors="replace")))
         return work.head()
 

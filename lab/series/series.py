@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from lab.common import config
 from lab.series import shared_files
 from lab.series.git import BRANCH, PRISTINE, Blob, Commit, KernelTree, SeriesError
-from lab.series.top_level import present, remove_file, text_of, wanted, write_file
 from lab.series.patches import (GROUPS, Patch, digest, format_patches, git_am, listing_of, load,
                                 load_lenient, rewrite, write_patches)
+from lab.series.top_level import present, remove_file, text_of, wanted, write_file
 
 SAVED = "refs/lab/saved"
 NOTES = "refs/notes/group"
@@ -320,7 +320,7 @@ def rebase(tree: KernelTree, tip: str, editor: str) -> str:
     with tree.scratch(tip, tree.touched(PRISTINE, tip)) as work:
         done = work.run("rebase", "-q", "-i", "--autosquash", PRISTINE, check=False,
                         env={"GIT_SEQUENCE_EDITOR": editor})
-        if done.returncode:
+        if done.rc:
             files = work.paths("diff", "-z", "--name-only", "--diff-filter=U")
             stopped = work.run("log", "-1", "--format=%s", "REBASE_HEAD", check=False).stdout
             what = f"\"{stopped.decode().strip()}\" conflicts in {', '.join(files)}"
@@ -409,7 +409,7 @@ def three_way(tree: KernelTree, base: str, tip: str, path: str, blob: Blob | Non
             (pathlib.Path(tmp) / name).write_bytes(side.data)
             names.append(str(pathlib.Path(tmp) / name))
         done = tree.run("merge-file", "-p", *names, check=False)
-    if done.returncode:
+    if done.rc:
         raise SeriesError(f"{path}: the edit at the top level and commits that are not saved yet "
                           "conflict; put the file as you want it into the tree, commit, and "
                           "`make save FORCE=1`")

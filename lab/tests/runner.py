@@ -19,8 +19,8 @@ It fails by raising, and is skipped by raising Skip(reason).
 A function long_*() is a test of `make test-long`. It can take the arguments minutes and seed, too:
 for how long it is to go on, 0 for what it thinks is enough, and what its random numbers come from.
 
-A skip that lab/tests/expected-skips does not list with its reason is a failure. So is a planned test
-that did not report.
+A skip that lab/tests/expected-skips does not list with its reason is a failure. So is a planned
+test that did not report.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ import pathlib
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -46,9 +45,11 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from lab.common import config, progress
+from lab.common.errors import LabError
+from lab.common.run import run
+from lab.host.host import CommandTimeout, Host, HostError, Lab
 from lab.report import tap
 from lab.series import series
-from lab.host.host import CommandTimeout, Host, HostError, Lab, LabError
 
 EXPECTED_SKIPS = config.REPO / "lab/tests/expected-skips"
 # A kselftest's limit is written for hardware; the emulator with a debug kernel takes longer.
@@ -60,7 +61,7 @@ LONG = "long_"
 LOG_LINES = 60
 
 
-class Skip(Exception):
+class Skip(LabError):
     """Raised by a test that cannot run here; the reason must stand in lab/expected-skips."""
 
 
@@ -328,15 +329,13 @@ def run_native(report: Report) -> None:
     if not report.may_want(suite) or not (source / "stream_host_test.c").exists():
         return
     output = config.BUILD / "host_test"
-    done = subprocess.run(["make", "-C", str(source), f"ARCH={config.ARCH}",
-                           f"OUTPUT={output}", "host_test"], capture_output=True, text=True,
-                          errors="replace", check=False)
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("make")]
+    done = run(["make", "-C", source, f"ARCH={config.ARCH}", f"OUTPUT={output}", "host_test"])
+    lines = [line for line in done.out.splitlines() if not line.startswith("make")]
     outcomes = tap.parse("\n".join(lines))
-    if done.returncode and all(o.status != "not ok" for o in outcomes):
-        outcomes.append(tap.Outcome("end", "not ok", log=done.stderr.splitlines()))
-    elif done.returncode:
-        outcomes[-1].log += done.stderr.splitlines()[-20:]
+    if done.rc and all(o.status != "not ok" for o in outcomes):
+        outcomes.append(tap.Outcome("end", "not ok", log=done.err.splitlines()))
+    elif done.rc:
+        outcomes[-1].log += done.err.splitlines()[-20:]
     add_suite(report, suite, outcomes)
 
 

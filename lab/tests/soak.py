@@ -17,11 +17,12 @@ import time
 from collections import Counter
 
 from lab.common import config, progress
+from lab.common.errors import LabError
 
 FOLDER = config.OUT / "soak"
 
 
-class SoakError(Exception):
+class SoakError(LabError):
     """A position that cannot be read."""
 
 

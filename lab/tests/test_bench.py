@@ -7,7 +7,7 @@ import pathlib
 
 from lab.commands import bench
 from lab.commands.bench import Figures, goals, markdown, parse, streams_of_all, table
-from lab.host.host import LabError
+from lab.common.errors import LabError
 
 
 def figures(queues: int) -> Figures:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pathlib
 
-from lab.common import config
 from lab.commands.coverage import Lines, judge, read_reasons
-from lab.host.host import LabError
+from lab.common import config
+from lab.common.errors import LabError
 
 PATH = "drivers/s390/crypto/vfio_ap_x.c"
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import pathlib
 
-from lab.report import picture
 from lab.commands.demo import arc_of_each_state
-from lab.report.timeline import Answers, Event, Record, arcs, blackout, drivers_share, states
 from lab.guest.tracing import Mark, TraceError, difference, parse
+from lab.report import picture
+from lab.report.timeline import Answers, Event, Record, arcs, blackout, drivers_share, states
 
 TRACE = """# tracer: nop
 #

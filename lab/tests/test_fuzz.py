@@ -26,7 +26,7 @@ def test_seeds_are_up_to_date() -> None:
 
 def test_decoder_under_attack() -> None:
     """No input breaks a property, and the inputs reach the branches of the file."""
-    done = stream.run(stream.build(), SEED, RUNS)
+    done = stream.run_fuzzer(stream.build(), SEED, RUNS)
     print(f"seed {SEED}, {done.runs} runs, {done.crash}")
     assert not done.why, done.why
     assert done.runs >= RUNS

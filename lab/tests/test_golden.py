@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The golden streams that the driver's tests share come from the encoder in lab/faults/golden.py."""
+"""lab/faults/golden.py has made the golden streams that the driver's tests share."""
 
 from __future__ import annotations
 

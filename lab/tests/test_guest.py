@@ -6,9 +6,8 @@ from __future__ import annotations
 import pathlib
 
 from lab.common import config
+from lab.guest.client import GUEST, Counters, GuestAp, Guests, KernelLog, QemuError, Vm, simulate
 from lab.host.host import Host
-from lab.guest.client import (GUEST, Counters, GuestAp, Guests, KernelLog, QemuError, Vm,
-                              simulate)
 
 AP = GuestAp("05,06", "04,06")
 # Replies for each queue that show that all is well.

@@ -8,8 +8,9 @@ import signal
 import socket
 import time
 
+from lab.common.errors import LabError
 from lab.host.host import (CommandError, CommandTimeout, Host, HostDied, HostError, HostReport,
-                           HostSilent, Lab, LabError, Profile, leak_records)
+                           HostSilent, Lab, Profile, leak_records)
 from lab.tests.runner import Skip
 
 PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"

@@ -9,9 +9,9 @@ import shutil
 
 from lab.common import config
 from lab.faults import driver
+from lab.faults.driver import MutantError, Named, Verdict
 from lab.report import tap
 from lab.series import patches
-from lab.faults.driver import MutantError, Named, Verdict
 
 SAMPLE = """The fault is a sample.
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import errno
 
 from lab.guest import cards
-from lab.host.host import Host
 from lab.guest.client import (EARLY, MIDWAY, GuestAp, Guests, KernelLog, Migration, Report, Vm,
                               migrate, names_errno)
+from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 # What a guest has of it without card 06.

@@ -9,10 +9,10 @@ import time
 
 from lab.common import config, progress
 from lab.guest import cards
-from lab.host.host import Host
 from lab.guest.client import (EARLY, GUEST, GUEST_NIB, GUEST_WINDOW, MIDWAY, Counters, Guests,
                               Migration, QemuError, Vm, migrate, names_errno, simulate, simulated)
 from lab.guest.round_trips import AP, ENOUGH, Shuttle
+from lab.host.host import Host
 
 # What the guest program loads into control register 6, and what follows that.
 SUBCLASSES = bytes.fromhex("0000000010000000") + b"APGUEST1"

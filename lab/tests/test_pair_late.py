@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 
 from lab.guest import cards
-from lab.host.host import Host
 from lab.guest.client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
                               names_errno, simulated)
+from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 ENOUGH = 10

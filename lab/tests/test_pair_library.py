@@ -6,8 +6,8 @@ from __future__ import annotations
 import pathlib
 
 from lab.common import config
-from lab.host.host import Host
 from lab.guest.client import LIBRARY, GuestAp, Guests, QemuError
+from lab.host.host import Host
 
 AP = GuestAp("05", "04")
 PROGRAM = config.S390_ROOT / "usr/bin/qemu-system-s390x"

@@ -6,9 +6,9 @@ from __future__ import annotations
 import errno
 import os
 
-from lab.host.host import Host
 from lab.guest.client import (EARLY, HELD_OFF, MIDWAY, GuestAp, Guests, Mdev, Migration, Outcome,
                               QemuError, Vm, migrate, names_errno)
+from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 BUSY = os.strerror(errno.EBUSY)

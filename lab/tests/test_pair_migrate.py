@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from lab.guest import cards
-from lab.host.host import Host
 from lab.guest.client import (EARLY, LEFT, MIDWAY, GuestAp, Guests, KernelLog, Migration, Outcome,
                               Vm, migrate)
+from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 # Header, CONFIG and HWINFO of two adapters, END.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from lab.host.host import Host
 from lab.guest.client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
                               simulated)
+from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 ENOUGH = 10

@@ -6,9 +6,9 @@ from __future__ import annotations
 import errno
 
 from lab.guest import cards
-from lab.image import roots
+from lab.guest.client import EARLY, GUEST, GuestAp, Guests, Vm, migrate, names_errno
 from lab.host.host import Host
-from lab.guest.client import (EARLY, GUEST, GuestAp, Guests, Vm, migrate, names_errno)
+from lab.image import roots
 
 AP = GuestAp("05,06", "04,06")
 # The newest type of machine that both versions have.

@@ -12,9 +12,9 @@ import errno
 from collections.abc import Callable
 
 from lab.guest import cards
-from lab.host.host import Host
 from lab.guest.client import (EARLY, MIDWAY, GuestAp, Guests, KernelLog, Mdev, Migration, Outcome,
                               Vm, migrate, names_errno)
+from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 # What a guest has of it without card 06.

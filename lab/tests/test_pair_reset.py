@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import errno
 
+from lab.guest.client import EARLY, MIDWAY, GuestAp, Guests, Migration, Vm, migrate, names_errno
 from lab.host.host import Host
-from lab.guest.client import (EARLY, MIDWAY, GuestAp, Guests, Migration, Vm, migrate, names_errno)
 
 AP = GuestAp("05,06", "04,06")
 # What QEMU asks first decides: the data file is disabled, the log of DMA has ended.

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 
 from lab.common import config
-from lab.host.host import Host
 from lab.guest.client import EARLY, GuestAp, Guests, Mdev, migrate
+from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 CLIENT = f"/lab/selftests/{config.SELFTEST}/vfio_ap_client"

@@ -6,8 +6,8 @@ In a file of its own, the last one: the host has to be booted again after it.
 
 from __future__ import annotations
 
-from lab.host.host import Host
 from lab.guest.client import EARLY, MIDWAY, GuestAp, Guests, Migration, QemuError
+from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 RETRIES = "/proc/sys/net/ipv4/tcp_retries2"

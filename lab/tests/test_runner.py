@@ -10,8 +10,8 @@ import threading
 from unittest import mock
 
 from lab.report import tap
-from lab.tests import runner
 from lab.report.tap import Outcome
+from lab.tests import runner
 from lab.tests.runner import Report
 
 TAP = "TAP version 13\n1..2\n# RUN global.one ...\nok 1 global.one\n"

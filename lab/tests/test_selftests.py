@@ -8,8 +8,8 @@ import re
 import shlex
 
 from lab.common import config
-from lab.report import tap
 from lab.host.host import Host, Result
+from lab.report import tap
 
 PROGRAM = "migration_config_test"
 # One of its tests, which needs queues but no simulator, in both of its variants.
