@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 LAB := /usr/bin/python3 -m lab
-.PHONY: help demo bench coverage test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
+.PHONY: help demo bench coverage list test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
 
 export KERNEL T M G REPEAT FLAVOUR MINUTES SECONDS SEED
 # In the environment only: the kernel's Makefile would take M= of our command line for its own.
@@ -15,6 +15,7 @@ help:
 	@echo 'or more (8 GB of disk).'
 	@echo
 	@echo '  make demo          migrate a guest with AP queues between two emulated hosts'
+	@echo '  make list          the names of all tests'
 	@echo '  make test          all automated tests; T=glob selects (T="pair.*"), REPEAT=n repeats,'
 	@echo '                     FLAVOUR=fast takes the fast kernel for a quick look, FLAVOUR=kcsan'
 	@echo '                     one that finds accesses that race'
@@ -57,7 +58,7 @@ help:
 	@echo
 	@echo 'demo, test, bench, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
 
-demo bench coverage test test-fuzz test-mutants test-long fuzz model docs pin:
+demo bench coverage list test test-fuzz test-mutants test-long fuzz model docs pin:
 	@$(LAB) $@
 
 shell:

@@ -21,6 +21,8 @@ from lab.common.errors import LabError
 from lab.gates import tools
 from lab.host.host import Lab
 from lab.image import debs, kernel, machine, roots
+from lab.report.results import Results
+from lab.tests import names
 
 
 @contextlib.contextmanager
@@ -86,9 +88,25 @@ def command_test() -> int:
     """All automated tests."""
     repeat = number("REPEAT", 1)
     flavour = wanted_flavour("debug")
+    pattern = os.environ.get("T") or "*"
+    names.select(pattern, names.all_names())
     prepare([flavour])
-    runner = importlib.import_module("lab.tests.runner")
-    return int(runner.main(os.environ.get("T") or "*", repeat, flavour))
+    return run_tests(repeat, pattern=pattern, flavour=flavour, seed=number("SEED", 1))
+
+
+def run_tests(repeat: int = 1, **settings: object) -> int:
+    """The tests, by pytest, which may have been installed just now."""
+    plugin = importlib.import_module("lab.tests.plugin")
+    session = importlib.import_module("lab.tests.session")
+    return int(session.main(plugin.Settings(**settings), repeat))
+
+
+def command_list() -> int:
+    """The names of all tests and gates; nothing is built for it."""
+    print("\n".join(names.all_names()))
+    for name in names.functions(names.LONG):
+        print(f"{name}    make test-long")
+    return 0
 
 
 def command_test_mutants() -> int:
@@ -116,7 +134,7 @@ def command_test_fuzz() -> int:
     """Faults put into the stream code, each found by the fuzzer."""
     prepare([], hosts=False)
     fuzz = importlib.import_module("lab.faults.stream")
-    report = importlib.import_module("lab.tests.runner").Report()
+    report = Results()
     fuzz.proof(report)
     return int(report.summary())
 
@@ -132,10 +150,11 @@ def command_test_long() -> int:
     """What takes too long for every change: the long tests, and the faults that are put into the
     driver unless T= says which long test it is to be."""
     minutes, seed = number("MINUTES", 0), number("SEED", 1)
-    flavour = wanted_flavour("debug")
+    flavour = wanted_flavour("full")
+    pattern = os.environ.get("T") or "*"
+    names.select(pattern, names.functions(names.LONG))
     prepare([flavour])
-    runner = importlib.import_module("lab.tests.runner")
-    status = int(runner.main_long(os.environ.get("T") or "*", flavour, minutes, seed))
+    status = run_tests(pattern=pattern, flavour=flavour, long=True, minutes=minutes, seed=seed)
     if os.environ.get("T"):
         return status
     return max(status, command_test_fuzz(), command_test_mutants())
@@ -228,6 +247,7 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("test", help="all automated tests")
+    commands.add_parser("list", help="the names of all tests")
     commands.add_parser("test-mutants", help="faults put back into the driver, and their tests")
     commands.add_parser("test-fuzz", help="faults put into the stream code, and the fuzzer")
     commands.add_parser("fuzz", help="the stream code against an enemy's bytes")
@@ -250,6 +270,8 @@ def main() -> int:
         match options.command:
             case "test":
                 return command_test()
+            case "list":
+                return command_list()
             case "test-mutants":
                 return command_test_mutants()
             case "test-fuzz":

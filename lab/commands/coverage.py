@@ -10,6 +10,7 @@ reason.
 
 from __future__ import annotations
 
+import importlib
 import json
 import pathlib
 import shutil
@@ -21,7 +22,6 @@ from lab.common.errors import LabError
 from lab.common.run import run
 from lab.host.host import Host
 from lab.image import kernel
-from lab.tests import runner
 
 FLAVOUR = "cover"
 FLOOR = 0.90
@@ -149,21 +149,9 @@ def judge(files: dict[str, Lines], reasons: dict[tuple[str, str], str]) -> tuple
 
 def run_tests(pattern: str, data: Data) -> int:
     """The tests in one host, in two hosts at a time; their exit status."""
-    skips = runner.parse_skips(runner.EXPECTED_SKIPS.read_text())
-    with runner.results_file("coverage") as out:
-        report = runner.Report(pattern, skips, out)
-        pools = [runner.Pool(report, FLAVOUR, name, before_end=data.fetch)
-                 for name in ("coverage", "coverage/second")]
-        try:
-            with progress.stage("tests in one host"):
-                programs = runner.Programs(report, runner.selftests(FLAVOUR), "a")
-                with programs.run_beside(pools[1]):
-                    runner.run_kunit(report, pools[0], "a")
-                    programs.run(pools[0])
-        finally:
-            for pool in reversed(pools):
-                pool.close()
-        return report.summary()
+    plugin = importlib.import_module("lab.tests.plugin")
+    session = importlib.import_module("lab.tests.session")
+    return int(session.main(plugin.Settings(pattern, FLAVOUR, before_end=data.fetch)))
 
 
 def main(pattern: str) -> int:

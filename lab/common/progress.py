@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 STAGES: list[tuple[str, float]] = []
 _START = time.monotonic()
@@ -17,7 +17,7 @@ LONG = 20.0
 def say(text: str) -> None:
     """A line about what is being done, with the time since the start."""
     seconds = int(time.monotonic() - _START)
-    print(f"[{seconds // 60:3d}:{seconds % 60:02d}] {text}", file=sys.stderr, flush=True)
+    print(f"[{seconds // 60:3d}:{seconds % 60:02d}] {text}", file=sys.__stderr__, flush=True)
 
 
 @contextlib.contextmanager
@@ -47,3 +47,9 @@ def print_stages() -> None:
     for name, seconds in STAGES:
         print(f"# {seconds / 60:5.1f} min  {name}")
     print(f"# {(time.monotonic() - _START) / 60:5.1f} min  in all", flush=True)
+
+
+def print_slowest(durations: Iterable[tuple[str, float]], count: int) -> None:
+    """A line for each of the slowest tests."""
+    for name, seconds in sorted(durations, key=lambda pair: -pair[1])[:count]:
+        print(f"# {seconds:6.0f} s   {name}", flush=True)

@@ -40,7 +40,7 @@ from lab.common.run import CommandFailed, logged, run
 from lab.host.host import CommandError, CommandTimeout, Host, HostError, Lab
 from lab.image import kernel
 from lab.report import tap
-from lab.tests import runner
+from lab.report.results import Results
 
 FOLDER = config.REPO / "lab/faults/mutants"
 INDEX = FOLDER / "pitfalls"
@@ -393,7 +393,7 @@ def outcome(found: Found, red: bool) -> tap.Outcome:
     return tap.Outcome("", "not ok" if log else "ok", log=log)
 
 
-def run_controls(report: runner.Report, bench: Bench, mutants: list[Mutant]) -> None:
+def run_controls(report: Results, bench: Bench, mutants: list[Mutant]) -> None:
     """Every test passes, or leaks nothing, without any mutant."""
     wanted = {(test, mutant.leak): None for mutant in mutants for test in mutant.tests}
     paths = build(None, sorted({test.module for test, _ in wanted}), bench.flavour)
@@ -410,7 +410,7 @@ def run_controls(report: runner.Report, bench: Bench, mutants: list[Mutant]) -> 
                        outcome(run_tests(bench, [test], paths, leak), red=False))
 
 
-def run_mutants(report: runner.Report, bench: Bench, mutants: list[Mutant]) -> None:
+def run_mutants(report: Results, bench: Bench, mutants: list[Mutant]) -> None:
     """Every mutant turns its tests red."""
     for mutant in mutants:
         try:
@@ -421,7 +421,7 @@ def run_mutants(report: runner.Report, bench: Bench, mutants: list[Mutant]) -> N
         report.add(f"mutant.{mutant.name}", outcome(found, red=True))
 
 
-def run_all(report: runner.Report, mutants: list[Mutant], flavour: str) -> None:
+def run_all(report: Results, mutants: list[Mutant], flavour: str) -> None:
     """The tests with the driver as it is, then each mutant."""
     bench = Bench(flavour)
     try:
@@ -446,7 +446,7 @@ def main(pattern: str = "*", flavour: str = "debug") -> int:
             raise LabError(f"another run of the mutants writes to {config.OUT}") from None
         shutil.rmtree(config.LOGS / "mutants", ignore_errors=True)
         with (config.OUT / "mutants.tap").open("w", encoding="utf-8") as out:
-            report = runner.Report(out=out)
+            report = Results(out=out)
             run_all(report, mutants, flavour)
             progress.print_stages()
             return report.summary()

@@ -31,7 +31,7 @@ from lab.common.errors import LabError
 from lab.common.run import NOT_INSTALLED, TIMED_OUT, Done, run
 from lab.faults import corpus
 from lab.report import tap
-from lab.tests import runner
+from lab.report.results import Results
 
 FOLDER = config.REPO / "lab/programs/fuzz"
 WORK = config.BUILD / "fuzz"
@@ -354,7 +354,7 @@ def find(fault: Fault, folder: pathlib.Path, runs: int = 20000, seed: int = 1,
     return violated
 
 
-def proof(report: runner.Report) -> None:
+def proof(report: Results) -> None:
     """Every planted fault is found, and every assertion fails for one of them."""
     folder = WORK / "planted"
     build(folder=folder)

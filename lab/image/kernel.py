@@ -338,3 +338,9 @@ def prepare(flavours: list[str], kernel: str | None) -> None:
     series.apply_patches(config.LINUX)
     for flavour in flavours:
         build(flavour)
+
+
+def kunit_modules(flavour: str) -> list[pathlib.Path]:
+    """The KUnit modules that were built, kunit.ko itself aside."""
+    return sorted(path for path in (config.share(flavour) / "lib/modules").rglob("*.ko")
+                  if path.stem.endswith(("_kunit", "_test")))

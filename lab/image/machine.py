@@ -40,6 +40,8 @@ PACKAGES = (
     "python3",
     "python3-git",
     "python3-ply",
+    "python3-pytest",
+    "python3-pytest-timeout",
     "rsync",
     "shellcheck",
     "sparse",

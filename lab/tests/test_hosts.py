@@ -8,10 +8,11 @@ import signal
 import socket
 import time
 
+import pytest
+
 from lab.common.errors import LabError
 from lab.host.host import (CommandError, CommandTimeout, Host, HostDied, HostError, HostReport,
                            HostSilent, Lab, Profile, leak_records)
-from lab.tests.runner import Skip
 
 PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"
 
@@ -19,7 +20,7 @@ PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"
 def need_debug(lab: Lab) -> None:
     """What plants faults is built for the debug kernel only."""
     if lab.flavour != "debug":
-        raise Skip("needs the debug kernel")
+        pytest.skip("needs the debug kernel")
 
 
 def expect(kind: type[HostError], host: Host, command: str, limit: float = 120.0) -> HostError:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import pathlib
 import tempfile
 
+import pytest
+
 from lab.common import config
 from lab.image import kernel
-from lab.tests.runner import Skip
 
 
 def test_fragments() -> None:
@@ -23,7 +24,7 @@ def test_fragments() -> None:
 def test_built_configuration() -> None:
     """The debug kernel that runs here has every option of the fragments."""
     if not config.bzimage("debug").exists():
-        raise Skip("needs the debug kernel")
+        pytest.skip("needs the debug kernel")
     text = "".join(path.read_text() for path in kernel.fragments("debug"))
     result = (config.objects("debug") / ".config").read_text()
     assert kernel.dishonoured(kernel.wanted_options(text), result) == []
