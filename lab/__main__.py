@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.gates import tools
-from lab.host.host import Lab
+from lab.host.lab import Lab
 from lab.image import debs, kernel, machine, roots
 
 

@@ -29,7 +29,8 @@ from lab.common.run import logged
 from lab.faults import golden
 from lab.guest.client import EARLY, GUEST, GuestAp, Guests, Migration, simulate
 from lab.guest.gap import Watch
-from lab.host.host import Host, Lab
+from lab.host.host import Host
+from lab.host.lab import Lab
 from lab.image import machine
 from lab.report import picture
 

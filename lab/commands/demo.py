@@ -36,7 +36,8 @@ from lab.guest.client import (EARLY, GUEST, LEFT, MIDWAY, Counters, GuestAp, Gue
 from lab.guest.gap import Watch
 from lab.guest.round_trips import outstanding, sent_again
 from lab.guest.tracing import Tracer
-from lab.host.host import Host, Lab
+from lab.host.host import Host
+from lab.host.lab import Lab
 from lab.image import machine
 from lab.report import picture
 from lab.report.timeline import Answers, Event, Record, arcs, blackout, drivers_share

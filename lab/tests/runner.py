@@ -47,7 +47,9 @@ from typing import TextIO
 from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.common.run import run
-from lab.host.host import CommandTimeout, Host, HostError, Lab
+from lab.host.errors import CommandTimeout, HostError
+from lab.host.host import Host
+from lab.host.lab import Lab
 from lab.report import tap
 from lab.series import series
 

@@ -9,8 +9,12 @@ import socket
 import time
 
 from lab.common.errors import LabError
-from lab.host.host import (CommandError, CommandTimeout, Host, HostDied, HostError, HostReport,
-                           HostSilent, Lab, Profile, leak_records)
+from lab.host.console import leak_records
+from lab.host.errors import (CommandError, CommandTimeout, HostDied, HostError, HostReport,
+                             HostSilent)
+from lab.host.host import Host
+from lab.host.lab import Lab
+from lab.host.profile import Profile
 from lab.tests.runner import Skip
 
 PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"
