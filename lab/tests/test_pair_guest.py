@@ -8,10 +8,13 @@ import pathlib
 import time
 
 from lab.common import config, progress
-from lab.guest import cards
-from lab.guest.client import (EARLY, GUEST, GUEST_NIB, GUEST_WINDOW, MIDWAY, Counters, Guests,
-                              Migration, QemuError, Vm, migrate, names_errno, simulate, simulated)
-from lab.guest.round_trips import AP, ENOUGH, Shuttle
+from lab.guest import ap_control
+from lab.guest.ap_control import simulate, simulated
+from lab.guest.counters import GUEST, GUEST_NIB, GUEST_WINDOW, Counters
+from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
+from lab.guest.qmp import QemuError, names_errno
+from lab.guest.round_trips import AP, ENOUGH, RoundTrips
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 # What the guest program loads into control register 6, and what follows that.
@@ -73,42 +76,42 @@ def test_goes_on(a: Host, b: Host) -> None:
         assert not counters.faults(), counters
 
 
-def check_shuttle(shuttle: Shuttle) -> None:
+def check_round_trips(trips: RoundTrips) -> None:
     """Over all migrations: requests were under way, and were sent once more."""
-    progress.say(shuttle.summary())
-    assert shuttle.busy_share() >= 0.9, shuttle.summary()
-    assert shuttle.requeued >= shuttle.busy, shuttle.summary()
+    progress.say(trips.summary())
+    assert trips.busy_share() >= 0.9, trips.summary()
+    assert trips.requeued >= trips.busy, trips.summary()
 
 
 def test_to_and_fro(a: Host, b: Host) -> None:
     """Five migrations; after each the guest goes on with every queue."""
-    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
+    with Guests() as guests, RoundTrips(guests, a, b) as trips:
         for _ in range(5):
-            shuttle.go()
-        check_shuttle(shuttle)
+            trips.migrate_once()
+        check_round_trips(trips)
 
 
 def long_to_and_fro(a: Host, b: Host, minutes: float) -> None:
     """The same fifty times, or for as long as MINUTES= says."""
     until = time.monotonic() + 60 * minutes
-    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
-        while time.monotonic() < until if minutes else shuttle.migrations < 50:
-            shuttle.go()
-            if shuttle.migrations % 5 == 0:
-                progress.say(shuttle.summary())
-        check_shuttle(shuttle)
+    with Guests() as guests, RoundTrips(guests, a, b) as trips:
+        while time.monotonic() < until if minutes else trips.migrations < 50:
+            trips.migrate_once()
+            if trips.migrations % 5 == 0:
+                progress.say(trips.summary())
+        check_round_trips(trips)
 
 
 def test_hangs_without_interrupts(a: Host, b: Host) -> None:
     """What proves that these tests measure the right thing: a destination whose queues do not
     interrupt, though they say so. The guest gets the kick there, and nothing after it."""
-    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
+    with Guests() as guests, RoundTrips(guests, a, b) as trips:
         simulate(b, "swallow * on")
         try:
-            shuttle.expect_hang()
+            trips.expect_no_progress()
         finally:
             simulate(b, "swallow * off")
-        assert shuttle.requeued >= shuttle.busy, shuttle.summary()
+        assert trips.requeued >= trips.busy, trips.summary()
 
 
 # Migrations that come to nothing
@@ -176,7 +179,7 @@ def test_refused_in_pre_copy(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         source.wait_answered(ENOUGH)
-        with cards.replaced(b, "05:13c"):
+        with ap_control.replaced(b, "05:13c"):
             target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
             outcome = migrate(source, target, *EARLY)
             assert (outcome.source, outcome.stopped) == ("failed", False), outcome
@@ -191,7 +194,7 @@ def test_refused_midway(a: Host, b: Host) -> None:
         source.wait_answered(ENOUGH)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         migration = midway(source, target)
-        with cards.pulled(b, "06"):
+        with ap_control.pulled(b, "06"):
             migration.go_on()
             outcome = migration.outcome()
             assert (outcome.source, outcome.stopped) == ("failed", True), outcome

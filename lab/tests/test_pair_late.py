@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import errno
 
-from lab.guest import cards
-from lab.guest.client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
-                              names_errno, simulated)
+from lab.guest import ap_control
+from lab.guest.ap_control import simulated
+from lab.guest.counters import GUEST
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
+from lab.guest.qmp import names_errno
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -50,7 +54,7 @@ def test_refused_without_return_path(a: Host, b: Host) -> None:
         assert source.mdev is not None
         migration = Migration(source, target, "pause-before-switchover")
         migration.wait(source, MIDWAY)
-        with cards.pulled(b, "06"):
+        with ap_control.pulled(b, "06"):
             with target.frozen():
                 migration.go_on()
                 migration.wait(source, "failed", "completed")
@@ -71,7 +75,7 @@ def test_refused_late_with_multifd(a: Host, b: Host) -> None:
         assert source.mdev is not None
         migration = Migration(source, target, *EARLY, "multifd", "pause-before-switchover")
         migration.wait(source, MIDWAY)
-        with cards.pulled(b, "06"):
+        with ap_control.pulled(b, "06"):
             migration.go_on()
             outcome = migration.outcome()
         assert (outcome.source, outcome.target) == ("completed", "failed"), outcome
@@ -146,7 +150,7 @@ def test_target_loses_a_card_in_pre_copy(a: Host, b: Host) -> None:
     with Guests() as guests:
         source, target, migration = early(guests, a, b)
         assert target.mdev is not None
-        with cards.pulled(b, "06"):
+        with ap_control.pulled(b, "06"):
             assert target.mdev.state() == "RESUMING", "no state changes by itself"
             source.set_downtime()
             outcome = migration.outcome()

@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import os
 
-from lab.guest.client import (EARLY, HELD_OFF, MIDWAY, GuestAp, Guests, Mdev, Migration, Outcome,
-                              QemuError, Vm, migrate, names_errno)
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.migration import EARLY, MIDWAY, Migration, Outcome, migrate
+from lab.guest.qmp import QemuError, names_errno
+from lab.guest.vm import HELD_OFF, Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from lab.guest.client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
-                              simulated)
+from lab.guest.ap_control import simulated
+from lab.guest.counters import GUEST
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")

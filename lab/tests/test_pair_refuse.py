@@ -11,9 +11,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from lab.guest import cards
-from lab.guest.client import (EARLY, MIDWAY, GuestAp, Guests, KernelLog, Mdev, Migration, Outcome,
-                              Vm, migrate, names_errno)
+from lab.guest import ap_control
+from lab.guest.kernel_log import KernelLog
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.migration import EARLY, MIDWAY, Migration, Outcome, migrate
+from lab.guest.qmp import names_errno
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -114,7 +117,7 @@ def test_assignment_differs(a: Host, b: Host) -> None:
 
 def test_card_differs(a: Host, b: Host) -> None:
     """Type, mode and queue depth of the destination's card: -EXDEV."""
-    assert cards.of_profile(b, "05") == "05:14c", "the cases below start from that"
+    assert ap_control.of_profile(b, "05") == "05:14c", "the cases below start from that"
     cases = [
         ("05:13c", "adapter 05 at: source 14 here 13"),
         ("05:14p", "adapter 05 mode: source cca here ep11"),
@@ -124,12 +127,12 @@ def test_card_differs(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP))
         mdev = guests.mdev(b, AP)
         for spec, line in cases:
-            with cards.replaced(b, spec):
+            with ap_control.replaced(b, spec):
                 outcome = attempt(guests, source, mdev, refused(errno.EXDEV, line))
             check_early(outcome, source)
             check_intact(source)
         # A deeper queue is no reason to refuse.
-        with cards.replaced(b, "05:14c:qd=15"):
+        with ap_control.replaced(b, "05:14c:qd=15"):
             attempt(guests, source, mdev, arrived)
 
 
@@ -138,7 +141,7 @@ def test_without_switchover_ack(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
         mdev = guests.mdev(b, AP)
-        with cards.replaced(b, "05:13c"):
+        with ap_control.replaced(b, "05:13c"):
             outcome = attempt(guests, source, mdev,
                               refused(errno.EXDEV, "adapter 05 at: source 14 here 13"),
                               "return-path")
@@ -152,7 +155,7 @@ def test_without_return_path(a: Host, b: Host) -> None:
     does not run the guest. (So says QEMU: whoever manages it has to use a return path.)"""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
-        with cards.replaced(b, "05:13c"):
+        with ap_control.replaced(b, "05:13c"):
             target = guests.vm(guests.mdev(b, AP), incoming=True)
             assert target.mdev is not None
             log = KernelLog(b)
@@ -168,7 +171,7 @@ def test_with_multifd(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
         mdev = guests.mdev(b, AP)
-        with cards.replaced(b, "05:13c"):
+        with ap_control.replaced(b, "05:13c"):
             outcome = attempt(guests, source, mdev,
                               refused(errno.EXDEV, "adapter 05 at: source 14 here 13"),
                               *EARLY, "multifd")
@@ -187,7 +190,7 @@ def test_source_loses_a_card(a: Host, b: Host) -> None:
         source.set_downtime(0)
         migration = Migration(source, target, *EARLY)
         source.wait_log(ACKED)
-        with cards.pulled(a, "06"):
+        with ap_control.pulled(a, "06"):
             outcome = migration.outcome()
             check_refused(outcome, log, target.mdev, errno.ENXIO,
                           ["adapter 06 assigned: source 0 here 1"])
@@ -211,7 +214,7 @@ def test_source_loses_a_card_midway(a: Host, b: Host) -> None:
         log = KernelLog(b)
         migration = Migration(source, target, "return-path", "pause-before-switchover")
         migration.wait(source, MIDWAY)
-        with cards.pulled(a, "06"):
+        with ap_control.pulled(a, "06"):
             migration.go_on()
             outcome = migration.outcome()
             check_refused(outcome, log, target.mdev, errno.ENXIO,

@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterator
 
 from lab.common import config
-from lab.guest.client import EARLY, GuestAp, Guests, Mdev, migrate
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.migration import EARLY, migrate
+from lab.guest.vm import Guests
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
