@@ -21,7 +21,7 @@ from lab.host.host import Host
 SUBCLASSES = bytes.fromhex("0000000010000000") + b"APGUEST1"
 
 
-def arrived(source: Vm, target: Vm) -> Counters:
+def migrate_running_guest(source: Vm, target: Vm) -> Counters:
     """Let the guest migrate; what it had counted when it arrived, or soon afterwards."""
     source.wait_answered(ENOUGH)
     outcome = migrate(source, target, *EARLY)
@@ -39,7 +39,7 @@ def test_arrives(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
-        arrived(source, target)
+        migrate_running_guest(source, target)
         counters = target.stopped_counters()
         assert not counters.faults(), counters
 
@@ -70,7 +70,7 @@ def test_goes_on(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
-        here = arrived(source, target)
+        here = migrate_running_guest(source, target)
         target.wait_answered(ENOUGH, since=here)
         counters = target.stopped_counters()
         assert not counters.faults(), counters
@@ -130,7 +130,7 @@ def check_goes_on(source: Vm) -> None:
     source.call("cont")
 
 
-def midway(source: Vm, target: Vm) -> Migration:
+def migrate_until_switchover(source: Vm, target: Vm) -> Migration:
     """Migrate until the device is next: the guest is stopped, its interrupts are off."""
     migration = Migration(source, target, *EARLY, "pause-before-switchover")
     migration.wait(source, MIDWAY)
@@ -162,14 +162,14 @@ def test_cancelled_midway(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         source.wait_answered(ENOUGH)
         target = guests.vm(there, incoming=True, kernel=GUEST)
-        migration = midway(source, target)
+        migration = migrate_until_switchover(source, target)
         source.call("migrate_cancel")
         outcome = migration.outcome()
         assert (outcome.source, outcome.stopped) == ("cancelled", True), outcome
         check_goes_on(source)
         target.quit()
         target = guests.vm(there, incoming=True, kernel=GUEST)
-        target.wait_answered(ENOUGH, since=arrived(source, target))
+        target.wait_answered(ENOUGH, since=migrate_running_guest(source, target))
         counters = target.stopped_counters()
         assert not counters.faults(), counters
 
@@ -193,7 +193,7 @@ def test_refused_midway(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         source.wait_answered(ENOUGH)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
-        migration = midway(source, target)
+        migration = migrate_until_switchover(source, target)
         with ap_control.pulled(b, "06"):
             migration.go_on()
             outcome = migration.outcome()
@@ -204,7 +204,7 @@ def test_refused_midway(a: Host, b: Host) -> None:
 
 # The log of the pages that the machine writes to
 
-def deaf_guest(host: Host) -> str:
+def guest_without_interrupts(host: Host) -> str:
     """A guest program that is never interrupted: what the machine writes to the page of the
     notification byte is the last that is written there."""
     content = (config.share(host.flavour) / "selftests" / config.SELFTEST /
@@ -214,10 +214,10 @@ def deaf_guest(host: Host) -> str:
     return "/lab/results/deaf"
 
 
-def byte_that_arrives(a: Host, b: Host, dma_log: str = "", iommufd: bool = False) -> int:
+def migrated_notification_byte(a: Host, b: Host, dma_log: str = "", iommufd: bool = False) -> int:
     """Let the machine set the notification byte after QEMU has sent its page; what it is at the
     target, whose guest is not started, so that nothing is set there."""
-    program = deaf_guest(a)
+    program = guest_without_interrupts(a)
     simulate(a, "latency * 1000000000")
     try:
         with Guests() as guests:
@@ -247,19 +247,19 @@ def byte_that_arrives(a: Host, b: Host, dma_log: str = "", iommufd: bool = False
 def test_notification_byte_arrives(a: Host, b: Host) -> None:
     """As it was when the guest was stopped, with both ways in which QEMU uses VFIO."""
     for iommufd in (False, True):
-        assert byte_that_arrives(a, b, iommufd=iommufd) == 1, iommufd
+        assert migrated_notification_byte(a, b, iommufd=iommufd) == 1, iommufd
 
 
 def test_notification_byte_is_stale_without_the_log(a: Host, b: Host) -> None:
     """No other log that QEMU asks has the machine's stores: with a log that reports nothing what
     arrives is the page as it was before."""
     for iommufd in (False, True):
-        assert byte_that_arrives(a, b, "silent", iommufd) == 0, iommufd
+        assert migrated_notification_byte(a, b, "silent", iommufd) == 0, iommufd
 
 
 def test_notification_byte_is_stale_with_unmodified_qemu(a: Host, b: Host) -> None:
     """QEMU takes the log's bitmap for a little-endian one. Why the library has to change that."""
-    assert byte_that_arrives(a, b, "raw") == 0
+    assert migrated_notification_byte(a, b, "raw") == 0
 
 
 def test_blocked_without_the_log(a: Host) -> None:

@@ -38,7 +38,7 @@ def check_runs(vm: Vm) -> None:
     vm.call("cont")
 
 
-def pair(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm]:
+def start_pair(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm]:
     """A guest that works on a, and b that waits for it."""
     source = guests.vm(guests.mdev(a, AP), kernel=GUEST, trace=(READ.strip(),))
     target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
@@ -50,7 +50,7 @@ def test_refused_without_return_path(a: Host, b: Host) -> None:
     """The destination's host loses a card after its device has agreed, and QEMU there is slow: by
     the time that it refuses, QEMU at the source takes the migration for completed."""
     with Guests() as guests:
-        source, target = pair(guests, a, b)
+        source, target = start_pair(guests, a, b)
         assert source.mdev is not None
         migration = Migration(source, target, "pause-before-switchover")
         migration.wait(source, MIDWAY)
@@ -71,7 +71,7 @@ def test_refused_late_with_multifd(a: Host, b: Host) -> None:
     """What crosses when the guest has stopped is written by a thread then, of whose failure QEMU
     does not tell the source, though there is a return path."""
     with Guests() as guests:
-        source, target = pair(guests, a, b)
+        source, target = start_pair(guests, a, b)
         assert source.mdev is not None
         migration = Migration(source, target, *EARLY, "multifd", "pause-before-switchover")
         migration.wait(source, MIDWAY)
@@ -90,7 +90,7 @@ def test_target_ends_late(a: Host, b: Host) -> None:
     """The destination's QEMU is killed when it has all, and has not said anything yet: with a
     return path the source learns of it, and the guest goes on by itself."""
     with Guests() as guests:
-        source, target = pair(guests, a, b)
+        source, target = start_pair(guests, a, b)
         assert target.mdev is not None
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
@@ -104,9 +104,9 @@ def test_target_ends_late(a: Host, b: Host) -> None:
         check_runs(source)
 
 
-def early(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
+def migrate_until_pre_copy(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
     """A migration that stays in pre-copy: the guest is not stopped."""
-    source, target = pair(guests, a, b)
+    source, target = start_pair(guests, a, b)
     source.set_downtime(0)
     migration = Migration(source, target, *EARLY)
     migration.wait_device(source, "pre-copy")
@@ -117,7 +117,7 @@ def early(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
 def long_target_ends_in_pre_copy(a: Host, b: Host) -> None:
     """The guest does not notice, and migrates at the next try."""
     with Guests() as guests:
-        source, target, migration = early(guests, a, b)
+        source, target, migration = migrate_until_pre_copy(guests, a, b)
         assert target.mdev is not None
         target.kill()
         assert migration.wait(source, "failed", "completed") == "failed", source.migration()
@@ -133,7 +133,7 @@ def long_target_ends_in_pre_copy(a: Host, b: Host) -> None:
 def long_source_ends_in_pre_copy(a: Host, b: Host) -> None:
     """The guest is gone, as without a migration; the destination never ran it, and can be used."""
     with Guests() as guests:
-        source, target, migration = early(guests, a, b)
+        source, target, migration = migrate_until_pre_copy(guests, a, b)
         assert source.mdev is not None and target.mdev is not None
         source.kill()
         assert migration.wait(target, "failed", "completed") == "failed", target.migration()
@@ -148,7 +148,7 @@ def long_source_ends_in_pre_copy(a: Host, b: Host) -> None:
 def test_target_loses_a_card_in_pre_copy(a: Host, b: Host) -> None:
     """The destination fails at what is written next; the source did not stop for it."""
     with Guests() as guests:
-        source, target, migration = early(guests, a, b)
+        source, target, migration = migrate_until_pre_copy(guests, a, b)
         assert target.mdev is not None
         with ap_control.pulled(b, "06"):
             assert target.mdev.state() == "RESUMING", "no state changes by itself"
