@@ -51,7 +51,7 @@ from lab.host.errors import CommandTimeout, HostError
 from lab.host.host import Host
 from lab.host.lab import Lab
 from lab.report import tap
-from lab.series import series
+from lab.series import difference as series
 
 EXPECTED_SKIPS = config.REPO / "lab/tests/expected-skips"
 # A kselftest's limit is written for hardware; the emulator with a debug kernel takes longer.
