@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lab.common import config
 
-# The guest program: guest/vfio_ap_guest.S of the selftests, where its layout is explained.
+# The path of the program in a host.
 GUEST = f"/lab/selftests/{config.SELFTEST}/vfio_ap_guest"
 GUEST_MAGIC = b"APGUEST1"
 GUEST_COUNTERS = 0x30000
