@@ -27,9 +27,14 @@ from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.common.run import logged
 from lab.faults import golden
-from lab.guest.client import EARLY, GUEST, GuestAp, Guests, Migration, simulate
+from lab.guest.ap_control import simulate
+from lab.guest.counters import GUEST
 from lab.guest.gap import Watch
-from lab.host.host import Host, Lab
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, Migration
+from lab.guest.vm import Guests
+from lab.host.host import Host
+from lab.host.lab import Lab
 from lab.image import machine
 from lab.report import picture
 

@@ -29,17 +29,23 @@ from contextlib import contextmanager
 
 from lab.common import config
 from lab.common.errors import LabError
-from lab.guest import cards
-from lab.guest.client import (EARLY, GUEST, LEFT, MIDWAY, Counters, GuestAp, Guests, KernelLog,
-                              Mdev, Migration, Outcome, Timeline, Vm, names_errno, simulate,
-                              transferred)
+from lab.guest import ap_control
+from lab.guest.ap_control import simulate
+from lab.guest.counters import GUEST, Counters
 from lab.guest.gap import Watch
+from lab.guest.kernel_log import KernelLog
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.migration import EARLY, LEFT, MIDWAY, Migration, Outcome
+from lab.guest.qmp import names_errno, transferred
 from lab.guest.round_trips import outstanding, sent_again
 from lab.guest.tracing import Tracer
-from lab.host.host import Host, Lab
+from lab.guest.vm import Guests, Vm
+from lab.host.host import Host
+from lab.host.lab import Lab
 from lab.image import machine
 from lab.report import picture
 from lab.report.timeline import Answers, Event, Record, arcs, blackout, drivers_share
+from lab.report.timeline_table import Timeline
 
 AP = GuestAp(adapters="05,06", domains="04,06")
 # The card that differs in the second run, and what it is then.
@@ -69,6 +75,19 @@ def qemu_events(vm: Vm, first: int, start: float) -> Iterator[Event]:
             text = str(event.data["status" if event.name == "MIGRATION" else "device-state"])
             if not text.endswith("-prepare"):
                 yield Event(event.time - start, vm.host.name, "qemu", event.name, text, event.sent)
+
+
+def add_events(timeline: Timeline, vm: Vm, since: int = 0, failure: str = "") -> None:
+    """Add the migration events of a VM, from number since on; failure: why it failed."""
+    for event in vm.events(since=since):
+        if event.name == "MIGRATION":
+            status = str(event.data["status"])
+            if failure and status == "failed":
+                status += f": {failure}"
+            timeline.add(vm.host.name, f"migration {status}", event.sent, event.time)
+        elif event.name == "VFIO_MIGRATION":
+            timeline.add(vm.host.name, f"vfio-ap device {event.data['device-state']}", None,
+                         event.time)
 
 
 def arc_of_each_state(record: Record, host: str) -> bool:
@@ -236,8 +255,8 @@ class Demo:
         record.events.sort(key=lambda event: event.time)
         record.answers = [Answers(at - start, host, number) for at, host, number in watch.seen]
         named = cause is not None and names_errno(outcome.target_error, cause)
-        timeline.add_events(source, first)
-        timeline.add_events(target, failure=os.strerror(cause) if cause and named else "")
+        add_events(timeline, source, first)
+        add_events(timeline, target, failure=os.strerror(cause) if cause and named else "")
         for vm, mdev in ((source, self.mdevs[0]), (target, self.mdevs[1])):
             timeline.add(vm.host.name, f"kernel: {mdev.state()}, guest {vm.status()}")
         table = timeline.table()
@@ -295,7 +314,7 @@ def change_keys(demo: Demo, source: Vm) -> Callable[[Timeline], None]:
 def demonstrate(demo: Demo) -> None:
     """The four runs."""
     a_mdev, b_mdev = demo.mdevs
-    card = cards.of_profile(demo.b, APID)
+    card = ap_control.of_profile(demo.b, APID)
     planted = re.sub(r":\d+", f":{PLANTED_TYPE}", card)
 
     source = demo.guests.vm(a_mdev, memory=MEMORY, kernel=GUEST)
@@ -308,7 +327,7 @@ def demonstrate(demo: Demo) -> None:
     source.quit()
 
     with timed(f"Host b: card {card} replaced by {planted}"):
-        cards.replace(demo.b, planted)
+        ap_control.replace(demo.b, planted)
     source = demo.guests.vm(a_mdev, memory=MEMORY, kernel=GUEST)
     target, outcome, log = demo.run(f"Run 2: card {APID} of b is of type {PLANTED_TYPE}", source,
                                     errno.EXDEV)
@@ -319,7 +338,7 @@ def demonstrate(demo: Demo) -> None:
     target.quit()
 
     with timed(f"Host b: card {planted} replaced by {card}"):
-        cards.replace(demo.b, card)
+        ap_control.replace(demo.b, card)
     midway = None
     if b_mdev.has("migratable"):
         midway = change_keys(demo, source)

@@ -37,7 +37,9 @@ from dataclasses import dataclass, field
 from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.common.run import CommandFailed, logged, run
-from lab.host.host import CommandError, CommandTimeout, Host, HostError, Lab
+from lab.host.errors import CommandError, CommandTimeout, HostError
+from lab.host.host import Host
+from lab.host.lab import Lab
 from lab.image import kernel
 from lab.report import tap
 from lab.report.results import Results

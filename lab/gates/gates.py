@@ -25,8 +25,10 @@ from lab.common.errors import LabError
 from lab.common.run import run
 from lab.gates import builds, drop_set, tools
 from lab.image import machine
-from lab.series import mails, patches, series
+from lab.series import mails, patches
+from lab.series.difference import difference
 from lab.series.git import KernelTree, SeriesError
+from lab.series.layout import Layout
 from lab.series.top_level import wanted
 
 # What make series fills in, and what MAINTAINERS' patterns answer.
@@ -69,7 +71,7 @@ def tool(cmd: Sequence[str | pathlib.Path], cwd: pathlib.Path) -> list[str]:
 class Checker:
     """The gates on one repository and its kernel tree."""
 
-    def __init__(self, layout: series.Layout) -> None:
+    def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.tree = KernelTree(layout.tree)
         self.head = self.tree.head()
@@ -82,7 +84,7 @@ class Checker:
     def gates(self) -> Iterator[Gate]:
         """The gates of check-fast."""
         yield Gate("am", self.am)
-        yield Gate("difference", lambda: series.difference(self.layout))
+        yield Gate("difference", lambda: difference(self.layout))
         yield Gate("mails", self.mails)
         for patch in self.patches:
             yield Gate(f"checkpatch.{patch.name.removesuffix('.patch')}", self.checkpatch(patch))
@@ -277,7 +279,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--all", action="store_true", help="those too that take long")
     args = parser.parse_args(argv)
     try:
-        checker = Checker(series.Layout.default())
+        checker = Checker(Layout.default())
         gates = list(checker.gates())
         if args.all:
             machine.install_packages(tools.CHECK_PACKAGES)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from lab.gates import builds, drop_set, gates, tools
 from lab.image import machine
 from lab.image.kernel import DRIVER
-from lab.series import series
 from lab.series.git import Blob, SeriesError
+from lab.series.layout import Layout
 from lab.series.patches import Patch
 
 STREAM = f"{DRIVER}vfio_ap_stream.c"
@@ -171,7 +171,7 @@ def main(argv: Sequence[str]) -> int:
     missed = 0
     try:
         machine.install_packages(tools.CHECK_PACKAGES)
-        checker = gates.Checker(series.Layout.default())
+        checker = gates.Checker(Layout.default())
         for number, fault in enumerate(chosen, 1):
             started = time.monotonic()
             found = fault.look(checker)

@@ -17,7 +17,8 @@ import time
 from types import TracebackType
 
 from lab.common.errors import LabError
-from lab.guest.client import STEP, Vm
+from lab.guest.qmp import STEP
+from lab.guest.vm import Vm
 
 
 class Watch:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A guest that uses its queues migrates to and fro between two hosts, and must not notice.
+"""A guest that uses its queues migrates between two hosts, again and again, and must not notice.
 
-    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
+    with Guests() as guests, RoundTrips(guests, a, b) as trips:
         for _ in range(5):
-            shuttle.go()
-        assert shuttle.busy_share() >= 0.9
+            trips.migrate_once()
+        assert trips.busy_share() >= 0.9
 
-go() raises AssertionError for whatever is not as it has to be after a migration. The guest
-sleeps until it is interrupted and has no timer: that it goes on is due to interrupts alone.
+migrate_once() raises AssertionError if a check after the migration fails. The guest sleeps until
+it is interrupted and has no timer: only interrupts make it go on.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from lab.guest.client import (EARLY, GUEST, LEFT, Counters, GuestAp, Guests, Mdev, Outcome,
-                              QueueCounters, Vm, migrate, simulate, simulated)
+from lab.guest.ap_control import simulate, simulated
+from lab.guest.counters import GUEST, Counters, QueueCounters
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.migration import EARLY, LEFT, Outcome, migrate
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -74,7 +77,7 @@ def check_devices(here: Mdev, there: Mdev, ap: GuestAp) -> None:
         assert (report.status, report.reason, report.error) == ("ended", "completed", 0), report
 
 
-class Shuttle:
+class RoundTrips:
     """The guest, two hosts with a device each, and what was counted on the way.
 
     migrations: so many were made. requeued: requests that were sent once more after them.
@@ -96,7 +99,7 @@ class Shuttle:
         self._mdevs = [guests.mdev(host, ap) for host in (a, b)]
         self.vm: Vm
 
-    def __enter__(self) -> Shuttle:
+    def __enter__(self) -> RoundTrips:
         for host in self._hosts:
             simulate(host, f"latency * {self._latency}")
         self.vm = self._guests.vm(self._mdevs[0], kernel=GUEST)
@@ -132,7 +135,7 @@ class Shuttle:
         self.vm = target
         return source, left
 
-    def go(self) -> None:
+    def migrate_once(self) -> None:
         """One migration; the guest goes on with all its queues."""
         source, left = self.leave()
         self.vm.wait_answered(ENOUGH, since=left)
@@ -146,7 +149,7 @@ class Shuttle:
         source.quit()
         self.vm.call("cont")
 
-    def expect_hang(self) -> None:
+    def expect_no_progress(self) -> None:
         """One migration; the guest looks at its queues once and never again."""
         source, left = self.leave()
         until = time.monotonic() + HANGS_WITHIN

@@ -1,19 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Emulated s390 hosts: boot, run commands in them, watch their consoles.
-
-    with Lab(flavour="debug", name="demo") as lab:
-        a, b = lab.boot_all(["a", "b"])
-        print(a.run("ls /sys/bus/ap/devices").out)
-        server = b.start("socat -u TCP-LISTEN:4000,reuseaddr OPEN:/lab/results/got,creat")
-        a.run(f"echo hello | socat -u - TCP:{b.address}:4000,retry=5,interval=1")
-        server.wait(timeout=30)
-        print(b.path("got").read_text())
-
-Leaving the with block shuts every host down (kmemleak is scanned first in a debug kernel) and
-raises if one of them reported an oops, WARN, lockdep, KASAN, UBSAN or kmemleak finding.
-
-Emulators die with the thread that started them: boot hosts from a thread that outlives them.
-"""
+"""One emulated host: boot it, run commands in it, watch its console."""
 
 from __future__ import annotations
 
@@ -21,38 +7,22 @@ import ctypes
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from types import TracebackType
 from typing import Any
 
 from lab.common import config
 from lab.common.errors import LabError
+from lab.host.console import is_report, leak_records
+from lab.host.errors import HostDied, HostReport, HostSilent
+from lab.host.process import Command, Process, Result
+from lab.host.profile import Profile, mask
 from lab.image import roots
-
-# A kernel message that fails the run. Only lines with a kernel time stamp are looked at.
-REPORT = re.compile(
-    r"\[ *\d+\.\d{6}\].*?("
-    r"WARNING: |\bBUG: |kernel BUG at|\bOops\b|Kernel panic|Unable to handle kernel"
-    r"|INFO: possible |INFO: suspicious |INFO: task .* blocked for more than"
-    r"|INFO: rcu_\w+ (self-)?detected|rcu: INFO: |UBSAN: |KASAN: |kmemleak: .*disabled"
-    r"|soft lockup|hard LOCKUP|bad: scheduling"
-    r"|(operation|privileged.operation|execute|protection|addressing|specification|data"
-    r"|fixed.point divide|translation.specification) exception: [0-9a-f]{4} ilc"
-    r"|illegal operation: [0-9a-f]{4} ilc|refcount_t: |list_(add|del) corruption"
-    r")")
-
-# Accesses that race: those of other code in the kernel are its own.
-FOREIGN_RACE = re.compile(r"BUG: KCSAN: (?!.*(vfio_ap|ap_sim))")
 
 SILENCE = {"fast": 120.0, "debug": 300.0, "full": 300.0, "cover": 120.0, "kcsan": 300.0}
 BOOT_LIMIT = {"fast": 300.0, "debug": 900.0, "full": 900.0, "cover": 300.0, "kcsan": 900.0}
@@ -60,195 +30,10 @@ BOOT_LIMIT = {"fast": 300.0, "debug": 900.0, "full": 900.0, "cover": 300.0, "kcs
 REPORT_GRACE = 3.0
 
 
-class HostError(LabError):
-    """A host is not usable: carries which one and where its console log is."""
-
-    def __init__(self, host: str, reason: str, log_path: pathlib.Path) -> None:
-        super().__init__(f"host {host}: {reason} (console log: {log_path})")
-        self.host = host
-        self.reason = reason
-        self.log_path = log_path
-
-
-class HostDied(HostError):
-    """The emulated machine is gone (killed, panic, emulator crash)."""
-
-
-class HostSilent(HostError):
-    """Nothing came from the console for longer than a living host stays silent."""
-
-
-class HostReport(HostError):
-    """The kernel reported an oops, WARN, lockdep, KASAN, UBSAN or kmemleak finding."""
-
-
-class CommandError(LabError):
-    """A command in a host ended with a status other than 0: .rc, .out."""
-
-    def __init__(self, what: str, rc: int, out: str) -> None:
-        super().__init__(f"{what}: exit status {rc}\n{out[-2000:]}")
-        self.rc = rc
-        self.out = out
-
-
-class CommandTimeout(LabError):
-    """A command in a host did not end in time; it was killed. .out: its output so far."""
-
-    def __init__(self, what: str, seconds: float, out: str) -> None:
-        super().__init__(f"{what}: no end after {seconds:.0f} s\n{out[-2000:]}")
-        self.out = out
-
-
-@dataclass(frozen=True)
-class Result:
-    """Exit status and output (stdout and stderr together) of a command that ended."""
-
-    rc: int
-    out: str
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a host is made of: lab/host/profiles/<name>.toml, any key replaced by Lab.boot().
-
-    cards to reset_polls are parameters of ap_sim; an empty string leaves its default.
-    vfio_adapters, vfio_domains: hex lists; these are taken from zcrypt and go to vfio_ap.
-    simulate: load ap_sim, AP, zcrypt, KVM and VFIO. memory: MiB. cmdline: kernel parameters.
-    icount: a nanosecond of the host is one instruction; needs one CPU, and is slow.
-    """
-
-    name: str
-    cards: str = ""
-    domains: str = ""
-    cdomains: str = ""
-    latency_us: int = 1000
-    reset_polls: int = 2
-    vfio_adapters: str = ""
-    vfio_domains: str = ""
-    simulate: bool = True
-    memory: int = 2048
-    cpus: int = 2
-    cmdline: str = ""
-    icount: bool = False
-
-    @classmethod
-    def load(cls, name: str) -> Profile:
-        """Read lab/host/profiles/<name>.toml; LabError names an unknown profile or key."""
-        path = config.REPO / "lab/host/profiles" / f"{name}.toml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.toml")))
-            raise LabError(f"no host profile {name!r}; there are: {known}")
-        with path.open("rb") as stream:
-            return cls(name).changed(tomllib.load(stream), str(path))
-
-    def changed(self, keys: dict[str, Any], where: str) -> Profile:
-        """A copy with keys replaced, each checked for its name and type."""
-        types = {f.name: type(getattr(self, f.name)) for f in fields(self)}
-        for key, value in keys.items():
-            if key == "name" or key not in types:
-                raise LabError(f"{where}: unknown profile key {key!r}")
-            if type(value) is not types[key]:
-                raise LabError(f"{where}: {key} must be of type {types[key].__name__}")
-        return replace(self, **keys)
-
-    def sim_params(self) -> str:
-        """Module parameters for ap_sim."""
-        words = [f"{key}={getattr(self, key)}" for key in ("cards", "domains", "cdomains")
-                 if getattr(self, key)]
-        return " ".join([*words, f"latency_us={self.latency_us}",
-                         f"reset_polls={self.reset_polls}"])
-
-
-def _mask(numbers: str) -> str:
-    """"05,0a" in the form that apmask and aqmask take to clear bits: "-0x05,-0x0a"."""
-    return ",".join(f"-0x{int(word, 16):02x}" for word in numbers.split(",") if word.strip())
-
-
-def leak_records(text: str) -> list[str]:
-    """The records in kmemleak's list, without those of the time before the first process: they
-    are the kernel's own (a known one: the root file system's context), not of code under test."""
-    records = re.split(r"^(?=unreferenced object)", text, flags=re.M)
-    return [record.strip() for record in records if record.startswith("unreferenced object")
-            and not re.search(r'^ *comm "swapper(/0)?", pid 0,', record, re.M)]
-
-
 def _emulator_setup() -> None:
     """In the child: die with the parent thread, whatever way it ends."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
-@dataclass
-class _Command:
-    """State of one command, changed by the control port's reader."""
-
-    text: str
-    pid: int | None = None
-    rc: int | None = None
-    started: float = field(default_factory=time.monotonic)
-
-
-class Process:
-    """A command started in a host by Host.start()."""
-
-    def __init__(self, host: Host, ident: int, command: _Command) -> None:
-        self._host = host
-        self._ident = ident
-        self._command = command
-
-    def __str__(self) -> str:
-        first = self._command.text.strip().splitlines()[0] if self._command.text.strip() else ""
-        return f"host {self._host.name}: {first[:100]}"
-
-    def wait(self, timeout: float = 120.0, check: bool = True) -> Result:
-        """Wait for the end. Raises CommandError (rc != 0 and check), CommandTimeout (then the
-        command is killed), HostDied, HostSilent, HostReport."""
-        if not self._host.wait_for(lambda: self._command.rc is not None, timeout,
-                                   since=self._command.started):
-            self.kill()
-            self._host.wait_for(lambda: self._command.rc is not None, 10,
-                                since=self._command.started)
-            raise CommandTimeout(str(self), timeout, self.output())
-        assert self._command.rc is not None
-        result = Result(self._command.rc, self.output())
-        if check and result.rc:
-            raise CommandError(str(self), result.rc, result.out)
-        return result
-
-    def poll(self) -> int | None:
-        """The exit status, None while it runs."""
-        return self._command.rc
-
-    def kill(self, signal_name: str = "KILL") -> None:
-        """Send a signal to the command and everything it started (its process group)."""
-        self._host.wait_for(lambda: self._command.pid is not None, 30,
-                            since=self._command.started)
-        if self._command.rc is None:
-            self._host.send(f"signal {self._command.pid} {signal_name}")
-
-    def output(self) -> str:
-        """What it has written so far."""
-        path = self._host.command_path(self._ident, "out")
-        return path.read_bytes().decode(errors="replace") if path.exists() else ""
-
-    def wait_output(self, pattern: str, timeout: float = 60.0) -> str:
-        """Wait until a line of the output matches the regular expression; return that line.
-        Raises CommandTimeout, or CommandError when the command ended without."""
-        wanted = re.compile(pattern)
-        deadline = time.monotonic() + timeout
-        while True:
-            rc = self.poll()
-            out = self.output()
-            for line in out.splitlines():
-                if wanted.search(line):
-                    return line
-            if rc is not None:
-                raise CommandError(f"{self}: ended without a line {pattern!r}", rc, out)
-            if time.monotonic() > deadline:
-                raise CommandTimeout(f"{self}: line {pattern!r}", timeout, out)
-            # The file is the only event there is: the output goes through a shared folder.
-            self._host.wait_for(lambda: self._command.rc is not None, 0.2,
-                                since=self._command.started)
 
 
 class Host:
@@ -284,7 +69,7 @@ class Host:
         self._error: str | None = None
         self._exit: str | None = None       # why the emulator is gone
         self._expected_end = False          # kill() or shutdown() was asked for
-        self._commands: dict[int, _Command] = {}
+        self._commands: dict[int, Command] = {}
         self._forwards: dict[int, tuple[str, int]] = {}
         self._control: socket.socket | None = None
         self._console_done = threading.Event()
@@ -303,8 +88,8 @@ class Host:
             "LAB_ADDRESS": self.address,
             "LAB_SIMULATE": str(int(profile.simulate)),
             "LAB_SIM_PARAMS": profile.sim_params(),
-            "LAB_APMASK": _mask(profile.vfio_adapters),
-            "LAB_AQMASK": _mask(profile.vfio_domains),
+            "LAB_APMASK": mask(profile.vfio_adapters),
+            "LAB_AQMASK": mask(profile.vfio_domains),
             "LAB_INTERACTIVE": str(int(self._interactive)),
             "LAB_TERMINAL": "rows {0.lines} cols {0.columns}".format(shutil.get_terminal_size()),
         }
@@ -398,7 +183,7 @@ class Host:
                     self._last_output = time.monotonic()
                     for line in lines:
                         text = line.decode(errors="replace").strip("\r")
-                        if REPORT.search(text) and not FOREIGN_RACE.search(text):
+                        if is_report(text):
                             self.reports.append((time.monotonic(), text.strip()))
                     self._cond.notify_all()
         status = self._process.wait()
@@ -511,7 +296,7 @@ class Host:
         """Start a command (a shell script text) in a process group of its own."""
         with self._cond:
             ident = len(self._commands) + 1
-            state = _Command(command)
+            state = Command(command)
             self._commands[ident] = state
         self.command_path(ident, "sh").write_text(command + "\n")
         self.send(f"run {ident}")
@@ -616,90 +401,3 @@ class Host:
             self.check()
         finally:
             self.kill()
-
-
-class Lab:
-    """Up to two hosts that run at the same time, linked by a network of their own."""
-
-    def __init__(self, flavour: str = "debug", name: str = "lab") -> None:
-        """flavour: of the kernel, one of config.FRAGMENTS; name: folder below out/logs."""
-        if flavour not in config.FRAGMENTS:
-            raise LabError(f"no kernel flavour {flavour!r}; there are: "
-                           f"{' '.join(config.FRAGMENTS)}")
-        self.flavour = flavour
-        self.logs = config.LOGS / name
-        # Names of Unix sockets are short: not below the build folder.
-        self._sockets = pathlib.Path(tempfile.mkdtemp(prefix="lab-"))
-        self._hosts: list[Host] = []
-
-    def _launch(self, profile: str, name: str | None, overrides: dict[str, Any],
-                interactive: bool = False) -> Host:
-        loaded = Profile.load(profile).changed(overrides, "boot()")
-        name = name or profile
-        running = {host.slot: host for host in self._hosts if host.alive}
-        if any(host.name == name for host in running.values()):
-            raise LabError(f"there is already a host {name!r}; give the second one another name")
-        free = [slot for slot in (0, 1) if slot not in running]
-        if not free:
-            raise LabError("a lab has at most two hosts at a time")
-        for path in (config.bzimage(self.flavour), config.IMAGE, config.share(self.flavour)):
-            if not path.exists():
-                raise LabError(f"{path} is missing: run `make test` or `make demo`, which build it")
-        for kind in ("link", "qmp", "control"):
-            (self._sockets / f"{kind}-{free[0]}").unlink(missing_ok=True)
-        host = Host(loaded, name, self.flavour, free[0], self.logs / name, self._sockets,
-                    interactive)
-        self._hosts.append(host)
-        return host
-
-    def boot(self, profile: str, name: str | None = None, **overrides: Any) -> Host:
-        """Boot a host from lab/host/profiles/<profile>.toml; overrides replace profile keys
-        (cards="05:14c", domains="04", memory=4096, ...). Returns once it takes commands."""
-        host = self._launch(profile, name, overrides)
-        try:
-            host.wait_ready()
-        except BaseException:
-            host.kill()
-            raise
-        return host
-
-    def boot_all(self, profiles: list[str]) -> list[Host]:
-        """boot() each at the same time."""
-        hosts = []
-        try:
-            for profile in profiles:
-                hosts.append(self._launch(profile, None, {}))
-            for host in hosts:
-                host.wait_ready()
-        except BaseException:
-            for host in hosts:
-                host.kill()
-            raise
-        return hosts
-
-    def interactive(self, profile: str) -> int:
-        """Boot a host whose console is this terminal; returns when it is left."""
-        host = self._launch(profile, None, {}, interactive=True)
-        return host.wait_exit()
-
-    def close(self, orderly: bool = True) -> None:
-        """End all hosts. Orderly: leak scan and report check, the first problem is raised."""
-        problem: LabError | None = None
-        for host in self._hosts:
-            try:
-                if orderly:
-                    host.shutdown()
-            except LabError as error:
-                problem = problem or error
-            finally:
-                host.kill()
-        shutil.rmtree(self._sockets, ignore_errors=True)
-        if problem:
-            raise problem
-
-    def __enter__(self) -> Lab:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self.close(orderly=kind is None)

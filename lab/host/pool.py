@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from lab.common import progress
 from lab.common.errors import LabError
-from lab.host.host import Host, Lab
+from lab.host.host import Host
+from lab.host.lab import Lab
 
 
 class Pool:

@@ -19,8 +19,9 @@ from lab.common.errors import LabError
 from lab.common.progress import say
 from lab.common.run import CommandFailed, logged, run
 from lab.image import debs
-from lab.series import series
+from lab.series.apply import apply_patches
 from lab.series.git import CONFIG, KernelTree, clean_env
+from lab.series.state import saved_state, unsaved
 
 # Where the driver is.
 DRIVER = "drivers/s390/crypto/"
@@ -109,7 +110,7 @@ def tree(kernel: str | None) -> None:
 def refuse_to_lose_work(why: str) -> None:
     """Commits of a developer that are not in patches/ are not thrown away."""
     git_tree = KernelTree(config.LINUX)
-    lost = series.unsaved(git_tree, series.saved_state(git_tree)[1])
+    lost = unsaved(git_tree, saved_state(git_tree)[1])
     if lost:
         raise KernelError(f"{config.LINUX} ({why}) holds work that is not saved: {lost[0]}; "
                           "`make save` saves it, removing the directory drops it")
@@ -335,7 +336,7 @@ def remove(path: pathlib.Path) -> None:
 def prepare(flavours: list[str], kernel: str | None) -> None:
     """The source with the patches on it, and these flavours built and installed."""
     tree(kernel)
-    series.apply_patches(config.LINUX)
+    apply_patches(config.LINUX)
     for flavour in flavours:
         build(flavour)
 

@@ -11,8 +11,10 @@ import tempfile
 from collections.abc import Callable
 from email.utils import parseaddr
 
-from lab.series import patches, series
+from lab.series import patches
+from lab.series.difference import patch_difference
 from lab.series.git import MAIL, PRISTINE, Identity, KernelTree, SeriesError, identity_env
+from lab.series.layout import Layout, say
 
 COVER = pathlib.Path(__file__).with_name("cover.txt")
 
@@ -46,8 +48,8 @@ def trailers(who: Identity, assisted_by: str) -> list[str]:
     return found
 
 
-def write(layout: series.Layout, sender: str = "", assisted_by: str = "",
-          say: Callable[[str], None] = series.say, lab: str = "") -> pathlib.Path:
+def write(layout: Layout, sender: str = "", assisted_by: str = "",
+          say: Callable[[str], None] = say, lab: str = "") -> pathlib.Path:
     """Write out/series/ and prove that git am of it gives the tree; return the directory.
     lab: where this repository can be had, for the cover letter."""
     tree = KernelTree(layout.tree)
@@ -55,7 +57,7 @@ def write(layout: series.Layout, sender: str = "", assisted_by: str = "",
     add = trailers(who, assisted_by)
     with tree.locked():
         tip = tree.head()
-        found = series.patch_difference(tree, layout, tip)
+        found = patch_difference(tree, layout, tip)
         found += [f"uncommitted: {line}" for line in tree.dirty()]
         if found:
             raise SeriesError("tree and patches/ disagree (`make save`?):\n  "

@@ -8,18 +8,18 @@ SERIES_PYTHON ?= /usr/bin/python3
 # What stands on make's command line is in the environment of a recipe, whatever characters
 # it holds.
 save:
-	@$(SERIES_PYTHON) -m lab.series.series save --group "$$GROUP" $(if $(FORCE),--force)
+	@$(SERIES_PYTHON) -m lab.series save --group "$$GROUP" $(if $(FORCE),--force)
 
 take:
-	@$(SERIES_PYTHON) -m lab.series.series take --step "$$STEP" --subject "$$SUBJECT" \
+	@$(SERIES_PYTHON) -m lab.series take --step "$$STEP" --subject "$$SUBJECT" \
 		--group "$$GROUP" --message "$$MESSAGE" --files "$$FILES"
 
 series:
-	@$(SERIES_PYTHON) -m lab.series.series series --from "$$FROM" --assisted-by "$$ASSISTED_BY" \
+	@$(SERIES_PYTHON) -m lab.series series --from "$$FROM" --assisted-by "$$ASSISTED_BY" \
 		--lab "$$LAB_URL"
 
 difference:
-	@$(SERIES_PYTHON) -m lab.series.series difference
+	@$(SERIES_PYTHON) -m lab.series difference
 
 check-fast:
 	@$(SERIES_PYTHON) -m lab.gates.gates $(if $(G),"check.$$G")

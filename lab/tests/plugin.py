@@ -31,7 +31,8 @@ import pytest
 
 from lab.common import config, progress, speed
 from lab.common.errors import LabError
-from lab.host.host import Host, Lab
+from lab.host.host import Host
+from lab.host.lab import Lab
 from lab.host.pool import Pool
 from lab.tests import names, suites
 

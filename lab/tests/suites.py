@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from lab.common import config, progress, speed
 from lab.common.errors import LabError
 from lab.common.run import run
-from lab.host.host import CommandTimeout, HostError
+from lab.host.errors import CommandTimeout, HostError
 from lab.host.pool import Pool
 from lab.image import kernel
 from lab.report import tap

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 from lab.gates import builds, gates
-from lab.tests.test_series import OPS, STREAM, TEST, Bench, bench
+from lab.tests.series_bench import OPS, STREAM, TEST, Bench, bench
 
 # Stands for the kernel's own: what counts here is how the gate calls it and takes its answer.
 CHECKPATCH = """

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from lab.series import series
+from lab.series.difference import difference
 
 
 def test_patches_tree_and_top_level() -> None:
     """`make difference` finds nothing."""
-    assert not series.difference()
+    assert not difference()

@@ -6,7 +6,12 @@ from __future__ import annotations
 import pathlib
 
 from lab.common import config
-from lab.guest.client import GUEST, Counters, GuestAp, Guests, KernelLog, QemuError, Vm, simulate
+from lab.guest.ap_control import simulate
+from lab.guest.counters import GUEST, Counters
+from lab.guest.kernel_log import KernelLog
+from lab.guest.mdev import GuestAp
+from lab.guest.qmp import QemuError
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -72,8 +77,8 @@ def test_begins_anew_after_a_reset(a: Host) -> None:
         assert after.aqic == before.aqic, after
 
 
-def expect_hang(vm: Vm) -> None:
-    """It does not go on."""
+def expect_no_progress(vm: Vm) -> None:
+    """The guest gets no reply within three seconds."""
     try:
         counters = vm.wait_answered(1, timeout=3)
     except QemuError:
@@ -87,7 +92,7 @@ def test_hangs_without_interrupts(a: Host) -> None:
     try:
         with Guests() as guests:
             vm = guests.vm(guests.mdev(a, AP), kernel=GUEST)
-            expect_hang(vm)
+            expect_no_progress(vm)
             counters = vm.stopped_counters()
             assert counters.aqic == len(AP.matrix()), counters
             assert (counters.interrupts, counters.polls) == (0, 0), counters

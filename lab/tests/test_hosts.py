@@ -11,8 +11,12 @@ import time
 import pytest
 
 from lab.common.errors import LabError
-from lab.host.host import (CommandError, CommandTimeout, Host, HostDied, HostError, HostReport,
-                           HostSilent, Lab, Profile, leak_records)
+from lab.host.console import leak_records
+from lab.host.errors import (CommandError, CommandTimeout, HostDied, HostError, HostReport,
+                             HostSilent)
+from lab.host.host import Host
+from lab.host.lab import Lab
+from lab.host.profile import Profile
 
 PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"
 

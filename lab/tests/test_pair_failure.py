@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import errno
 
-from lab.guest import cards
-from lab.guest.client import (EARLY, MIDWAY, GuestAp, Guests, KernelLog, Migration, Report, Vm,
-                              migrate, names_errno)
+from lab.guest import ap_control
+from lab.guest.kernel_log import KernelLog
+from lab.guest.mdev import GuestAp, SessionReport
+from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
+from lab.guest.qmp import names_errno
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -26,7 +29,7 @@ def check_intact(source: Vm) -> None:
     assert source.mdev.guest_matrix() == AP.matrix(), source.mdev.guest_matrix()
 
 
-def check_ended(report: Report, session: str, reason: str) -> None:
+def check_ended(report: SessionReport, session: str, reason: str) -> None:
     """What the kernel tells of a session that is over."""
     assert (report.session, report.status, report.reason) == (session, "ended", reason), report
 
@@ -130,7 +133,7 @@ def test_target_loses_a_card(a: Host, b: Host) -> None:
         target = guests.vm(there, incoming=True)
         log = KernelLog(b)
         migration = start(source, target)
-        with cards.pulled(b, "06"):
+        with ap_control.pulled(b, "06"):
             pass
         assert there.state() == "RESUMING", "no state changes by itself"
         migration.go_on()
@@ -156,7 +159,7 @@ def test_source_loses_a_card(a: Host, b: Host) -> None:
         source = guests.vm(here)
         target = guests.vm(there, incoming=True)
         migration = start(source, target)
-        with cards.pulled(a, "06"):
+        with ap_control.pulled(a, "06"):
             assert here.state() == "STOP_COPY", "no state changes by itself"
             migration.go_on()
             outcome = migration.outcome()
@@ -183,7 +186,7 @@ def test_source_loses_a_card_late(a: Host, b: Host) -> None:
         with target.frozen():
             migration.go_on()
             source.wait_log(READ)
-            with cards.pulled(a, "06"):
+            with ap_control.pulled(a, "06"):
                 assert here.guest_matrix() == LESS.matrix(), here.guest_matrix()
                 assert here.state() == "STOP_COPY", "no state changes by itself"
         outcome = migration.outcome()

@@ -8,17 +8,20 @@ import pathlib
 import time
 
 from lab.common import config, progress
-from lab.guest import cards
-from lab.guest.client import (EARLY, GUEST, GUEST_NIB, GUEST_WINDOW, MIDWAY, Counters, Guests,
-                              Migration, QemuError, Vm, migrate, names_errno, simulate, simulated)
-from lab.guest.round_trips import AP, ENOUGH, Shuttle
+from lab.guest import ap_control
+from lab.guest.ap_control import simulate, simulated
+from lab.guest.counters import GUEST, GUEST_NIB, GUEST_WINDOW, Counters
+from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
+from lab.guest.qmp import QemuError, names_errno
+from lab.guest.round_trips import AP, ENOUGH, RoundTrips
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 # What the guest program loads into control register 6, and what follows that.
 SUBCLASSES = bytes.fromhex("0000000010000000") + b"APGUEST1"
 
 
-def arrived(source: Vm, target: Vm) -> Counters:
+def migrate_running_guest(source: Vm, target: Vm) -> Counters:
     """Let the guest migrate; what it had counted when it arrived, or soon afterwards."""
     source.wait_answered(ENOUGH)
     outcome = migrate(source, target, *EARLY)
@@ -36,7 +39,7 @@ def test_arrives(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
-        arrived(source, target)
+        migrate_running_guest(source, target)
         counters = target.stopped_counters()
         assert not counters.faults(), counters
 
@@ -67,48 +70,48 @@ def test_goes_on(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
-        here = arrived(source, target)
+        here = migrate_running_guest(source, target)
         target.wait_answered(ENOUGH, since=here)
         counters = target.stopped_counters()
         assert not counters.faults(), counters
 
 
-def check_shuttle(shuttle: Shuttle) -> None:
+def check_round_trips(trips: RoundTrips) -> None:
     """Over all migrations: requests were under way, and were sent once more."""
-    progress.say(shuttle.summary())
-    assert shuttle.busy_share() >= 0.9, shuttle.summary()
-    assert shuttle.requeued >= shuttle.busy, shuttle.summary()
+    progress.say(trips.summary())
+    assert trips.busy_share() >= 0.9, trips.summary()
+    assert trips.requeued >= trips.busy, trips.summary()
 
 
 def test_to_and_fro(a: Host, b: Host) -> None:
     """Five migrations; after each the guest goes on with every queue."""
-    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
+    with Guests() as guests, RoundTrips(guests, a, b) as trips:
         for _ in range(5):
-            shuttle.go()
-        check_shuttle(shuttle)
+            trips.migrate_once()
+        check_round_trips(trips)
 
 
 def long_to_and_fro(a: Host, b: Host, minutes: float) -> None:
     """The same fifty times, or for as long as MINUTES= says."""
     until = time.monotonic() + 60 * minutes
-    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
-        while time.monotonic() < until if minutes else shuttle.migrations < 50:
-            shuttle.go()
-            if shuttle.migrations % 5 == 0:
-                progress.say(shuttle.summary())
-        check_shuttle(shuttle)
+    with Guests() as guests, RoundTrips(guests, a, b) as trips:
+        while time.monotonic() < until if minutes else trips.migrations < 50:
+            trips.migrate_once()
+            if trips.migrations % 5 == 0:
+                progress.say(trips.summary())
+        check_round_trips(trips)
 
 
 def test_hangs_without_interrupts(a: Host, b: Host) -> None:
     """What proves that these tests measure the right thing: a destination whose queues do not
     interrupt, though they say so. The guest gets the kick there, and nothing after it."""
-    with Guests() as guests, Shuttle(guests, a, b) as shuttle:
+    with Guests() as guests, RoundTrips(guests, a, b) as trips:
         simulate(b, "swallow * on")
         try:
-            shuttle.expect_hang()
+            trips.expect_no_progress()
         finally:
             simulate(b, "swallow * off")
-        assert shuttle.requeued >= shuttle.busy, shuttle.summary()
+        assert trips.requeued >= trips.busy, trips.summary()
 
 
 # Migrations that come to nothing
@@ -127,7 +130,7 @@ def check_goes_on(source: Vm) -> None:
     source.call("cont")
 
 
-def midway(source: Vm, target: Vm) -> Migration:
+def migrate_until_switchover(source: Vm, target: Vm) -> Migration:
     """Migrate until the device is next: the guest is stopped, its interrupts are off."""
     migration = Migration(source, target, *EARLY, "pause-before-switchover")
     migration.wait(source, MIDWAY)
@@ -159,14 +162,14 @@ def test_cancelled_midway(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         source.wait_answered(ENOUGH)
         target = guests.vm(there, incoming=True, kernel=GUEST)
-        migration = midway(source, target)
+        migration = migrate_until_switchover(source, target)
         source.call("migrate_cancel")
         outcome = migration.outcome()
         assert (outcome.source, outcome.stopped) == ("cancelled", True), outcome
         check_goes_on(source)
         target.quit()
         target = guests.vm(there, incoming=True, kernel=GUEST)
-        target.wait_answered(ENOUGH, since=arrived(source, target))
+        target.wait_answered(ENOUGH, since=migrate_running_guest(source, target))
         counters = target.stopped_counters()
         assert not counters.faults(), counters
 
@@ -176,7 +179,7 @@ def test_refused_in_pre_copy(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         source.wait_answered(ENOUGH)
-        with cards.replaced(b, "05:13c"):
+        with ap_control.replaced(b, "05:13c"):
             target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
             outcome = migrate(source, target, *EARLY)
             assert (outcome.source, outcome.stopped) == ("failed", False), outcome
@@ -190,8 +193,8 @@ def test_refused_midway(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         source.wait_answered(ENOUGH)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
-        migration = midway(source, target)
-        with cards.pulled(b, "06"):
+        migration = migrate_until_switchover(source, target)
+        with ap_control.pulled(b, "06"):
             migration.go_on()
             outcome = migration.outcome()
             assert (outcome.source, outcome.stopped) == ("failed", True), outcome
@@ -201,7 +204,7 @@ def test_refused_midway(a: Host, b: Host) -> None:
 
 # The log of the pages that the machine writes to
 
-def deaf_guest(host: Host) -> str:
+def guest_without_interrupts(host: Host) -> str:
     """A guest program that is never interrupted: what the machine writes to the page of the
     notification byte is the last that is written there."""
     content = (config.share(host.flavour) / "selftests" / config.SELFTEST /
@@ -211,10 +214,10 @@ def deaf_guest(host: Host) -> str:
     return "/lab/results/deaf"
 
 
-def byte_that_arrives(a: Host, b: Host, dma_log: str = "", iommufd: bool = False) -> int:
+def migrated_notification_byte(a: Host, b: Host, dma_log: str = "", iommufd: bool = False) -> int:
     """Let the machine set the notification byte after QEMU has sent its page; what it is at the
     target, whose guest is not started, so that nothing is set there."""
-    program = deaf_guest(a)
+    program = guest_without_interrupts(a)
     simulate(a, "latency * 1000000000")
     try:
         with Guests() as guests:
@@ -244,19 +247,19 @@ def byte_that_arrives(a: Host, b: Host, dma_log: str = "", iommufd: bool = False
 def test_notification_byte_arrives(a: Host, b: Host) -> None:
     """As it was when the guest was stopped, with both ways in which QEMU uses VFIO."""
     for iommufd in (False, True):
-        assert byte_that_arrives(a, b, iommufd=iommufd) == 1, iommufd
+        assert migrated_notification_byte(a, b, iommufd=iommufd) == 1, iommufd
 
 
 def test_notification_byte_is_stale_without_the_log(a: Host, b: Host) -> None:
     """No other log that QEMU asks has the machine's stores: with a log that reports nothing what
     arrives is the page as it was before."""
     for iommufd in (False, True):
-        assert byte_that_arrives(a, b, "silent", iommufd) == 0, iommufd
+        assert migrated_notification_byte(a, b, "silent", iommufd) == 0, iommufd
 
 
 def test_notification_byte_is_stale_with_unmodified_qemu(a: Host, b: Host) -> None:
     """QEMU takes the log's bitmap for a little-endian one. Why the library has to change that."""
-    assert byte_that_arrives(a, b, "raw") == 0
+    assert migrated_notification_byte(a, b, "raw") == 0
 
 
 def test_blocked_without_the_log(a: Host) -> None:

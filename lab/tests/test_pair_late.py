@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import errno
 
-from lab.guest import cards
-from lab.guest.client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
-                              names_errno, simulated)
+from lab.guest import ap_control
+from lab.guest.ap_control import simulated
+from lab.guest.counters import GUEST
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
+from lab.guest.qmp import names_errno
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -34,7 +38,7 @@ def check_runs(vm: Vm) -> None:
     vm.call("cont")
 
 
-def pair(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm]:
+def start_pair(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm]:
     """A guest that works on a, and b that waits for it."""
     source = guests.vm(guests.mdev(a, AP), kernel=GUEST, trace=(READ.strip(),))
     target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
@@ -46,11 +50,11 @@ def test_refused_without_return_path(a: Host, b: Host) -> None:
     """The destination's host loses a card after its device has agreed, and QEMU there is slow: by
     the time that it refuses, QEMU at the source takes the migration for completed."""
     with Guests() as guests:
-        source, target = pair(guests, a, b)
+        source, target = start_pair(guests, a, b)
         assert source.mdev is not None
         migration = Migration(source, target, "pause-before-switchover")
         migration.wait(source, MIDWAY)
-        with cards.pulled(b, "06"):
+        with ap_control.pulled(b, "06"):
             with target.frozen():
                 migration.go_on()
                 migration.wait(source, "failed", "completed")
@@ -67,11 +71,11 @@ def test_refused_late_with_multifd(a: Host, b: Host) -> None:
     """What crosses when the guest has stopped is written by a thread then, of whose failure QEMU
     does not tell the source, though there is a return path."""
     with Guests() as guests:
-        source, target = pair(guests, a, b)
+        source, target = start_pair(guests, a, b)
         assert source.mdev is not None
         migration = Migration(source, target, *EARLY, "multifd", "pause-before-switchover")
         migration.wait(source, MIDWAY)
-        with cards.pulled(b, "06"):
+        with ap_control.pulled(b, "06"):
             migration.go_on()
             outcome = migration.outcome()
         assert (outcome.source, outcome.target) == ("completed", "failed"), outcome
@@ -86,7 +90,7 @@ def test_target_ends_late(a: Host, b: Host) -> None:
     """The destination's QEMU is killed when it has all, and has not said anything yet: with a
     return path the source learns of it, and the guest goes on by itself."""
     with Guests() as guests:
-        source, target = pair(guests, a, b)
+        source, target = start_pair(guests, a, b)
         assert target.mdev is not None
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
@@ -100,9 +104,9 @@ def test_target_ends_late(a: Host, b: Host) -> None:
         check_runs(source)
 
 
-def early(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
+def migrate_until_pre_copy(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
     """A migration that stays in pre-copy: the guest is not stopped."""
-    source, target = pair(guests, a, b)
+    source, target = start_pair(guests, a, b)
     source.set_downtime(0)
     migration = Migration(source, target, *EARLY)
     migration.wait_device(source, "pre-copy")
@@ -113,7 +117,7 @@ def early(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
 def long_target_ends_in_pre_copy(a: Host, b: Host) -> None:
     """The guest does not notice, and migrates at the next try."""
     with Guests() as guests:
-        source, target, migration = early(guests, a, b)
+        source, target, migration = migrate_until_pre_copy(guests, a, b)
         assert target.mdev is not None
         target.kill()
         assert migration.wait(source, "failed", "completed") == "failed", source.migration()
@@ -129,7 +133,7 @@ def long_target_ends_in_pre_copy(a: Host, b: Host) -> None:
 def long_source_ends_in_pre_copy(a: Host, b: Host) -> None:
     """The guest is gone, as without a migration; the destination never ran it, and can be used."""
     with Guests() as guests:
-        source, target, migration = early(guests, a, b)
+        source, target, migration = migrate_until_pre_copy(guests, a, b)
         assert source.mdev is not None and target.mdev is not None
         source.kill()
         assert migration.wait(target, "failed", "completed") == "failed", target.migration()
@@ -144,9 +148,9 @@ def long_source_ends_in_pre_copy(a: Host, b: Host) -> None:
 def test_target_loses_a_card_in_pre_copy(a: Host, b: Host) -> None:
     """The destination fails at what is written next; the source did not stop for it."""
     with Guests() as guests:
-        source, target, migration = early(guests, a, b)
+        source, target, migration = migrate_until_pre_copy(guests, a, b)
         assert target.mdev is not None
-        with cards.pulled(b, "06"):
+        with ap_control.pulled(b, "06"):
             assert target.mdev.state() == "RESUMING", "no state changes by itself"
             source.set_downtime()
             outcome = migration.outcome()

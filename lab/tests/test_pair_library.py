@@ -6,7 +6,9 @@ from __future__ import annotations
 import pathlib
 
 from lab.common import config
-from lab.guest.client import LIBRARY, GuestAp, Guests, QemuError
+from lab.guest.mdev import GuestAp
+from lab.guest.qmp import QemuError
+from lab.guest.vm import LIBRARY, Guests
 from lab.host.host import Host
 
 AP = GuestAp("05", "04")

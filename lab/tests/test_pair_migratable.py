@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import os
 
-from lab.guest.client import (EARLY, HELD_OFF, MIDWAY, GuestAp, Guests, Mdev, Migration, Outcome,
-                              QemuError, Vm, migrate, names_errno)
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.migration import EARLY, MIDWAY, Migration, Outcome, migrate
+from lab.guest.qmp import QemuError, names_errno
+from lab.guest.vm import HELD_OFF, Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -31,12 +33,12 @@ def check_refused(outcome: Outcome, error: str) -> None:
     assert not outcome.stopped, outcome
 
 
-def value(mdev: Mdev) -> int:
+def read_migratable(mdev: Mdev) -> int:
     """What the attribute reads."""
     return int(mdev.read("migratable"))
 
 
-def change(vm: Vm, migratable: bool, times: int) -> None:
+def change_migratable(vm: Vm, migratable: bool, times: int) -> None:
     """Write the attribute, so often in all, and wait until QEMU has heard of it."""
     assert vm.mdev is not None
     vm.mdev.set_migratable(migratable)
@@ -69,11 +71,11 @@ def test_blocked_at_once(a: Host, b: Host) -> None:
         check_blocked(source)
         assert here.report().session == "none", here.report()
 
-        change(source, True, 1)
+        change_migratable(source, True, 1)
         target = guests.vm(there, incoming=True)
         outcome = migrate(source, target, *EARLY)
         assert outcome.completed, outcome
-        change(target, False, 1)
+        change_migratable(target, False, 1)
         assert target.status() == "running", target.status()
 
 
@@ -83,16 +85,16 @@ def test_blocker_comes_and_goes(a: Host) -> None:
         mdev = guests.mdev(a, AP)
         vm = guests.vm(mdev)
         for times in range(1, 6):
-            change(vm, False, times)
+            change_migratable(vm, False, times)
             check_blocked(vm)
-            change(vm, True, times)
-        change(vm, False, 6)
+            change_migratable(vm, True, times)
+        change_migratable(vm, False, 6)
         vm.call("device_del", id="ap0")
         vm.wait(lambda: vm.events("DEVICE_DELETED") or None, "DEVICE_DELETED")
         assert not vm.blockers(), vm.blockers()
         vm.call("device_add", driver="vfio-ap", id="ap1", sysfsdev=mdev.path)
         assert len(vm.blockers()) == 1, vm.blockers()
-        change(vm, True, 6)
+        change_migratable(vm, True, 6)
 
 
 def test_blocker_waits_for_a_migration(a: Host) -> None:
@@ -109,7 +111,7 @@ def test_blocker_waits_for_a_migration(a: Host) -> None:
         vm.wait_log(": not migratable\n", 1)
         check_blocked_again(vm)
         assert mdev.report().session == "none", mdev.report()
-        change(vm, True, 1)
+        change_migratable(vm, True, 1)
 
 
 def check_blocked_again(vm: Vm) -> None:
@@ -123,7 +125,7 @@ def test_key_change(a: Host, b: Host) -> None:
     destination, and 1 again on both. The driver refuses."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP, migratable=False), guests.mdev(b, AP)
-        assert (value(here), value(there)) == (0, 1), "0 is the default"
+        assert (read_migratable(here), read_migratable(there)) == (0, 1), "0 is the default"
         source = guests.vm(here, policy=False)
 
         target = guests.vm(there, incoming=True)
@@ -163,7 +165,7 @@ def test_changed_while_open(a: Host, b: Host) -> None:
             for mdev in (here, there):
                 error = mdev.store("migratable", "0")
                 assert error.endswith(BUSY), error
-                assert value(mdev) == 1
+                assert read_migratable(mdev) == 1
                 assert mdev.store("migratable", "1") == "", "the same value changes nothing"
             if last:
                 break
@@ -171,10 +173,10 @@ def test_changed_while_open(a: Host, b: Host) -> None:
             assert migration.outcome().source == "cancelled", source.migration()
             check_intact(source)
             target.quit()
-            change(source, False, 1)
-            change(source, True, 1)
+            change_migratable(source, False, 1)
+            change_migratable(source, True, 1)
             there.set_migratable(False)
-            assert value(there) == 0
+            assert read_migratable(there) == 0
             there.set_migratable(True)
             target = guests.vm(there, incoming=True, started=False)
         migration.go_on()

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from lab.guest import cards
-from lab.guest.client import (EARLY, LEFT, MIDWAY, GuestAp, Guests, KernelLog, Migration, Outcome,
-                              Vm, migrate)
+from lab.guest import ap_control
+from lab.guest.kernel_log import KernelLog
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, LEFT, MIDWAY, Migration, Outcome, migrate
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -149,7 +151,7 @@ def test_card_comes_back(a: Host, b: Host) -> None:
         source.set_downtime(0)
         migration = Migration(source, target, *EARLY)
         source.wait_log(ACKED)
-        with source.frozen(), cards.pulled(a, "06"):
+        with source.frozen(), ap_control.pulled(a, "06"):
             assert source.mdev is not None
             assert source.mdev.guest_matrix() == GuestAp("05", "04,06").matrix()
         assert migration.device_states(source) == ["pre-copy"]
@@ -168,7 +170,7 @@ def test_card_comes_back_midway(a: Host, b: Host) -> None:
         assert source.mdev is not None and target.mdev is not None
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
-        with cards.pulled(a, "06"):
+        with ap_control.pulled(a, "06"):
             pass
         migration.go_on()
         outcome = migration.outcome()

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from lab.guest.client import (EARLY, GUEST, MIDWAY, GuestAp, Guests, Migration, Vm, migrate,
-                              simulated)
+from lab.guest.ap_control import simulated
+from lab.guest.counters import GUEST
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -18,7 +21,7 @@ ENOUGH = 10
 
 
 @contextlib.contextmanager
-def cut(host: Host) -> Iterator[None]:
+def link_down(host: Host) -> Iterator[None]:
     """The cable of the host's link to the other one is pulled for a while."""
     device = host.run(f"ip -o -4 address show to {host.address}").out.split()[1]
     host.run(f"ip link set {device} down")
@@ -47,7 +50,7 @@ def check_works(vm: Vm) -> None:
     vm.call("cont")
 
 
-def arrives_after_all(guests: Guests, source: Vm, target: Vm) -> None:
+def check_second_migration(guests: Guests, source: Vm, target: Vm) -> None:
     """The destination is told to give up, as TCP may be silent for minutes; a second migration of
     the same guest succeeds."""
     assert target.mdev is not None
@@ -69,7 +72,7 @@ def long_cut_in_pre_copy(a: Host, b: Host) -> None:
         migration = Migration(source, target, *EARLY)
         migration.wait_device(source, "pre-copy")
         migration.wait_device(target, "resuming")
-        with cut(b):
+        with link_down(b):
             source.call("migrate_cancel")
             migration.wait(source, "cancelled", "failed", "completed")
             assert source.migration()["status"] == "cancelled", source.migration()
@@ -77,7 +80,7 @@ def long_cut_in_pre_copy(a: Host, b: Host) -> None:
             check_one_side(source, target)
             check_works(source)
         source.set_downtime()
-        arrives_after_all(guests, source, target)
+        check_second_migration(guests, source, target)
 
 
 def test_cut_midway(a: Host, b: Host) -> None:
@@ -89,7 +92,7 @@ def test_cut_midway(a: Host, b: Host) -> None:
         source.wait_answered(ENOUGH)
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
-        with cut(b):
+        with link_down(b):
             migration.go_on()
             # QEMU's main loop waits for the thread that writes: only what is out of band goes.
             migration.wait(source, "device", "failed", "completed")
@@ -99,4 +102,4 @@ def test_cut_midway(a: Host, b: Host) -> None:
             source.wait(lambda: source.events("RESUME") or None, "RESUME")
             check_one_side(source, target)
             check_works(source)
-        arrives_after_all(guests, source, target)
+        check_second_migration(guests, source, target)

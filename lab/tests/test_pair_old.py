@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import errno
 
-from lab.guest import cards
-from lab.guest.client import EARLY, GUEST, GuestAp, Guests, Vm, migrate, names_errno
+from lab.guest import ap_control as cards
+from lab.guest.counters import GUEST
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, migrate
+from lab.guest.qmp import names_errno
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 from lab.image import roots
 

@@ -18,7 +18,7 @@ ATTRIBUTES = [{"assign_adapter": "5"}, {"assign_adapter": "0x06"}, {"assign_doma
 
 
 @contextmanager
-def defined(host: Host, *attributes: dict[str, str]) -> Iterator[None]:
+def mdevctl_definition(host: Host, *attributes: dict[str, str]) -> Iterator[None]:
     """mdevctl keeps a definition of a device, from JSON; the device is stopped afterwards."""
     definition = {"mdev_type": "vfio_ap-passthrough", "start": "manual",
                   "attrs": [*ATTRIBUTES, *attributes]}
@@ -33,13 +33,13 @@ def defined(host: Host, *attributes: dict[str, str]) -> Iterator[None]:
                      f"mdevctl undefine --uuid {UUID}")
 
 
-def start(host: Host) -> str:
+def start_device(host: Host) -> str:
     """Make the device; what it has, and whether it is migratable."""
     host.run(f"mdevctl start --uuid {UUID}")
     return host.run(f"cd {DEVICE} && cat matrix migratable").out
 
 
-def attributes_of(host: Host) -> list[dict[str, str]]:
+def defined_attributes(host: Host) -> list[dict[str, str]]:
     """The attributes of the definition that mdevctl has."""
     found: Any = json.loads(host.run("mdevctl list --defined --dumpjson").out)
     attributes = found[0]["matrix"][0][UUID]["attrs"]
@@ -50,23 +50,23 @@ def attributes_of(host: Host) -> list[dict[str, str]]:
 def test_mdevctl_sets_migratable(a: Host) -> None:
     """A definition's attrs are enough for a device that survives reboots to be migratable."""
     queues = "05.0004\n06.0004\n"
-    with defined(a):
-        assert start(a) == f"{queues}0\n", "not asked for"
-    with defined(a, {"migratable": "1"}):
-        assert start(a) == f"{queues}1\n"
+    with mdevctl_definition(a):
+        assert start_device(a) == f"{queues}0\n", "not asked for"
+    with mdevctl_definition(a, {"migratable": "1"}):
+        assert start_device(a) == f"{queues}1\n"
         a.run(f"mdevctl stop --uuid {UUID}")
         # Nothing is left of a device but its definition.
         a.run(f"[ ! -e {DEVICE} ]")
-        assert start(a) == f"{queues}1\n"
-    with defined(a):
+        assert start_device(a) == f"{queues}1\n"
+    with mdevctl_definition(a):
         a.run(f"mdevctl modify --uuid {UUID} --addattr=migratable --value=1")
-        assert attributes_of(a) == [*ATTRIBUTES, {"migratable": "1"}]
-        assert start(a) == f"{queues}1\n"
+        assert defined_attributes(a) == [*ATTRIBUTES, {"migratable": "1"}]
+        assert start_device(a) == f"{queues}1\n"
 
 
 def test_mdevctl_is_refused(a: Host) -> None:
     """What the kernel does not take, mdevctl tells, and leaves no half-made device."""
-    with defined(a, {"migratable": "yes"}):
+    with mdevctl_definition(a, {"migratable": "yes"}):
         result = a.run(f"mdevctl start --uuid {UUID}", check=False)
         assert result.rc, result
         assert "Failed to write yes to attribute migratable" in result.out, result

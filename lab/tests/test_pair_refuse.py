@@ -11,9 +11,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from lab.guest import cards
-from lab.guest.client import (EARLY, MIDWAY, GuestAp, Guests, KernelLog, Mdev, Migration, Outcome,
-                              Vm, migrate, names_errno)
+from lab.guest import ap_control
+from lab.guest.kernel_log import KernelLog
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.migration import EARLY, MIDWAY, Migration, Outcome, migrate
+from lab.guest.qmp import names_errno
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -35,7 +38,7 @@ def check_intact(source: Vm, ap: GuestAp = AP) -> None:
     assert source.process.poll() is None
 
 
-def check_said(mdev: Mdev, log: KernelLog, number: int, lines: list[str]) -> None:
+def check_differences(mdev: Mdev, log: KernelLog, number: int, lines: list[str]) -> None:
     """The destination's kernel names the differences and nothing else, in log and report."""
     said = log.differences()
     assert said == lines, f"expected: {lines}, seen: {said}"
@@ -51,7 +54,7 @@ def check_refused(outcome: Outcome, log: KernelLog, mdev: Mdev, number: int,
     """Both sides failed; errno, kernel messages and report say why."""
     assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
     assert names_errno(outcome.target_error, number), outcome.target_error
-    check_said(mdev, log, number, lines)
+    check_differences(mdev, log, number, lines)
 
 
 def check_early(outcome: Outcome, source: Vm) -> None:
@@ -64,8 +67,8 @@ def check_early(outcome: Outcome, source: Vm) -> None:
     assert report.reason == "left before the end of the stream", report
 
 
-def attempt(guests: Guests, source: Vm, mdev: Mdev,
-            check: Callable[[Outcome, KernelLog, Mdev], None], *capabilities: str) -> Outcome:
+def try_migration(guests: Guests, source: Vm, mdev: Mdev,
+                  check: Callable[[Outcome, KernelLog, Mdev], None], *capabilities: str) -> Outcome:
     """Migrate the source to a new VM with that device, check, end the VM."""
     target = guests.vm(mdev, incoming=True)
     log = KernelLog(mdev.host)
@@ -76,15 +79,15 @@ def attempt(guests: Guests, source: Vm, mdev: Mdev,
     return outcome
 
 
-def arrived(outcome: Outcome, log: KernelLog, mdev: Mdev) -> None:
-    """For attempt(): the destination took the guest."""
+def check_arrived(outcome: Outcome, log: KernelLog, mdev: Mdev) -> None:
+    """For try_migration(): the destination took the guest."""
     assert outcome.completed, outcome
     assert mdev.state() == "RUNNING"
     assert not log.differences()
 
 
-def refused(number: int, *lines: str) -> Callable[[Outcome, KernelLog, Mdev], None]:
-    """For attempt(): the destination refused with this errno and these messages."""
+def refused_with(number: int, *lines: str) -> Callable[[Outcome, KernelLog, Mdev], None]:
+    """For try_migration(): the destination refused with this errno and these messages."""
     def check(outcome: Outcome, log: KernelLog, mdev: Mdev) -> None:
         check_refused(outcome, log, mdev, number, list(lines))
         assert mdev.state() == "RESUMING"
@@ -105,16 +108,16 @@ def test_assignment_differs(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP))
         for ap, lines in cases:
             mdev = guests.mdev(b, ap)
-            outcome = attempt(guests, source, mdev, refused(errno.ENXIO, *lines))
+            outcome = try_migration(guests, source, mdev, refused_with(errno.ENXIO, *lines))
             guests.remove(mdev)
             check_early(outcome, source)
             check_intact(source)
-        attempt(guests, source, guests.mdev(b, AP), arrived)
+        try_migration(guests, source, guests.mdev(b, AP), check_arrived)
 
 
 def test_card_differs(a: Host, b: Host) -> None:
     """Type, mode and queue depth of the destination's card: -EXDEV."""
-    assert cards.of_profile(b, "05") == "05:14c", "the cases below start from that"
+    assert ap_control.of_profile(b, "05") == "05:14c", "the cases below start from that"
     cases = [
         ("05:13c", "adapter 05 at: source 14 here 13"),
         ("05:14p", "adapter 05 mode: source cca here ep11"),
@@ -124,13 +127,13 @@ def test_card_differs(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP))
         mdev = guests.mdev(b, AP)
         for spec, line in cases:
-            with cards.replaced(b, spec):
-                outcome = attempt(guests, source, mdev, refused(errno.EXDEV, line))
+            with ap_control.replaced(b, spec):
+                outcome = try_migration(guests, source, mdev, refused_with(errno.EXDEV, line))
             check_early(outcome, source)
             check_intact(source)
         # A deeper queue is no reason to refuse.
-        with cards.replaced(b, "05:14c:qd=15"):
-            attempt(guests, source, mdev, arrived)
+        with ap_control.replaced(b, "05:14c:qd=15"):
+            try_migration(guests, source, mdev, check_arrived)
 
 
 def test_without_switchover_ack(a: Host, b: Host) -> None:
@@ -138,13 +141,13 @@ def test_without_switchover_ack(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
         mdev = guests.mdev(b, AP)
-        with cards.replaced(b, "05:13c"):
-            outcome = attempt(guests, source, mdev,
-                              refused(errno.EXDEV, "adapter 05 at: source 14 here 13"),
-                              "return-path")
+        with ap_control.replaced(b, "05:13c"):
+            outcome = try_migration(guests, source, mdev,
+                                    refused_with(errno.EXDEV, "adapter 05 at: source 14 here 13"),
+                                    "return-path")
         assert outcome.states[0] == "pre-copy" and outcome.states[-1] == "running", outcome
         check_intact(source)
-        attempt(guests, source, mdev, arrived, "return-path")
+        try_migration(guests, source, mdev, check_arrived, "return-path")
 
 
 def test_without_return_path(a: Host, b: Host) -> None:
@@ -152,14 +155,14 @@ def test_without_return_path(a: Host, b: Host) -> None:
     does not run the guest. (So says QEMU: whoever manages it has to use a return path.)"""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
-        with cards.replaced(b, "05:13c"):
+        with ap_control.replaced(b, "05:13c"):
             target = guests.vm(guests.mdev(b, AP), incoming=True)
             assert target.mdev is not None
             log = KernelLog(b)
             outcome = migrate(source, target)
             assert outcome.target == "failed", outcome
             assert names_errno(outcome.target_error, errno.EXDEV), outcome.target_error
-            check_said(target.mdev, log, errno.EXDEV, ["adapter 05 at: source 14 here 13"])
+            check_differences(target.mdev, log, errno.EXDEV, ["adapter 05 at: source 14 here 13"])
             assert target.status() == "inmigrate", target.status()
 
 
@@ -168,10 +171,10 @@ def test_with_multifd(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
         mdev = guests.mdev(b, AP)
-        with cards.replaced(b, "05:13c"):
-            outcome = attempt(guests, source, mdev,
-                              refused(errno.EXDEV, "adapter 05 at: source 14 here 13"),
-                              *EARLY, "multifd")
+        with ap_control.replaced(b, "05:13c"):
+            outcome = try_migration(guests, source, mdev,
+                                    refused_with(errno.EXDEV, "adapter 05 at: source 14 here 13"),
+                                    *EARLY, "multifd")
         check_early(outcome, source)
         check_intact(source)
 
@@ -187,7 +190,7 @@ def test_source_loses_a_card(a: Host, b: Host) -> None:
         source.set_downtime(0)
         migration = Migration(source, target, *EARLY)
         source.wait_log(ACKED)
-        with cards.pulled(a, "06"):
+        with ap_control.pulled(a, "06"):
             outcome = migration.outcome()
             check_refused(outcome, log, target.mdev, errno.ENXIO,
                           ["adapter 06 assigned: source 0 here 1"])
@@ -198,7 +201,7 @@ def test_source_loses_a_card(a: Host, b: Host) -> None:
             guests.remove(target.mdev)
             # A device that has no more than that takes the guest as it is now.
             source.set_downtime()
-            attempt(guests, source, guests.mdev(b, LESS), arrived)
+            try_migration(guests, source, guests.mdev(b, LESS), check_arrived)
             source.quit()
 
 
@@ -211,7 +214,7 @@ def test_source_loses_a_card_midway(a: Host, b: Host) -> None:
         log = KernelLog(b)
         migration = Migration(source, target, "return-path", "pause-before-switchover")
         migration.wait(source, MIDWAY)
-        with cards.pulled(a, "06"):
+        with ap_control.pulled(a, "06"):
             migration.go_on()
             outcome = migration.outcome()
             check_refused(outcome, log, target.mdev, errno.ENXIO,

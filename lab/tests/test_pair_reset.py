@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import errno
 
-from lab.guest.client import EARLY, MIDWAY, GuestAp, Guests, Migration, Vm, migrate, names_errno
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
+from lab.guest.qmp import names_errno
+from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")

@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterator
 
 from lab.common import config
-from lab.guest.client import EARLY, GuestAp, Guests, Mdev, migrate
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.migration import EARLY, migrate
+from lab.guest.vm import Guests
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
@@ -40,7 +42,7 @@ def arcs(host: Host) -> Iterator[Arcs]:
         host.run(f"rmdir {INSTANCE}")
 
 
-def by_client(here: Mdev, there: Mdev) -> None:
+def migrate_by_client(here: Mdev, there: Mdev) -> None:
     """Migrate a device by the client: its state goes by way of the build machine."""
     here.host.run(f"{CLIENT} save {here.uuid} /lab/results/state")
     there.host.path("state").write_bytes(here.host.path("state").read_bytes())
@@ -49,7 +51,7 @@ def by_client(here: Mdev, there: Mdev) -> None:
         mdev.host.path("state").unlink()
 
 
-def by_qemu(guests: Guests, here: Mdev, there: Mdev) -> None:
+def migrate_by_qemu(guests: Guests, here: Mdev, there: Mdev) -> None:
     """Migrate a guest, and end both QEMUs."""
     source, target = guests.vm(here), guests.vm(there, incoming=True)
     outcome = migrate(source, target, *EARLY)
@@ -62,11 +64,11 @@ def test_client_does_as_qemu_does(a: Host, b: Host) -> None:
     """What the selftests show for their client holds for QEMU."""
     with Guests() as guests, arcs(a) as at_source, arcs(b) as at_target:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
-        by_qemu(guests, here, there)
+        migrate_by_qemu(guests, here, there)
         source, target = at_source.of(here), at_target.of(there)
         # Before that QEMU has started the guest, which the client has not got.
         source = source[source.index("RUNNING -> PRE_COPY: 0"):]
         assert "STOP -> RESUMING: 0" in target, target
-        by_client(here, there)
+        migrate_by_client(here, there)
         for found, wanted in ((at_source.of(here), source), (at_target.of(there), target)):
             assert found == wanted, f"client: {found}, QEMU: {wanted}"

@@ -6,7 +6,10 @@ In a file of its own, the last one: the host has to be booted again after it.
 
 from __future__ import annotations
 
-from lab.guest.client import EARLY, MIDWAY, GuestAp, Guests, Migration, QemuError
+from lab.guest.mdev import GuestAp
+from lab.guest.migration import EARLY, MIDWAY, Migration
+from lab.guest.qmp import QemuError
+from lab.guest.vm import Guests
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")

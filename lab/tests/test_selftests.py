@@ -8,7 +8,8 @@ import re
 import shlex
 
 from lab.common import config
-from lab.host.host import Host, Result
+from lab.host.host import Host
+from lab.host.process import Result
 from lab.report import tap
 
 PROGRAM = "migration_config_test"

@@ -7,7 +7,7 @@ import pathlib
 
 from lab.gates import drop_set
 from lab.series import patches
-from lab.tests.test_series import bench
+from lab.tests.series_bench import bench
 
 
 def test_failures_are_read_out_of_results() -> None:

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Change the simulated AP hardware of a host, and have its AP bus look again."""
+"""Change the simulated AP hardware of a host, and read its state.
+
+No other module writes to the simulator's control file.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,22 +17,40 @@ CONTROL = "/sys/kernel/debug/ap_sim/control"
 RESCAN = "echo 1 >/sys/bus/ap/scans\n"
 
 
-def control(host: Host, *commands: str) -> None:
-    """Send commands to the simulator (ap_sim/debugfs.c lists them); the AP bus looks again
-    after each. Devices are there, or gone, when this returns."""
+def simulate(host: Host, *commands: str) -> None:
+    """Send commands to the simulator; ap_sim/debugfs.c of the selftests lists them."""
+    for command in commands:
+        host.run(f"echo {shlex.quote(command)} >{CONTROL}")
+
+
+def simulated(host: Host, *apqns: str) -> dict[str, dict[str, int]]:
+    """What the simulator tells of queues (all of them, without names), by APQN and name, such as
+    simulated(a, "05.0004")["05.0004"]["qlen"]; all of it as of the same time for each queue."""
+    found = {}
+    for line in host.run("cat /sys/kernel/debug/ap_sim/queues").out.splitlines():
+        apqn, *words = line.split()
+        if apqn in apqns or not apqns:
+            found[apqn] = {name: int(value, 16 if name in ("gisa", "nib") else 10)
+                           for name, _, value in (word.partition("=") for word in words)}
+    return found
+
+
+def simulate_and_rescan(host: Host, *commands: str) -> None:
+    """Send commands to the simulator; the AP bus scans again after each. Devices are there, or
+    gone, when this returns."""
     host.run("set -e\n" + "".join(f"echo '{command}' >{CONTROL}\n{RESCAN}"
                                   for command in commands))
 
 
 def pull(host: Host, apid: str) -> None:
     """Pull a card out."""
-    control(host, f"card del {apid}")
+    simulate_and_rescan(host, f"card del {apid}")
 
 
 def plug(host: Host, spec: str) -> None:
     """Plug a card in for vfio_ap: "05:13c", as in the profiles."""
     apid = spec.partition(":")[0]
-    control(host, f"card add {spec}")
+    simulate_and_rescan(host, f"card add {spec}")
     drivers = host.run(f"for queue in /sys/bus/ap/devices/{apid}.*; do\n"
                        "\tdriver=$(readlink $queue/driver) && echo ${driver##*/} || echo none\n"
                        "done").out.split()

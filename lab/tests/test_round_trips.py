@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What counts as requests that were sent once more (lab/shuttle.py)."""
+"""What counts as requests that were sent once more (lab/guest/round_trips.py)."""
 
 from __future__ import annotations
 
-from lab.guest.client import Counters, QueueCounters
+from lab.guest.counters import Counters, QueueCounters
 from lab.guest.round_trips import sent_again
 
 # Of each queue: the last request, replies, requests sent once more.

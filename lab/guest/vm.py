@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0
+"""QEMU in an emulated host as the client of vfio_ap.
+
+QEMU is Debian's, unmodified, with lab/programs/enable's library preloaded. A guest executes
+the program that it is given (GUEST). A guest without a program executes nothing, though QEMU
+takes it for running:
+
+    vm = Vm(a, Mdev.create(a, GuestAp("05,06", "04")), kernel=GUEST)
+    vm.wait_answered(10)
+    assert not vm.counters().faults(), vm.counters()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+from lab.common.errors import LabError
+from lab.guest.counters import GUEST_COUNTERS, GUEST_HEADER, GUEST_QUEUE, GUEST_SIZE, Counters
+from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.qmp import STEP, Event, Monitor, QemuError
+from lab.host.host import Host
+
+T = TypeVar("T")
+
+# What query-migrate tells of a device whose `migratable` is 0.
+HELD_OFF = "the administrator of this host holds its migration off"
+LIBRARY = "/lab/bin/vfio-ap-enable.so"
+# MiB. What is sent is little (the guest has not written any of it), but QEMU looks at each page.
+MEMORY = 16
+# Milliseconds that the guest may be stopped. QEMU goes on sending memory until it expects to meet
+# this, by the bandwidth that it measured: in an emulated host that is some KiB/s.
+DOWNTIME = 1_000_000
+
+_numbers = itertools.count()
+
+
+class Vm:
+    """A QEMU with KVM in an emulated host, with a vfio-ap device if it gets an mdev."""
+
+    def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
+                 memory: int = MEMORY, program: str = "qemu-system-s390x",
+                 strict: bool = True, trace: tuple[str, ...] = (),
+                 started: bool = True, kernel: str = "", iommufd: bool = False,
+                 dma_log: str = "", policy: bool = True,
+                 machine: str = "s390-ccw-virtio") -> None:
+        """memory: MiB. program: the command that runs QEMU in the host; machine: its type, which
+        both sides of a migration need. strict: end if the library does not know that QEMU.
+        trace: tracepoints of QEMU, for log(). started: let the guest run, now or when it has come
+        in. kernel: what the guest executes; without, it is idle. iommufd: use that in the place of
+        a VFIO container. dma_log: "none", "silent": as if the driver had no log of its DMA, or one
+        that is always empty; "raw": QEMU takes its bitmap for what it is not, as it does without
+        the library. policy: QEMU knows `migratable`, and blocks migration while it is 0."""
+        self.host = host
+        self.mdev = mdev
+        number = next(_numbers)
+        self.name = f"{host.name}.qemu{number}"
+        self._port = 4400 + number % 1000
+        self._migration_port = 5400 + number % 1000
+        # KVM has AP interrupts for guests though the CPU that is emulated here has none.
+        cpu = "host,ap=on,apqci=on,apft=on,apqi=on" if kernel else "host"
+        argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}",
+                f"VFIO_AP_ENABLE_IDLE={int(not kernel)}",
+                f"VFIO_AP_ENABLE_LOG={dma_log}",
+                f"VFIO_AP_ENABLE_POLICY={'obey' if policy else 'ignore'}",
+                f"LD_PRELOAD={LIBRARY}",
+                *shlex.split(program), "-nodefaults", "-no-user-config", "-display", "none",
+                "-machine", machine, "-accel", "kvm", "-cpu", cpu,
+                "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
+        if kernel:
+            argv += ["-kernel", kernel]
+        if iommufd:
+            argv += ["-object", "iommufd,id=iommufd0"]
+        if incoming:
+            argv += ["-incoming", "defer"]
+        if not (incoming and started):
+            argv += ["-S"]
+        for event in trace:
+            argv += ["-trace", event]
+        self.process = host.start("echo pid $$; exec " + shlex.join(argv))
+        try:
+            # QEMU listens by now, and the library has found it to be a build that it knows.
+            self.process.wait_output("^vfio-ap-enable: ", STEP)
+            self.monitor = Monitor(self.name, host.forward(self._port))
+            self.set_capabilities(events=True)
+            self.set_downtime()
+            if mdev is not None:
+                options: dict[str, Any] = {"iommufd": "iommufd0"} if iommufd else {}
+                self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path,
+                          **options)
+                reasons = [r for r in self.blockers() if HELD_OFF not in r]
+                if strict and dma_log != "none" and reasons:
+                    raise QemuError(f"QEMU will not migrate: {reasons}")
+            if started and not incoming:
+                self.call("cont")
+        except LabError as error:
+            self.kill()
+            raise QemuError(f"{self.name}: {error}\n{self.process.output()}") from error
+
+    def call(self, command: str, timeout: float = STEP, oob: bool = False,
+             **arguments: object) -> Any:
+        """Execute a QMP command; '_' stands for '-' in argument names. oob: see Monitor."""
+        return self.monitor.call(command, timeout, oob, **arguments)
+
+    def status(self) -> str:
+        """The run state of the guest ("prelaunch", "postmigrate", ...)."""
+        return str(self.call("query-status")["status"])
+
+    def migration(self) -> dict[str, Any]:
+        """What query-migrate tells."""
+        info = self.call("query-migrate")
+        assert isinstance(info, dict)
+        return info
+
+    def blockers(self) -> list[str]:
+        """Why QEMU refuses to migrate the guest, in its words."""
+        return [str(reason) for reason in self.migration().get("blocked-reasons", [])]
+
+    def set_capabilities(self, **states: bool) -> None:
+        """Switch migration capabilities; '_' stands for '-' in their names."""
+        self.call("migrate-set-capabilities",
+                  capabilities=[{"capability": name.replace("_", "-"), "state": on}
+                                for name, on in states.items()])
+
+    def set_downtime(self, milliseconds: int = DOWNTIME) -> None:
+        """How long the guest may be stopped. With 0 QEMU never stops it: it sends what changes,
+        and what the device still gives, for as long as the migration lasts."""
+        self.call("migrate-set-parameters", downtime_limit=milliseconds)
+
+    def listen(self) -> str:
+        """Wait for a guest to come in; returns the URI to migrate to."""
+        self.call("migrate-incoming", uri=f"tcp:0.0.0.0:{self._migration_port}",
+                  exit_on_error=False)
+        return f"tcp:{self.host.address}:{self._migration_port}"
+
+    def events(self, name: str = "", since: int = 0) -> list[Event]:
+        """Events so far, of one kind or of all, from number since on."""
+        with self.monitor.changed:
+            return [e for e in self.monitor.events[since:] if not name or e.name == name]
+
+    def wait(self, condition: Callable[[], T | None], what: str, timeout: float = STEP) -> T:
+        """Wait until condition() gives something; it is asked at each event.
+
+        Raises HostDied etc. for the host, QemuError when QEMU is gone or the time is over."""
+        deadline = time.monotonic() + timeout
+        while True:
+            with self.monitor.changed:
+                found = condition()
+                if found is not None:
+                    return found
+                closed = self.monitor.closed
+                if not closed:
+                    self.monitor.changed.wait(1.0)
+            self.host.check()
+            if closed:
+                raise QemuError(f"{self.name}: ended while waiting for: {what}\n"
+                                f"{self.process.output()}")
+            if time.monotonic() > deadline:
+                raise QemuError(f"{self.name}: no {what} in {timeout:.0f} s")
+
+    def wait_migration(self, *states: str, since: int = 0, timeout: float = STEP) -> str:
+        """Wait until the migration enters one of the states."""
+        def condition() -> str | None:
+            return next((str(e.data["status"]) for e in self.events("MIGRATION", since)
+                         if e.data["status"] in states), None)
+        return self.wait(condition, f"migration state {' or '.join(states)}", timeout)
+
+    def memory(self, address: int, size: int) -> bytes:
+        """A piece of the guest's memory."""
+        name = f"{self.name}.memory"
+        self.call("pmemsave", val=address, size=size, filename=f"/lab/results/{name}")
+        return self.host.path(name).read_bytes()
+
+    def words(self, address: int, number: int) -> list[int]:
+        """Words of 64 bits in the guest's memory: quicker than memory(), for a few."""
+        text = self.call("human-monitor-command", command_line=f"xp /{number}gx {address:#x}")
+        return [int(word, 16) for line in str(text).splitlines()
+                for word in line.partition(":")[2].split()]
+
+    def all_answered(self, queues: int) -> int:
+        """Right replies that the guest program has got, in all, from its first queues."""
+        words = GUEST_QUEUE.size // 8
+        return sum(self.words(GUEST_COUNTERS + GUEST_HEADER.size, words * queues)[2::words])
+
+    def counters(self) -> Counters | None:
+        """What the guest program has counted; None before it has begun. If the guest runs, not
+        everything is as of the same time."""
+        return Counters.parse(self.memory(GUEST_COUNTERS, GUEST_SIZE))
+
+    def wait_answered(self, number: int, since: Counters | None = None,
+                      timeout: float = STEP) -> Counters:
+        """Wait until each queue of the guest program has so many right replies; more than it had
+        since then. Its queues need not be equally fast."""
+        deadline = time.monotonic() + timeout
+        while True:
+            counters = self.counters()
+            if counters is not None and counters.answered_since(since) >= number:
+                return counters
+            if time.monotonic() > deadline:
+                raise QemuError(f"{self.name}: no {number} replies in {timeout:.0f} s: {counters}"
+                                f" since {since}")
+
+    def stopped_counters(self) -> Counters:
+        """Stop the guest; what its program has counted until then."""
+        self.call("stop")
+        counters = self.counters()
+        if counters is None:
+            raise QemuError(f"{self.name}: the guest has not begun to count")
+        return counters
+
+    def log(self) -> str:
+        """What QEMU wrote to stdout and stderr."""
+        return self.process.output()
+
+    def wait_log(self, text: str, count: int = 1) -> None:
+        """Wait until a text stands in log() so often."""
+        self.wait(lambda: self.log().count(text) >= count or None, f"{text!r} in the log")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """QEMU executes nothing meanwhile. It may be killed."""
+        pid = re.search(r"^pid (\d+)$", self.log(), re.M)
+        assert pid is not None
+        tasks = f"/proc/{pid[1]}/task/*/status"
+        self.host.run(f"kill -STOP {pid[1]} || exit\n"
+                      f"while grep '^State:' {tasks} | grep -qv 'T (stopped)'; do :; done")
+        try:
+            yield
+        finally:
+            if self.host.alive and self.process.poll() is None:
+                self.host.run(f"kill -CONT {pid[1]}")
+
+    def quit(self) -> None:
+        """Let QEMU end in order."""
+        if not self.monitor.closed:
+            try:
+                self.call("quit")
+            except QemuError:
+                pass        # it may end before it answers
+        result = self.process.wait(STEP, check=False)
+        self.monitor.close()
+        if result.rc:
+            raise QemuError(f"{self.name}: ended with status {result.rc}\n{result.out}")
+
+    def kill(self) -> None:
+        """End QEMU at once."""
+        if self.process.poll() is None and self.host.alive:
+            self.process.kill()
+            self.process.wait(STEP, check=False)
+        if hasattr(self, "monitor"):
+            self.monitor.close()
+
+
+class Guests:
+    """Makes mdevs and VMs; takes them away at the end, whatever has happened to them."""
+
+    def __init__(self) -> None:
+        self._vms: list[Vm] = []
+        self._mdevs: list[Mdev] = []
+
+    def mdev(self, host: Host, ap: GuestAp, migratable: bool = True) -> Mdev:
+        """Mdev.create()."""
+        mdev = Mdev.create(host, ap, migratable)
+        self._mdevs.append(mdev)
+        return mdev
+
+    def vm(self, mdev: Mdev, incoming: bool = False, **options: Any) -> Vm:
+        """A Vm with that device, in its host."""
+        vm = Vm(mdev.host, mdev, incoming, **options)
+        self._vms.append(vm)
+        return vm
+
+    def remove(self, mdev: Mdev) -> None:
+        """Remove a device before the end; nobody may use it."""
+        mdev.remove()
+        self._mdevs.remove(mdev)
+
+    def __enter__(self) -> Guests:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for vm in self._vms:
+            vm.kill()
+        for mdev in self._mdevs:
+            if mdev.host.alive:
+                mdev.remove()

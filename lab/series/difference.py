@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Compare top level, patches/ and build/linux. `make test` does this."""
+
+from __future__ import annotations
+
+from lab.series.git import KernelTree, SeriesError
+from lab.series.groups import groups_of
+from lab.series.layout import Layout
+from lab.series.patches import format_patches, listing_of, load
+from lab.series.top_level import present, wanted
+
+
+def difference(layout: Layout | None = None) -> list[str]:
+    """Where top level, patches/ and tree disagree, one line each; [] when they agree."""
+    layout = layout or Layout.default()
+    try:
+        kernel = KernelTree(layout.tree)
+        found = [f"{layout.tree}: uncommitted: {line}" for line in kernel.dirty()]
+        tip = kernel.head()
+        found += patch_difference(kernel, layout, tip)
+        here, there = present(layout.root, kernel), wanted(kernel, tip)
+    except SeriesError as err:
+        return [str(err)]
+    for name in sorted(set(here) | set(there)):
+        if name not in here:
+            found.append(f"{name}: missing at the top level")
+        elif name not in there:
+            found.append(f"{name}: at the top level, but in no patch")
+        elif here[name].mode != there[name].mode:
+            found.append(f"{name}: mode {here[name].mode} at the top level, "
+                         f"{there[name].mode} in the series")
+        elif here[name] != there[name]:
+            found.append(f"{name}: top level and series differ")
+    return found
+
+
+def patch_difference(tree: KernelTree, layout: Layout, tip: str) -> list[str]:
+    """Where patches/ is not what git format-patch makes of tip."""
+    old = load(layout.patches)
+    new = format_patches(tree, tip, groups_of(tree, tree.commits(tip), old))
+    found = []
+    if [(p.name, p.group) for p in old] != [(p.name, p.group) for p in new]:
+        found.append("patches/series: lists other patches than the tree has commits")
+    elif new and (layout.patches / "series").read_text(encoding="utf-8") != listing_of(new):
+        found.append("patches/series: not as `make save` writes it")
+    mine = {p.name: p.data for p in new}
+    for patch in old:
+        if patch.name not in mine:
+            found.append(f"patches/{patch.name}: no such commit in the tree")
+        elif mine.pop(patch.name) != patch.data:
+            found.append(f"patches/{patch.name}: not what the tree's commit gives")
+    return found + [f"patches/{name}: missing" for name in mine]
