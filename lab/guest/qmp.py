@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from lab.common import config
+from lab.common import config, speed
 from lab.common.errors import LabError
 
 sys.path.append(str(config.BUILD / "python"))
@@ -79,6 +79,7 @@ class Monitor:
         self._listener = EventListener(event_filter=self._stamp)
         self._client.register_listener(self._listener)
         try:
+            timeout = speed.scaled(timeout)
             self._do(asyncio.wait_for(self._client.connect(address), timeout), timeout + 5)
         except (QMPError, OSError, asyncio.TimeoutError) as error:
             raise QemuError(f"{name}: no connection to the monitor: {error!r}") from error
@@ -136,6 +137,7 @@ class Monitor:
         while QEMU's main loop is stuck, for the commands that can."""
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
         try:
+            timeout = speed.scaled(timeout)
             return self._do(asyncio.wait_for(self._client.execute(command, named, oob), timeout),
                             timeout + 5)
         except asyncio.TimeoutError:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
+from lab.common import speed
 from lab.common.errors import LabError
 from lab.guest.counters import GUEST_COUNTERS, GUEST_HEADER, GUEST_QUEUE, GUEST_SIZE, Counters
 from lab.guest.mdev import GuestAp, Mdev
@@ -42,7 +43,11 @@ _numbers = itertools.count()
 
 
 class Vm:
-    """A QEMU with KVM in an emulated host, with a vfio-ap device if it gets an mdev."""
+    """A QEMU with KVM in an emulated host, with a vfio-ap device if it gets an mdev.
+
+    QEMU starts in the background. ready() waits until it can be used, and raises QemuError if it
+    cannot; Guests.vm() calls it.
+    """
 
     def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
                  memory: int = MEMORY, program: str = "qemu-system-s390x",
@@ -83,25 +88,41 @@ class Vm:
             argv += ["-S"]
         for event in trace:
             argv += ["-trace", event]
+        self._device: dict[str, Any] = {"iommufd": "iommufd0"} if iommufd else {}
+        self._must_migrate = strict and dma_log != "none"
+        self._cont = started and not incoming
+        self._monitor: Monitor | None = None
+        self._killed = False
         self.process = host.start("echo pid $$; exec " + shlex.join(argv))
+
+    def ready(self) -> None:
+        """Wait until QEMU has the device, and runs the guest if it is to."""
+        if self._monitor is not None or self._killed:
+            return
         try:
             # QEMU listens by now, and the library has found it to be a build that it knows.
             self.process.wait_output("^vfio-ap-enable: ", STEP)
-            self.monitor = Monitor(self.name, host.forward(self._port))
+            self._monitor = Monitor(self.name, self.host.forward(self._port))
             self.set_capabilities(events=True)
             self.set_downtime()
-            if mdev is not None:
-                options: dict[str, Any] = {"iommufd": "iommufd0"} if iommufd else {}
-                self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=mdev.path,
-                          **options)
+            if self.mdev is not None:
+                self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=self.mdev.path,
+                          **self._device)
                 reasons = [r for r in self.blockers() if HELD_OFF not in r]
-                if strict and dma_log != "none" and reasons:
+                if self._must_migrate and reasons:
                     raise QemuError(f"QEMU will not migrate: {reasons}")
-            if started and not incoming:
+            if self._cont:
                 self.call("cont")
         except LabError as error:
             self.kill()
             raise QemuError(f"{self.name}: {error}\n{self.process.output()}") from error
+
+    @property
+    def monitor(self) -> Monitor:
+        """QEMU's monitor."""
+        if self._monitor is None:
+            raise QemuError(f"{self.name}: is not ready")
+        return self._monitor
 
     def call(self, command: str, timeout: float = STEP, oob: bool = False,
              **arguments: object) -> Any:
@@ -148,7 +169,7 @@ class Vm:
         """Wait until condition() gives something; it is asked at each event.
 
         Raises HostDied etc. for the host, QemuError when QEMU is gone or the time is over."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + speed.scaled(timeout)
         while True:
             with self.monitor.changed:
                 found = condition()
@@ -197,7 +218,7 @@ class Vm:
                       timeout: float = STEP) -> Counters:
         """Wait until each queue of the guest program has so many right replies; more than it had
         since then. Its queues need not be equally fast."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + speed.scaled(timeout)
         while True:
             counters = self.counters()
             if counters is not None and counters.answered_since(since) >= number:
@@ -238,23 +259,25 @@ class Vm:
 
     def quit(self) -> None:
         """Let QEMU end in order."""
-        if not self.monitor.closed:
+        monitor = self.monitor
+        if not monitor.closed:
             try:
                 self.call("quit")
             except QemuError:
                 pass        # it may end before it answers
         result = self.process.wait(STEP, check=False)
-        self.monitor.close()
+        monitor.close()
         if result.rc:
             raise QemuError(f"{self.name}: ended with status {result.rc}\n{result.out}")
 
     def kill(self) -> None:
         """End QEMU at once."""
+        self._killed = True
         if self.process.poll() is None and self.host.alive:
             self.process.kill()
             self.process.wait(STEP, check=False)
-        if hasattr(self, "monitor"):
-            self.monitor.close()
+        if self._monitor is not None:
+            self._monitor.close()
 
 
 class Guests:
@@ -270,10 +293,14 @@ class Guests:
         self._mdevs.append(mdev)
         return mdev
 
-    def vm(self, mdev: Mdev, incoming: bool = False, **options: Any) -> Vm:
-        """A Vm with that device, in its host."""
+    def vm(self, mdev: Mdev, incoming: bool = False, wait: bool = True, **options: Any) -> Vm:
+        """A Vm with that device, in its host. wait=False: it gets ready with the next one, so
+        that source and target start at the same time."""
         vm = Vm(mdev.host, mdev, incoming, **options)
         self._vms.append(vm)
+        if wait:
+            for starting in self._vms:
+                starting.ready()
         return vm
 
     def remove(self, mdev: Mdev) -> None:

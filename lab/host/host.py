@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lab.common import config
+from lab.common import config, speed
 from lab.common.errors import LabError
 from lab.host.console import is_report, leak_records
 from lab.host.errors import HostDied, HostReport, HostSilent
@@ -238,15 +238,16 @@ class Host:
             if stamp >= since and now - stamp > REPORT_GRACE:
                 raise HostReport(self.name, line, self.log_path)
         silence = now - self._last_output
-        if silence > self.silence_limit:
+        if silence > speed.scaled(self.silence_limit):
             self._exit = f"its console has been silent for {silence:.0f} s; it was stopped"
             self._process.kill()
             raise HostSilent(self.name, self._exit, self.log_path)
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float, since: float = 0.0) -> bool:
-        """Wait until predicate() or the timeout: whether it holds. Raises HostDied, HostSilent,
+        """Wait until predicate() or the timeout: whether it holds. timeout: seconds on an idle
+        machine, as for all waits that end here (lab.common.speed). Raises HostDied, HostSilent,
         and HostReport for a report later than since (time.monotonic()), until it holds."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + speed.scaled(timeout)
         with self._cond:
             while True:
                 fresh = any(stamp >= since for stamp, _ in self.reports)

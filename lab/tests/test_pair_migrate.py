@@ -38,7 +38,7 @@ def check_arrived(source: Vm, target: Vm, outcome: Outcome, size: int = STREAM) 
 def test_completes(a: Host, b: Host) -> None:
     """The usual way: the destination has agreed before the source stops the guest."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,))
+        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         assert source.mdev.report().session == "none"
@@ -62,7 +62,7 @@ def test_completes(a: Host, b: Host) -> None:
 def test_completes_with_return_path(a: Host, b: Host) -> None:
     """The source learns how it ended, but stops the guest without asking."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         check_arrived(source, target, migrate(source, target, "return-path"))
 
@@ -70,7 +70,7 @@ def test_completes_with_return_path(a: Host, b: Host) -> None:
 def test_completes_without_return_path(a: Host, b: Host) -> None:
     """The source has no way to hear from the destination."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         check_arrived(source, target, migrate(source, target))
 
@@ -78,7 +78,7 @@ def test_completes_without_return_path(a: Host, b: Host) -> None:
 def test_completes_with_multifd(a: Host, b: Host) -> None:
     """What is left after pre-copy goes through a channel of its own, written by a thread."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         outcome = migrate(source, target, *EARLY, "multifd")
         assert outcome.completed, outcome
@@ -136,7 +136,7 @@ def test_control_domains_of_their_own(a: Host, b: Host) -> None:
     """A guest may control domains that it does not use."""
     ap = GuestAp("06", "04", cdomains="06,47")
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, ap))
+        source = guests.vm(guests.mdev(a, ap), wait=False)
         target = guests.vm(guests.mdev(b, ap), incoming=True)
         outcome = migrate(source, target, *EARLY)
         assert outcome.completed, outcome
@@ -146,7 +146,7 @@ def test_card_comes_back(a: Host, b: Host) -> None:
     """The source's host loses a card and gets it again, after the destination has agreed and
     while QEMU cannot look: QEMU has to ask once more, as the initial bytes are others now."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,))
+        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         source.set_downtime(0)
         migration = Migration(source, target, *EARLY)
@@ -165,7 +165,7 @@ def test_card_comes_back_midway(a: Host, b: Host) -> None:
     """The same when QEMU asks no more: the last pair of CONFIG and HWINFO, which counts, goes
     with the rest of the stream. (The device of a guest that runs is in STOP_COPY by then.)"""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), started=False)
+        source = guests.vm(guests.mdev(a, AP), started=False, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         migration = Migration(source, target, *EARLY, "pause-before-switchover")

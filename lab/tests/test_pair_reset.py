@@ -44,7 +44,7 @@ def check_failed(guests: Guests, source: Vm, target: Vm, migration: Migration) -
 def test_reset_in_pre_copy(a: Host, b: Host) -> None:
     """Before the guest is stopped."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         source.set_downtime(0)
         migration = Migration(source, target, *EARLY)
@@ -58,7 +58,7 @@ def test_reset_in_pre_copy(a: Host, b: Host) -> None:
 def test_reset_midway(a: Host, b: Host) -> None:
     """When it is stopped, and the device is next."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)

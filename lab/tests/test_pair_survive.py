@@ -21,7 +21,7 @@ def test_target_host_dies(a: Host, b: Host) -> None:
     # Give a silent peer up after seconds, not after a quarter of an hour.
     before = a.run(f"cat {RETRIES}; echo 3 >{RETRIES}").out.strip()
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
