@@ -48,7 +48,7 @@ def test_cancel(a: Host, b: Host) -> None:
     """Cancelled, and started again with the same devices on both sides."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
-        source = guests.vm(here)
+        source = guests.vm(here, wait=False)
         target = guests.vm(there, incoming=True)
         migration = start(source, target)
         source.call("migrate_cancel")
@@ -91,7 +91,7 @@ def test_cancel_in_pre_copy(a: Host, b: Host) -> None:
 def test_target_ends(a: Host, b: Host) -> None:
     """The destination's QEMU is killed with its device in RESUMING."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         there = guests.mdev(b, AP)
         target = guests.vm(there, incoming=True)
         migration = start(source, target)
@@ -110,7 +110,7 @@ def test_source_ends(a: Host, b: Host) -> None:
     """The source's QEMU is killed: the destination fails and can be used again."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
-        source = guests.vm(here)
+        source = guests.vm(here, wait=False)
         target = guests.vm(there, incoming=True)
         migration = start(source, target)
         source.kill()
@@ -128,7 +128,7 @@ def test_target_loses_a_card(a: Host, b: Host) -> None:
     """The destination's host loses a card after its device has agreed: the rest of the stream is
     refused with -ECANCELED, even if the card is back by then."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         there = guests.mdev(b, AP)
         target = guests.vm(there, incoming=True)
         log = KernelLog(b)
@@ -156,7 +156,7 @@ def test_source_loses_a_card(a: Host, b: Host) -> None:
     reading fails with -ECANCELED, and the guest goes on at the source, without that card."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
-        source = guests.vm(here)
+        source = guests.vm(here, wait=False)
         target = guests.vm(there, incoming=True)
         migration = start(source, target)
         with ap_control.pulled(a, "06"):
@@ -180,7 +180,7 @@ def test_source_loses_a_card_late(a: Host, b: Host) -> None:
     does not use that card any more, arrives."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
-        source = guests.vm(here, trace=(READ.strip(),))
+        source = guests.vm(here, trace=(READ.strip(),), wait=False)
         target = guests.vm(there, incoming=True)
         migration = start(source, target)
         with target.frozen():

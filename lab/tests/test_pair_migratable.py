@@ -156,7 +156,7 @@ def test_changed_while_open(a: Host, b: Host) -> None:
     as soon as the migration has ended, in whatever way."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
-        source = guests.vm(here)
+        source = guests.vm(here, wait=False)
         target = guests.vm(there, incoming=True)
         for last in (False, True):
             migration = Migration(source, target, *EARLY, "pause-before-switchover")

@@ -38,7 +38,7 @@ def check_arrived(source: Vm, target: Vm, outcome: Outcome, size: int = STREAM) 
 def test_completes(a: Host, b: Host) -> None:
     """The usual way: the destination has agreed before the source stops the guest."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
+        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         assert source.mdev.report().session == "none"
@@ -90,7 +90,7 @@ def test_goes_back(a: Host, b: Host) -> None:
     """To b, and from there back to a: with the same devices."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
-        source = guests.vm(here)
+        source = guests.vm(here, wait=False)
         target = guests.vm(there, incoming=True)
         check_arrived(source, target, migrate(source, target, *EARLY))
         source.quit()
@@ -102,7 +102,7 @@ def test_paused_guest(a: Host, b: Host) -> None:
     """A guest that was never started, to b and back to a."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
-        source = guests.vm(here, started=False)
+        source = guests.vm(here, started=False, wait=False)
         target = guests.vm(there, incoming=True, started=False)
         outcome = migrate(source, target, *EARLY)
         assert outcome.completed, outcome
@@ -146,7 +146,7 @@ def test_card_comes_back(a: Host, b: Host) -> None:
     """The source's host loses a card and gets it again, after the destination has agreed and
     while QEMU cannot look: QEMU has to ask once more, as the initial bytes are others now."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
+        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         source.set_downtime(0)
         migration = Migration(source, target, *EARLY)
@@ -165,7 +165,7 @@ def test_card_comes_back_midway(a: Host, b: Host) -> None:
     """The same when QEMU asks no more: the last pair of CONFIG and HWINFO, which counts, goes
     with the rest of the stream. (The device of a guest that runs is in STOP_COPY by then.)"""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), started=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), started=False, wait=False, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         migration = Migration(source, target, *EARLY, "pause-before-switchover")

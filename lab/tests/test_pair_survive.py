@@ -46,7 +46,7 @@ def long_source_host_dies(a: Host, b: Host) -> None:
     """The power is cut where the guest runs, midway: it is lost, as without a migration. The
     destination hears nothing, and never runs it; its device can be used again."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP))
+        source = guests.vm(guests.mdev(a, AP), wait=False)
         there = guests.mdev(b, AP)
         target = guests.vm(there, incoming=True)
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
