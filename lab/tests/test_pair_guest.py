@@ -37,7 +37,7 @@ def migrate_running_guest(source: Vm, target: Vm) -> Counters:
 def test_arrives(a: Host, b: Host) -> None:
     """With everything that it has counted."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         migrate_running_guest(source, target)
         counters = target.stopped_counters()
@@ -50,7 +50,7 @@ def test_is_woken_up(a: Host, b: Host) -> None:
     simulate(a, "latency * 1000000000")
     try:
         with Guests() as guests:
-            source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False, wait=False)
+            source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
             target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
             while any(queue["qlen"] != GUEST_WINDOW
                       for queue in simulated(a, *AP.matrix()).values()):
@@ -68,7 +68,7 @@ def test_is_woken_up(a: Host, b: Host) -> None:
 def test_goes_on(a: Host, b: Host) -> None:
     """What the queues of the source had is sent once more, everything is answered once."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         here = migrate_running_guest(source, target)
         target.wait_answered(ENOUGH, since=here)
@@ -142,7 +142,7 @@ def migrate_until_switchover(source: Vm, target: Vm) -> Migration:
 def test_cancelled_before_the_guest_is_stopped(a: Host, b: Host) -> None:
     """In pre-copy; it never notices."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         source.wait_answered(ENOUGH)
         source.set_downtime(0)

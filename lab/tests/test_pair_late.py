@@ -40,7 +40,7 @@ def check_runs(vm: Vm) -> None:
 
 def start_pair(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm]:
     """A guest that works on a, and b that waits for it."""
-    source = guests.vm(guests.mdev(a, AP), kernel=GUEST, trace=(READ.strip(),), wait=False, wait=False)
+    source = guests.vm(guests.mdev(a, AP), kernel=GUEST, trace=(READ.strip(),), wait=False)
     target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
     source.wait_answered(ENOUGH)
     return source, target

@@ -38,7 +38,7 @@ def check_arrived(source: Vm, target: Vm, outcome: Outcome, size: int = STREAM) 
 def test_completes(a: Host, b: Host) -> None:
     """The usual way: the destination has agreed before the source stops the guest."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         assert source.mdev.report().session == "none"
@@ -146,7 +146,7 @@ def test_card_comes_back(a: Host, b: Host) -> None:
     """The source's host loses a card and gets it again, after the destination has agreed and
     while QEMU cannot look: QEMU has to ask once more, as the initial bytes are others now."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         source.set_downtime(0)
         migration = Migration(source, target, *EARLY)
@@ -165,7 +165,7 @@ def test_card_comes_back_midway(a: Host, b: Host) -> None:
     """The same when QEMU asks no more: the last pair of CONFIG and HWINFO, which counts, goes
     with the rest of the stream. (The device of a guest that runs is in STOP_COPY by then.)"""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), started=False, wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), started=False, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         migration = Migration(source, target, *EARLY, "pause-before-switchover")

@@ -65,7 +65,7 @@ def check_second_migration(guests: Guests, source: Vm, target: Vm) -> None:
 def long_cut_in_pre_copy(a: Host, b: Host) -> None:
     """While the guest has not been stopped; it does not notice. The user cancels."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         source.wait_answered(ENOUGH)
         source.set_downtime(0)
@@ -87,7 +87,7 @@ def test_cut_midway(a: Host, b: Host) -> None:
     """When the guest is stopped, and its last state is on its way: it runs nowhere until the
     connection is yanked; then it goes on at the source."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         source.wait_answered(ENOUGH)
         migration = Migration(source, target, *EARLY, "pause-before-switchover")

@@ -55,7 +55,7 @@ def long_refuses_another_card(a: Host, b: Host) -> None:
     old = roots.old_qemu(a.flavour)
     spec = cards.of_profile(b, "06").replace(":14", ":13")
     with cards.replaced(b, spec), Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, program=old, wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), kernel=GUEST, program=old, wait=False)
         target = guests.vm(guests.mdev(b, AP), kernel=GUEST, program=old, incoming=True)
         before = source.wait_answered(ENOUGH)
         outcome = migrate(source, target, *EARLY)

@@ -183,7 +183,7 @@ def test_source_loses_a_card(a: Host, b: Host) -> None:
     """After the destination has agreed, while the guest runs: the source publishes what is left,
     and the destination, which has the card, refuses that. The source never stops."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         log = KernelLog(b)
@@ -208,7 +208,7 @@ def test_source_loses_a_card(a: Host, b: Host) -> None:
 def test_source_loses_a_card_midway(a: Host, b: Host) -> None:
     """The same with a guest that was not started, at the moment when its device is next."""
     with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), started=False, wait=False, wait=False)
+        source = guests.vm(guests.mdev(a, AP), started=False, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         log = KernelLog(b)
