@@ -19,7 +19,7 @@ help:
 	@echo '  make test          all automated tests; T=glob selects (T="pair.*"), REPEAT=n repeats,'
 	@echo '                     FLAVOUR=fast takes the fast kernel for a quick look, FLAVOUR=kcsan'
 	@echo '                     one that finds accesses that race'
-	@echo '  make test-long     what takes long: 50 migrations to and fro, 100,000 changed streams,'
+	@echo '  make test-long     slow tests, under the whole instrumented kernel: 50 migrations to and fro, 100,000 changed streams,'
 	@echo '                     1,000 faulted migrations (MINUTES=n: each for so long), an older QEMU,'
 	@echo '                     test-fuzz and test-mutants; T=glob selects, without the latter;'
 	@echo '                     SEED=n; streams and faults go on where they ended (out/soak)'
