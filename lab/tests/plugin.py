@@ -38,6 +38,8 @@ from lab.tests import names, suites
 
 # Seconds for a test without a mark of its own: a boot under the debug kernel takes half a minute.
 LIMIT = 600.0
+# Seconds for a test of `make test-long`, besides MINUTES=.
+LONG_LIMIT = 6 * 3600.0
 PROFILES = sorted(path.stem for path in (config.REPO / "lab/host/profiles").glob("*.toml"))
 
 
@@ -188,10 +190,7 @@ class Plugin:
             if function.startswith(names.LONG) != settings.long:
                 continue
             item._nodeid = names.of_function(item.path.stem, function)
-            mark = item.get_closest_marker("limit")
-            limit = speed.scaled(float(mark.args[0]) if mark else LIMIT)
-            if not settings.long:
-                item.add_marker(pytest.mark.timeout(limit, method="signal"))
+            item.add_marker(pytest.mark.timeout(self._limit(item), method="signal"))
             python.append(item)
         python = [item for item in python if self._wants(item.nodeid)]
         here = [item for item in python if not item.nodeid.startswith("pair.")]
@@ -202,9 +201,19 @@ class Plugin:
                     if name in PROFILES}
         if any(isinstance(item, ReportedTest) for item in reported):
             profiles.add("a")
-        items += [CleanHost.from_parent(session, name=f"{profile}.host.clean",
-                                        nodeid=f"{profile}.host.clean", plugin=self,
-                                        profile=profile) for profile in sorted(profiles)]
+        for profile in sorted(profiles):
+            name = f"{profile}.host.clean"
+            item = CleanHost.from_parent(session, name=name, nodeid=name, plugin=self,
+                                         profile=profile)
+            item.add_marker(pytest.mark.timeout(self._limit(item), method="signal"))
+            items.append(item)
+
+    def _limit(self, item: pytest.Item) -> float:
+        """Seconds that a test can take on this machine."""
+        if self.settings.long:
+            return speed.scaled(LONG_LIMIT) + 60 * self.settings.minutes
+        mark = item.get_closest_marker("limit")
+        return speed.scaled(float(mark.args[0]) if mark else LIMIT)
 
     def _wants(self, name: str) -> bool:
         return fnmatch.fnmatchcase(name, self.settings.pattern)
