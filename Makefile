@@ -20,7 +20,7 @@ help:
 	@echo '                     FLAVOUR=fast takes the fast kernel for a quick look, FLAVOUR=kcsan'
 	@echo '                     one that finds accesses that race'
 	@echo '  make test-long     slow tests, under the whole instrumented kernel: 50 migrations to and fro, 100,000 changed streams,'
-	@echo '                     1,000 faulted migrations (MINUTES=n: each for so long), an older QEMU,'
+	@echo '                     1,000 faulted migrations (MINUTES=n: each for so long),'
 	@echo '                     test-fuzz and test-mutants; T=glob selects, without the latter;'
 	@echo '                     SEED=n; streams and faults go on where they ended (out/soak)'
 	@echo '  make test-mutants  put faults back into the driver, one by one, and see the tests fail'
@@ -53,7 +53,8 @@ help:
 	@echo '  make difference    where patches/, build/linux and the top level disagree'
 	@echo
 	@echo '  make linux         build/linux only: pristine source with the patches on it'
-	@echo '  make pin           record the newest package versions in lab/image/pins.json'
+	@echo '  make pin           record the newest package versions in lab/image/pins.json; if the'
+	@echo '                     mirror lacks a recorded one, another is taken with a warning'
 	@echo '  make clean         remove build/ and out/, the cache of downloads excepted'
 	@echo
 	@echo 'demo, test, bench, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'

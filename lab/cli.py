@@ -232,7 +232,6 @@ def command_pin(options: argparse.Namespace) -> int:
         found: dict[str, object] = {}
         for package in (debs.KERNEL, debs.QMP):
             offer = debs.newest(package)
-            debs.download(package, offer)
             found[package.name] = {"suite": package.suite, "version": offer.version,
                                    "sha256": offer.sha256}
             progress.say(f"pinned: {package.name} {offer.version}")

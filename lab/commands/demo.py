@@ -254,7 +254,10 @@ class Demo:
         record.events += [*qemu_events(source, first, start), *qemu_events(target, 0, start)]
         record.events.sort(key=lambda event: event.time)
         record.answers = [Answers(at - start, host, number) for at, host, number in watch.seen]
-        named = cause is not None and names_errno(outcome.target_error, cause)
+        error = outcome.target_error
+        if cause == errno.EPERM:
+            error = target.refused_state("RESUMING")
+        named = cause is not None and names_errno(error, cause)
         add_events(timeline, source, first)
         add_events(timeline, target, failure=os.strerror(cause) if cause and named else "")
         for vm, mdev in ((source, self.mdevs[0]), (target, self.mdevs[1])):
@@ -299,7 +302,7 @@ def change_keys(demo: Demo, source: Vm) -> Callable[[Timeline], None]:
     a_mdev, b_mdev = demo.mdevs
     store(demo, b_mdev, "0")
     target, outcome, _ = demo.run("Run 3: b's device is not migratable", source, errno.EPERM)
-    demo.expect_refused(outcome, outcome.target_error, errno.EPERM)
+    demo.expect_refused(outcome, target.refused_state("RESUMING"), errno.EPERM)
     demo.expect_intact(source)
     target.quit()
     store(demo, b_mdev, "1")

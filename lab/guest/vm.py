@@ -151,8 +151,14 @@ class Vm:
 
     def set_downtime(self, milliseconds: int = DOWNTIME) -> None:
         """How long the guest may be stopped. With 0 QEMU never stops it: it sends what changes,
-        and what the device still gives, for as long as the migration lasts."""
-        self.call("migrate-set-parameters", downtime_limit=milliseconds)
+        and what the device still gives, for as long as the migration lasts.
+
+        QEMU 10.0 stops the guest for any limit when its estimate of the rest is 0, and asks the
+        device for the size of its state only if the estimate is below what fits into the limit.
+        One byte fits into 1 ms at 1000 bytes/s, and the state of a device is longer."""
+        hold = milliseconds == 0
+        self.call("migrate-set-parameters", downtime_limit=1 if hold else milliseconds,
+                  avail_switchover_bandwidth=1000 if hold else 0)
 
     def listen(self) -> str:
         """Wait for a guest to come in; returns the URI to migrate to."""
@@ -242,6 +248,16 @@ class Vm:
     def wait_log(self, text: str, count: int = 1) -> None:
         """Wait until a text stands in log() so often."""
         self.wait(lambda: self.log().count(text) >= count or None, f"{text!r} in the log")
+
+    def refused_state(self, state: str) -> str:
+        """The line of log() on a device state ("RESUMING") that the driver refused. For a
+        destination it names the errno: QEMU 10.0 takes any such error for EINVAL otherwise."""
+        line = re.compile(rf"^.*Failed setting device state to {state}\..*(?=\n)", re.M)
+
+        def condition() -> str | None:
+            match = line.search(self.log())
+            return match.group(0) if match else None
+        return self.wait(condition, f"refused state {state}")
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

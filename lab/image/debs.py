@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Any
@@ -32,16 +31,25 @@ class FetchError(LabError):
     """A download failed or does not verify; str() is one line for the user."""
 
 
+class Absent(FetchError):
+    """The index lists a version that the mirror does not have (404)."""
+
+
 @dataclass(frozen=True)
 class Package:
-    """A package to download as a file: from which suite, and which versions will do."""
+    """A package to download as a file: from which suite, and which versions will do.
+
+    instead: what the user can do if the suite does not offer the package.
+    """
 
     name: str
     suite: str
     versions: str       # regular expression on the upstream version
+    instead: str = ""
 
 
-KERNEL = Package("linux-source-7.3", "trixie-backports", r"7\.3\.\d+")
+KERNEL = Package("linux-source-7.3", "trixie-backports", r"7\.3\.\d+",
+                 "`make ... KERNEL=/path/to/linux` takes a source tree of yours")
 QMP = Package("python3-qemu-qmp", "trixie-backports", r"[\d.]+")
 
 
@@ -54,8 +62,9 @@ class Offer:
     filename: str
 
 
-def read_pins(path: pathlib.Path = PINS) -> dict[str, Any]:
+def read_pins(path: pathlib.Path | None = None) -> dict[str, Any]:
     """lab/image/pins.json; {} without it."""
+    path = path or PINS
     if not path.exists():
         return {}
     pins = json.loads(path.read_text(encoding="utf-8"))
@@ -105,26 +114,23 @@ def parse_offers(records: str) -> list[Offer]:
     return found
 
 
-def choose(package: Package, offers: list[Offer], pin: dict[str, str] | None,
-           warn: Callable[[str], None] = say) -> Offer:
-    """The pinned offer; without a pin, or when it is gone, the newest that will do."""
-    if pin:
-        for offer in offers:
-            if offer.version == pin["version"]:
-                if offer.sha256 != pin["sha256"]:
-                    raise FetchError(f"{package.name} {offer.version}: the mirror has SHA-256 "
-                                     f"{offer.sha256}, pinned is {pin['sha256']}")
-                return offer
+def candidates(package: Package, offers: list[Offer],
+               pin: dict[str, str] | None = None) -> list[Offer]:
+    """The offers to try, in this order: the pinned one, then from the newest that will do."""
+    first = [offer for offer in offers if pin and offer.version == pin["version"]]
+    for offer in first:
+        if pin and offer.sha256 != pin["sha256"]:
+            raise FetchError(f"{package.name} {offer.version}: the mirror has SHA-256 "
+                             f"{offer.sha256}, pinned is {pin['sha256']}")
     fit = [o for o in offers if re.fullmatch(package.versions, upstream(o.version))]
-    if not fit:
-        raise FetchError(f"{package.name}: {package.suite} offers no version "
-                         f"{package.versions.replace(chr(92), '')} of it")
     order = cmp_to_key(compare_versions)
-    best = max(fit, key=lambda offer: order(offer.version))
-    if pin:
-        warn(f"warning: {package.name} {pin['version']} (pinned) is gone from {package.suite}; "
-             f"taking {best.version} (`make pin` records it)")
-    return best
+    fit.sort(key=lambda offer: order(offer.version), reverse=True)
+    found = first + [offer for offer in fit if offer not in first]
+    if not found:
+        wanted = f" {package.versions.replace(chr(92), '')} of it" if offers else ""
+        raise FetchError(f"{package.name}: {package.suite} offers no version{wanted}"
+                         f"{package.instead and '; '}{package.instead}")
+    return found
 
 
 def _apt(suite: str) -> dict[str, str]:
@@ -170,13 +176,29 @@ def cached(package: Package, pin: dict[str, str] | None) -> pathlib.Path | None:
 
 
 def deb(package: Package) -> pathlib.Path:
-    """The package's file, from the cache or the mirror, verified."""
+    """The package's file, from the cache or the mirror, verified.
+
+    If the mirror does not have the pinned version any more, the newest one that it has."""
     pin = read_pins().get(package.name)
     path = cached(package, pin)
     if path:
         return path
-    offer = choose(package, offers_of(package), pin)
-    return download(package, offer)
+    offer, path = first_present(package, candidates(package, offers_of(package), pin))
+    if pin and offer.version != pin["version"]:
+        say(f"warning: {package.name} {pin['version']} (pinned) is gone from {package.suite}; "
+            f"taking {offer.version} (`make pin` records it)")
+    return path
+
+
+def first_present(package: Package, offers: list[Offer]) -> tuple[Offer, pathlib.Path]:
+    """The first offer that the mirror has, and its file."""
+    absent = None
+    for offer in offers:
+        try:
+            return offer, download(package, offer)
+        except Absent as error:
+            absent = absent or error
+    raise FetchError(f"{absent}{package.instead and '; '}{package.instead}")
 
 
 def download(package: Package, offer: Offer) -> pathlib.Path:
@@ -192,6 +214,9 @@ def download(package: Package, offer: Offer) -> pathlib.Path:
                ["apt-get", "download", f"{package.name}={offer.version}"],
                config.LOGS / f"download-{package.name}.log", _apt(package.suite), cwd=folder)
     except CommandFailed as error:
+        if re.search(r"^ *E: Failed to fetch .* 404 ", str(error), re.M):
+            raise Absent(f"{package.name} {offer.version}: {package.suite} lists it, "
+                         "the mirror answers 404") from None
         raise FetchError(f"{package.name} {offer.version} cannot be downloaded: {error}") from None
     got = max(folder.glob(f"{package.name}_*.deb"), key=lambda p: p.stat().st_mtime)
     if sha256_of(got) != offer.sha256:
@@ -202,8 +227,8 @@ def download(package: Package, offer: Offer) -> pathlib.Path:
 
 
 def newest(package: Package) -> Offer:
-    """The newest version that will do, whatever is pinned."""
-    return choose(package, offers_of(package), None)
+    """The newest version that the mirror has, whatever is pinned; its file is in the cache."""
+    return first_present(package, candidates(package, offers_of(package)))[0]
 
 
 def python_modules() -> None:

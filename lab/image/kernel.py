@@ -91,8 +91,11 @@ def tree(kernel: str | None) -> None:
     remove(scratch)
     scratch.mkdir(parents=True)
     if kernel is None:
-        unpack(debs.deb(debs.KERNEL), scratch)
+        deb = debs.deb(debs.KERNEL)
+        name = deb.stem.replace("_", " ").replace("%3a", ":")
+        unpack(deb, scratch)
     else:
+        name = wanted.split(" ")[0]
         say(f"copying {kernel}")
         logged("copy of the kernel source",
                ["rsync", "-a", "--exclude=/.git", f"{pathlib.Path(kernel).resolve()}/",
@@ -100,7 +103,7 @@ def tree(kernel: str | None) -> None:
         if (scratch / ".config").exists() or (scratch / "include/config").exists():
             logged("make mrproper in the copy", [*MAKE, "mrproper"],
                    config.LOGS / "kernel-mrproper.log", cwd=scratch)
-    commit_pristine(scratch, wanted.split(" ")[0] if kernel else wanted)
+    commit_pristine(scratch, name)
     stamp.unlink(missing_ok=True)
     remove(config.LINUX)
     scratch.rename(config.LINUX)

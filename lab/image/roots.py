@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 import shutil
+import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +27,17 @@ QEMU = ("qemu-system-s390x", "qemu-system-common", "qemu-system-data")
 
 @dataclass(frozen=True)
 class Root:
-    """A root file system: what is unpacked from where to which folder."""
+    """A root file system: what is unpacked from where to which folder.
+
+    spare: a suite that replaces the versions that the mirror lists and does not have.
+    """
 
     name: str
     architecture: str
     suites: tuple[str, ...]
     include: tuple[str, ...]
     folder: pathlib.Path
-    options: tuple[str, ...] = ()
+    spare: str = ""
 
 
 EMULATOR = Root(
@@ -40,20 +45,16 @@ EMULATOR = Root(
     tuple(f"{name}/bookworm-backports" for name in QEMU), config.QEMU_ROOT)
 
 HOSTS = Root(
-    "root-s390x", "s390x", ("forky",),
+    "root-s390x", "s390x", ("trixie",),
     ("qemu-system-s390x", "bash", "busybox", "coreutils", "iproute2", "kmod", "mdevctl", "mount",
      "procps", "socat", "util-linux"),
-    config.S390_ROOT,
-    # The suite's Release file may be past its date; its signature is checked all the same.
-    ('--aptopt=Acquire::Check-Valid-Until "false"',))
-
-# What Debian 12 has for its users, with the libraries that belong to it.
-OLD_QEMU = Root(
-    "qemu10-s390x", "s390x", ("bookworm", "bookworm-backports"),
-    tuple(f"{name}/bookworm-backports" for name in QEMU), config.BUILD / "qemu10-s390x")
+    config.S390_ROOT, spare="forky")
 
 # Changes what the folder holds: part of the stamp.
 RECIPE = 2
+
+# A mirror that lacks a version may lack its replacement, too: runs of mmdebstrap at most.
+ATTEMPTS = 4
 
 
 def emulator() -> list[str]:
@@ -66,7 +67,7 @@ def emulator() -> list[str]:
 
 def stamp_of(root: Root) -> str:
     """What a ready folder was made from."""
-    text = repr((RECIPE, root.architecture, root.suites, root.include, root.options))
+    text = repr((RECIPE, root.architecture, root.suites, root.include, root.spare))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -90,10 +91,10 @@ def packages_of(root: Root) -> dict[str, str]:
     return found
 
 
-def describe_archives(folder: pathlib.Path) -> dict[str, str]:
-    """name -> "version sha256" of each .deb in a folder."""
+def describe_archives(paths: list[pathlib.Path]) -> dict[str, str]:
+    """name -> "version sha256" of each .deb."""
     found = {}
-    for path in sorted(folder.glob("*.deb")):
+    for path in sorted(paths):
         name, version, _ = path.name.split("_", 2)
         found[name] = f"{version.replace('%3a', ':')} {debs.sha256_of(path)}"
     return found
@@ -116,6 +117,66 @@ def changed_packages(pinned: dict[str, str], found: dict[str, str]) -> list[str]
     return out
 
 
+def absent_archives(log: str) -> set[tuple[str, str]]:
+    """Name and version (without epoch) of each archive that a mirror answered 404 for."""
+    found = set()
+    for path in re.findall(r"^E: Failed to fetch \S+/(\S+)_[^_\s]+\.deb +404 ", log, re.M):
+        name, version = path.split("_", 1)
+        found.add((name, re.sub(r"^\d+:", "", urllib.parse.unquote(version))))
+    return found
+
+
+def preferences(root: Root, absent: set[tuple[str, str]]) -> str:
+    """apt preferences: never the absent versions; the spare suite only in their place."""
+    text = f"Package: *\nPin: release n={root.spare}\nPin-Priority: 100\n" if root.spare else ""
+    for name, version in sorted(absent):
+        text += f"\nPackage: {name}\nPin: version *{version}\nPin-Priority: -1\n"
+    return text
+
+
+def sources(root: Root, absent: set[tuple[str, str]]) -> list[str]:
+    """Lines for a sources.list; with the spare suite if versions are absent."""
+    uri = machine.mirror()
+    lines = [debs.source_line(suite, root.architecture, uri) for suite in root.suites]
+    if root.spare and absent:
+        # A testing suite's index may be past its date; its signature is checked all the same.
+        lines.append(debs.source_line(root.spare, root.architecture, uri).replace(
+            "[", "[check-valid-until=no ", 1))
+    return lines
+
+
+def mmdebstrap(root: Root, scratch: pathlib.Path, archives: pathlib.Path,
+               absent: set[tuple[str, str]]) -> list[pathlib.Path]:
+    """Unpack a root file system to a folder, without the absent versions; the archives used."""
+    folder = config.BUILD / "apt"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "machine.conf"
+    settings.write_text("\n".join(machine.apt_settings()) + "\n")
+    avoid = folder / f"{root.name}.pref"
+    avoid.write_text(preferences(root, absent))
+    used = folder / f"{root.name}.used"
+    used.unlink(missing_ok=True)
+    inside = '"$1"/var/cache/apt/archives/'
+    argv = [
+        "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory",
+        f"--architectures={root.architecture}", f"--include={','.join(root.include)}",
+        f"--aptopt={settings}", '--aptopt=Acquire::Retries "3"',
+        '--aptopt=Acquire::Languages "none"',
+        # apt gives the archives that it chose to this command; the cache may hold others.
+        f'--aptopt=DPkg::Pre-Install-Pkgs:: "cat >{used}"',
+        # Packages stay in the cache: a run that was cut off goes on where it was.
+        "--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt",
+        f'--setup-hook=mkdir -p {inside} "$1"/etc/apt/preferences.d',
+        f'--setup-hook=cp {avoid} "$1"/etc/apt/preferences.d/lab.pref',
+        f'--setup-hook=cp -l {archives}/*.deb {inside} 2>/dev/null || :',
+        f'--extract-hook=cp -n {inside}*.deb {archives}/',
+        root.suites[0], str(scratch), *sources(root, absent),
+    ]
+    logged(f"mmdebstrap of {root.name}", argv, config.LOGS / f"mmdebstrap-{root.name}.log",
+           {"SOURCE_DATE_EPOCH": "1", "TMPDIR": "/tmp"})
+    return [pathlib.Path(line) for line in used.read_text().splitlines()]
+
+
 def unpack(root: Root) -> bool:
     """Make the folder unless it is ready: whether it was made."""
     if ready(root):
@@ -124,45 +185,27 @@ def unpack(root: Root) -> bool:
     archives = config.CACHE / root.name
     archives.mkdir(parents=True, exist_ok=True)
     scratch = root.folder.with_name(root.folder.name + ".new")
-    remove(scratch)
-    settings = config.BUILD / "apt/machine.conf"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text("\n".join(machine.apt_settings()) + "\n")
-    uri = machine.mirror()
-    inside = '"$1"/var/cache/apt/archives/'
-    argv = [
-        "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory",
-        f"--architectures={root.architecture}", f"--include={','.join(root.include)}",
-        f"--aptopt={settings}", '--aptopt=Acquire::Retries "3"',
-        '--aptopt=Acquire::Languages "none"', *root.options,
-        # Packages stay in the cache: a run that was cut off goes on where it was.
-        "--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt",
-        f'--setup-hook=mkdir -p {inside}',
-        f'--setup-hook=cp -l {archives}/*.deb {inside} 2>/dev/null || :',
-        f'--extract-hook=cp -n {inside}*.deb {archives}/',
-        root.suites[0], str(scratch),
-        *(debs.source_line(suite, root.architecture, uri) for suite in root.suites),
-    ]
-    log = config.LOGS / f"mmdebstrap-{root.name}.log"
-    try:
-        logged(f"mmdebstrap of {root.name}", argv, log,
-               {"SOURCE_DATE_EPOCH": "1", "TMPDIR": "/tmp"})
-    except CommandFailed as error:
-        _keep_archives(scratch, archives)
+    absent: set[tuple[str, str]] = set()
+    for attempt in range(ATTEMPTS):
         remove(scratch)
-        raise debs.FetchError(f"{root.name} cannot be made: {error}") from None
-    used = scratch / "var/cache/apt/archives"
+        try:
+            used = mmdebstrap(root, scratch, archives, absent)
+            break
+        except CommandFailed as error:
+            _keep_archives(scratch, archives)
+            remove(scratch)
+            log = config.LOGS / f"mmdebstrap-{root.name}.log"
+            more = absent_archives(log.read_text(errors="replace")) - absent
+            if not more or attempt == ATTEMPTS - 1:
+                names = " ".join(sorted(name for name, _ in absent | more))
+                reason = f" (the mirror answers 404 for: {names})" if names else ""
+                raise debs.FetchError(f"{root.name} cannot be made{reason}: {error}") from None
+            absent |= more
     packages = describe_archives(used)
     for path in archives.glob("*.deb"):
-        if not (used / path.name).exists():
+        if path.name not in {archive.name for archive in used}:
             path.unlink()
-    pinned = debs.read_pins().get(root.name)
-    if pinned:
-        changes = changed_packages(pinned, packages)
-        if changes:
-            say(f"warning: {root.name}: {len(changes)} packages are not the pinned ones: "
-                f"{', '.join(changes[:3])}{' ...' if len(changes) > 3 else ''} "
-                "(`make pin` records them)")
+    warn_changes(root, packages, absent)
     remove(scratch / "var/cache/apt")
     remove(scratch / "var/lib/apt")
     if root is HOSTS:
@@ -172,6 +215,22 @@ def unpack(root: Root) -> bool:
     scratch.rename(root.folder)
     _stamp(root).write_text(json.dumps({"recipe": stamp_of(root), "packages": packages}, indent=1))
     return True
+
+
+def warn_changes(root: Root, packages: dict[str, str], absent: set[tuple[str, str]]) -> None:
+    """One line if packages are not the pinned ones. It names all that replace absent ones."""
+    pinned = debs.read_pins().get(root.name)
+    if not pinned:
+        return
+    changes = changed_packages(pinned, packages)
+    names = {name for name, _ in absent}
+    first = [change for change in changes if change.split()[0] in names]
+    other = [change for change in changes if change not in first]
+    if changes:
+        shown = first + other[:max(3 - len(first), 0)]
+        say(f"warning: {root.name}: {len(changes)} packages are not the pinned ones: "
+            f"{', '.join(shown)}{' ...' if len(shown) < len(changes) else ''} "
+            "(`make pin` records them)")
 
 
 def _keep_archives(scratch: pathlib.Path, archives: pathlib.Path) -> None:
@@ -241,19 +300,6 @@ def image() -> None:
     stamp.unlink(missing_ok=True)
     scratch.replace(config.IMAGE)
     stamp.write_text(source)
-
-
-def old_qemu(flavour: str) -> str:
-    """The command that runs it in a host of that kernel; fetched when it is first asked for."""
-    unpack(OLD_QEMU)
-    there = config.share(flavour) / OLD_QEMU.name
-    if not there.exists():
-        logged("links to the files of an older QEMU",
-               ["cp", "-al", str(OLD_QEMU.folder), str(there)], config.LOGS / "qemu10.log")
-    root = f"/lab/{OLD_QEMU.name}"
-    libs = ":".join(f"{root}/{d}/s390x-linux-gnu" for d in ("usr/lib", "lib"))
-    return (f"{root}/lib/ld64.so.1 --library-path {libs} {root}/usr/bin/qemu-system-s390x "
-            f"-L {root}/usr/share/qemu")
 
 
 def versions() -> str:

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import time
+
+from lab.common import speed
 from lab.guest import ap_control
 from lab.guest.kernel_log import KernelLog
 from lab.guest.mdev import GuestAp
 from lab.guest.migration import EARLY, LEFT, MIDWAY, Migration, Outcome, migrate
+from lab.guest.qmp import STEP
 from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
@@ -33,6 +37,13 @@ def check_arrived(source: Vm, target: Vm, outcome: Outcome, size: int = STREAM) 
         report = mdev.report()
         assert (report.status, report.reason, report.error) == ("ended", "completed", 0), report
         assert not report.differences, report
+
+
+def wait_sent(source: Vm, size: int) -> None:
+    """Wait until QEMU has sent so many bytes of the device."""
+    deadline = time.monotonic() + speed.scaled(STEP)
+    while Outcome("", "", info=source.migration()).device_bytes < size:
+        assert time.monotonic() < deadline, source.migration()
 
 
 def test_completes(a: Host, b: Host) -> None:
@@ -144,7 +155,9 @@ def test_control_domains_of_their_own(a: Host, b: Host) -> None:
 
 def test_card_comes_back(a: Host, b: Host) -> None:
     """The source's host loses a card and gets it again, after the destination has agreed and
-    while QEMU cannot look: QEMU has to ask once more, as the initial bytes are others now."""
+    while QEMU cannot look: the pair of CONFIG and HWINFO that counts, the last one, crosses
+    while the guest runs. QEMU 10.0 does not use MIG_PRECOPY_INFOv2, so the destination agrees
+    once; migration_precopy_test and the client of the selftests check VFIO_PRECOPY_INFO_REINIT."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
@@ -154,10 +167,11 @@ def test_card_comes_back(a: Host, b: Host) -> None:
         with source.frozen(), ap_control.pulled(a, "06"):
             assert source.mdev is not None
             assert source.mdev.guest_matrix() == GuestAp("05", "04,06").matrix()
+        wait_sent(source, 16 + 2 * PAIR)
         assert migration.device_states(source) == ["pre-copy"]
         source.set_downtime()
         check_arrived(source, target, migration.outcome(), STREAM + PAIR)
-        assert source.log().count(ACKED) == 2, source.log()
+        assert source.log().count(ACKED) == 1, source.log()
         assert source.mdev.report().published > 0, source.mdev.report()
 
 

@@ -46,7 +46,6 @@ struct qemu {
 	VFIODevice **vfio_device_list;
 	void *vfio_ap_ops;
 	const void *qdev_prop_bool;
-	const void *qdev_prop_size;
 	const void *qdev_prop_string;
 	int (*migrate_add_blocker)(Error **reason, Error **errp);
 	void (*migrate_del_blocker)(Error **reason);

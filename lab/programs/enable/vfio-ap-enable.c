@@ -22,8 +22,8 @@
  *
  * QEMU exports its global symbols, so this library does the same in the running
  * program. QEMU's structures are no ABI: before anything is changed the build is
- * looked up by version, and each offset is checked against what the program itself
- * says (its property tables, class data, and the device that was realized).
+ * looked up by version (any update of Debian's QEMU 10.0), and each offset is checked
+ * against the program itself: its property tables, class data, and a realized device.
  *
  * A QEMU that is not recognised runs unchanged, after one line on stderr. With
  * VFIO_AP_ENABLE_STRICT=1 in the environment it ends with status 1 instead. A device
@@ -96,7 +96,6 @@ struct property {
  * @vdev_sysfsdev: VFIODevice.sysfsdev
  * @vdev_name: VFIODevice.name
  * @vdev_dev: VFIODevice.dev
- * @vdev_max_queued: VFIODevice.migration_max_queued_buffers_size (u64), 0 if there is none
  * @vdev_events: VFIODevice.migration_events (bool)
  * @vdev_ops: VFIODevice.ops
  * @ops_get_object: VFIODeviceOps.vfio_get_object
@@ -117,33 +116,11 @@ struct layout {
 	size_t vdev_sysfsdev;
 	size_t vdev_name;
 	size_t vdev_dev;
-	size_t vdev_max_queued;
 	size_t vdev_events;
 	size_t vdev_ops;
 	size_t ops_get_object;
 };
 
-static const struct layout layout_11_1 = {
-	.dc_desc = 0x70,
-	.dc_props = 0x78,
-	.dc_props_count = 0x80,
-	.dc_realize = 0x90,
-	.dc_unrealize = 0x98,
-	.dc_vmsd = 0xa8,
-	.dc_bus_type = 0xb0,
-	.vmsd_unmigratable = 0x08,
-	.property_size = 0x48,
-	.vdev_next = 0x20,
-	.vdev_sysfsdev = 0x40,
-	.vdev_name = 0x48,
-	.vdev_dev = 0x50,
-	.vdev_max_queued = 0x78,
-	.vdev_events = 0x80,
-	.vdev_ops = 0x88,
-	.ops_get_object = 0x18,
-};
-
-/* Before the queue of multifd's buffers had a limit */
 static const struct layout layout_10_0 = {
 	.dc_desc = 0x70,
 	.dc_props = 0x78,
@@ -158,23 +135,23 @@ static const struct layout layout_10_0 = {
 	.vdev_sysfsdev = 0x40,
 	.vdev_name = 0x48,
 	.vdev_dev = 0x50,
-	.vdev_max_queued = 0,
 	.vdev_events = 0x70,
 	.vdev_ops = 0x78,
 	.ops_get_object = 0x18,
 };
 
-/* Builds whose code was read. The package is compared up to its length here. */
+/*
+ * Builds whose code was read: 10.0.2 and 10.0.13. Updates of a stable release keep these
+ * structures, and the offsets are checked in any case. The package is compared up to its
+ * length here.
+ */
 static const struct build {
 	int major;
 	int minor;
-	int micro;
 	const char *package;
 	const struct layout *layout;
 } builds[] = {
-	{ 10, 0, 2, "Debian 1:10.0.2+ds-", &layout_10_0 },
-	{ 11, 1, 2, "Debian 1:11.1.2+ds-", &layout_11_1 },
-	{ 11, 1, 3, "Debian 1:11.1.3+ds-", &layout_11_1 },
+	{ 10, 0, "Debian 1:10.0.", &layout_10_0 },
 };
 
 struct qemu qemu;
@@ -203,7 +180,6 @@ static const struct {
 	{ "vfio_device_list", &qemu.vfio_device_list },
 	{ "vfio_ap_ops", &qemu.vfio_ap_ops },
 	{ "qdev_prop_bool", &qemu.qdev_prop_bool },
-	{ "qdev_prop_size", &qemu.qdev_prop_size },
 	{ "qdev_prop_string", &qemu.qdev_prop_string },
 };
 
@@ -356,20 +332,14 @@ static const char *check_class(ObjectClass *oc)
  */
 static const char *check_properties(ObjectClass *ap, ObjectClass *pci)
 {
-	const struct property *sysfsdev, *queued, *events;
+	const struct property *sysfsdev, *events;
 	ptrdiff_t vdev;
 
 	sysfsdev = find_property(pci, "sysfsdev", qemu.qdev_prop_string);
-	queued = find_property(pci, "x-migration-max-queued-buffers-size",
-			       qemu.qdev_prop_size);
 	events = find_property(pci, "migration-events", qemu.qdev_prop_bool);
 	if (!sysfsdev || !find_property(ap, "sysfsdev", qemu.qdev_prop_string))
 		return "VFIODevice.sysfsdev";
 	vdev = sysfsdev->offset - (ptrdiff_t)lay->vdev_sysfsdev;
-	if (lay->vdev_max_queued ?
-	    !queued || queued->offset - vdev != (ptrdiff_t)lay->vdev_max_queued :
-	    queued != NULL)
-		return "VFIODevice.migration_max_queued_buffers_size";
 	if (!events || events->offset - vdev != (ptrdiff_t)lay->vdev_events)
 		return "VFIODevice.migration_events";
 	return NULL;
@@ -441,12 +411,9 @@ static bool check_device(VFIODevice *vdev, void *dev)
 
 static bool enable_device(VFIODevice *vdev, Error **errp)
 {
-	uint64_t max_queued = UINT64_MAX;
 	bool events = true;
 
 	feature_fd = -1;
-	if (lay->vdev_max_queued)
-		memcpy(at(vdev, lay->vdev_max_queued), &max_queued, sizeof(max_queued));
 	memcpy(at(vdev, lay->vdev_events), &events, sizeof(events));
 	if (!qemu.vfio_migration_realize(vdev, errp))
 		return false;
@@ -493,10 +460,9 @@ static const struct build *find_build(const struct version_info *v)
 
 	for (i = 0; i < ARRAY_SIZE(builds); i++) {
 		const struct build *b = &builds[i];
-		const char *found = strstr(package, b->package);
 
 		if (v->qemu->major == b->major && v->qemu->minor == b->minor &&
-		    v->qemu->micro == b->micro && found)
+		    strstr(package, b->package))
 			return b;
 	}
 	return NULL;
