@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 STAGES: list[tuple[str, float]] = []
 _START = time.monotonic()
@@ -40,6 +40,12 @@ def timed(name: str) -> Iterator[None]:
         seconds = time.monotonic() - started
         if seconds >= LONG:
             say(f"{name}: {seconds:.0f} s")
+
+
+def slowest(times: Iterable[tuple[str, float]], most: int = 10) -> list[str]:
+    """Lines with minutes and name, the longest of (name, seconds) first; without 0.0 minutes."""
+    longest = sorted(times, key=lambda pair: -pair[1])[:most]
+    return [f"# {seconds / 60:5.1f} min  {name}" for name, seconds in longest if seconds >= 3]
 
 
 def print_stages() -> None:
