@@ -33,9 +33,10 @@ SELFTEST = f"tools/testing/selftests/{config.SELFTEST}/"
 
 # The folders and files that a build reads, beside the files at the top, Kconfig files and the
 # Makefiles on the way to these folders. Sources that are missing here fail a build.
-READ = ("arch/s390/", "drivers/s390/crypto/", "drivers/vfio/", "include/", "kernel/", "lib/vdso/",
-        "scripts/", "virt/", "tools/arch/s390/", "tools/build/", "tools/docs/", "tools/include/",
-        "tools/lib/python/", "tools/scripts/", "tools/testing/selftests/Makefile", SELFTEST)
+READ = ("arch/s390/", "arch/x86/entry/syscalls/", "drivers/s390/crypto/", "drivers/vfio/",
+        "include/", "kernel/", "lib/", "scripts/", "virt/", "tools/arch/s390/", "tools/build/",
+        "tools/docs/", "tools/include/", "tools/lib/", "tools/scripts/",
+        "tools/testing/selftests/Makefile", SELFTEST)
 UNREAD = ("include/dt-bindings/", "include/drm/", "include/media/", "include/sound/")
 READ_NAMES = re.compile(r"[^/]*|(?!tools/).*/Kconfig[^/]*|tools/testing/selftests/[^/]*\.(h|mk)")
 PARENTS = {str(folder) for name in READ for folder in pathlib.PurePath(name).parents}
