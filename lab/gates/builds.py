@@ -341,10 +341,11 @@ class Tree:
         folder = self.path / DRIVER
         names += [f"{DRIVER}{path.relative_to(folder)}"[:-2] + ".o"
                   for path in sorted([*folder.glob("vfio_ap*.c"), *folder.glob("tests/*.c")])]
-        found = self._findings(name, ["C=2", SPARSE, *extra, *names])[1]
+        # W=1 as in build(): with other flags, all objects would be compiled again.
+        found = self._findings(name, ["C=2", "W=1", SPARSE, *extra, *names])[1]
         if (self.path / SELFTEST / "ap_sim").exists():
-            found += self._findings(name, ["C=2", SPARSE, f"M={self.path / SELFTEST}/ap_sim",
-                                           "modules"])[1]
+            found += self._findings(name, ["C=2", "W=1", SPARSE,
+                                           f"M={self.path / SELFTEST}/ap_sim", "modules"])[1]
         return found
 
 
