@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lab.common import progress
 from lab.common.run import run
-from lab.gates import builds, drop_set, tools
+from lab.gates import builds, drop_set, structure, tools
 from lab.gates.schedule import Gate, results
 from lab.image import machine
 from lab.series import mails, patches, series
@@ -114,6 +114,7 @@ class Checker:
         yield Gate("codespell", self.codespell, cost=10)
         yield Gate("mypy", lambda: python_tool("mypy", self.layout.root), cost=20)
         yield Gate("flake8", lambda: python_tool("flake8", self.layout.root), cost=10)
+        yield Gate("structure", lambda: structure.check(self.layout.root))
         yield Gate("shellcheck", self.shellcheck)
         yield Gate("build.module", lambda: self.build("module"), builds=True)
         yield Gate("sparse", self.sparse, builds=True)

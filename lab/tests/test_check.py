@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from lab.common import config, progress
-from lab.gates import builds, gates, schedule
+from lab.gates import builds, gates, schedule, structure
 from lab.tests.test_series import OPS, STREAM, TEST, Bench, bench
 
 # Stands for the kernel's own: what counts here is how the gate calls it and takes its answer.
@@ -92,7 +92,7 @@ def findings(b: Bench, glob: str = "*") -> dict[str, list[str]]:
 def test_good_series_passes() -> None:
     with checked() as b:
         found = findings(b)
-        assert len(found) == 14, list(found)
+        assert len(found) == 15, list(found)
         assert not any(found.values()), found
 
 
@@ -131,6 +131,7 @@ def test_planted_faults_are_found() -> None:
         ("codespell", "==> Receive", in_lab("lab/bad.py", spdx + "\"\"\"Rec" "ieve.\"\"\"\n")),
         ("mypy", "lab/bad.py", in_lab("lab/bad.py", spdx + "x: int = \"one\"\n")),
         ("flake8", "lab/bad.py", in_lab("lab/bad.py", spdx + "import os\n")),
+        ("structure", "lab/long.py: 501 lines", in_lab("lab/long.py", spdx + "\n" * 500)),
         ("shellcheck", "bad.sh", in_lab("lab/bad.sh", f"#!/bin/sh\n{spdx}rm $1\n")),
         ("shellcheck", ".ci/run", in_lab(".ci/run", f"#!/usr/bin/env bash\n{spdx}rm $1\n")),
     ]
@@ -399,3 +400,24 @@ def test_interrupt_ends_all_gates(tmp: pathlib.Path) -> None:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
+
+
+def test_import_cycles_are_found(tmp: pathlib.Path) -> None:
+    def put(path: str, text: str) -> None:
+        (tmp / "lab" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp / "lab" / path).write_text(text)
+
+    assert structure.check(tmp) == ["lab: has no Python module"]
+    put("a/one.py", "from lab.b import two\n")
+    put("b/two.py", "import lab.c.three\n")
+    put("c/three.py", "import os\nfrom lab import d\n")
+    put("d/four.py", "")
+    # A test imports the package that it tests; an import for types only is none.
+    put("d/test_four.py", "from lab.a import one\n")
+    put("c/types.py", "import typing\nif typing.TYPE_CHECKING:\n    from lab.a import one\n")
+    assert structure.packages(tmp) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}
+    assert structure.check(tmp) == []
+    # An import in a function counts.
+    put("d/five.py", "def f() -> None:\n    from lab.a.one import x\n")
+    found = structure.check(tmp)
+    assert len(found) == 1 and found[0].startswith("import cycle: "), found
