@@ -70,7 +70,7 @@ linux:
 
 include lab/series/series.mk
 
-check-fast check check-proof series difference: linux
+series difference: linux
 
 clean:
 	@$(LAB) clean

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 from lab.common import config, progress
 from lab.common.errors import LabError
-from lab.gates import tools
+from lab.gates import gates, tools
 from lab.host.lab import Lab
 from lab.image import debs, kernel, machine, roots
 from lab.report.results import Results
@@ -102,8 +102,9 @@ def run_tests(repeat: int = 1, **settings: object) -> int:
 
 
 def command_list(options: argparse.Namespace) -> int:
-    """Print the names of all tests. Builds nothing."""
+    """Print the names of all tests and gates. Builds nothing."""
     print("\n".join(names.all_names()))
+    print("\n".join(f"{name}    make check" for name in gates.names()))
     for name in names.functions(names.LONG):
         print(f"{name}    make test-long")
     return 0

@@ -42,14 +42,14 @@ def timed(name: str) -> Iterator[None]:
             say(f"{name}: {seconds:.0f} s")
 
 
+def slowest(times: Iterable[tuple[str, float]], most: int = 10) -> list[str]:
+    """Lines with minutes and name, the longest of (name, seconds) first; without 0.0 minutes."""
+    longest = sorted(times, key=lambda pair: -pair[1])[:most]
+    return [f"# {seconds / 60:5.1f} min  {name}" for name, seconds in longest if seconds >= 3]
+
+
 def print_stages() -> None:
     """Minutes per stage."""
     for name, seconds in STAGES:
         print(f"# {seconds / 60:5.1f} min  {name}")
     print(f"# {(time.monotonic() - _START) / 60:5.1f} min  in all", flush=True)
-
-
-def print_slowest(durations: Iterable[tuple[str, float]], count: int) -> None:
-    """A line for each of the slowest tests."""
-    for name, seconds in sorted(durations, key=lambda pair: -pair[1])[:count]:
-        print(f"# {seconds:6.0f} s   {name}", flush=True)

@@ -16,9 +16,16 @@ from lab.common.progress import say
 
 # Seconds between two lines on the progress of a command.
 PERIOD = 15.0
+# The commands of run() that have not ended; stop() ends them and refuses new ones.
+_running: set[subprocess.Popen[bytes]] = set()
+_stopped = threading.Event()
 # The exit statuses of a shell and of timeout(1) for these cases.
 NOT_INSTALLED = 127
 TIMED_OUT = 124
+
+
+class Stopped(LabError):
+    """The command does not start, because the user interrupted the lab."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,24 @@ def run(argv: Sequence[str | pathlib.Path], *, cwd: pathlib.Path | None = None,
     """
     words = [str(word) for word in argv]
     data = stdin.encode() if isinstance(stdin, str) else stdin
+    if _stopped.is_set():
+        raise Stopped(f"{words[0]}: not started after an interrupt")
     try:
-        ended = subprocess.run(
-            words, cwd=cwd, env={**os.environ, "LC_ALL": "C.UTF-8"} if env is None else env,
-            input=data, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merge else subprocess.PIPE, timeout=timeout, check=False)
-        done = Done(ended.returncode, ended.stdout, ended.stderr or b"")
+        with subprocess.Popen(
+                words, cwd=cwd, env={**os.environ, "LC_ALL": "C.UTF-8"} if env is None else env,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merge else subprocess.PIPE) as child:
+            _running.add(child)
+            try:
+                if _stopped.is_set():
+                    child.terminate()
+                out, err = child.communicate(data, timeout)
+            except BaseException:
+                child.kill()
+                raise
+            finally:
+                _running.discard(child)
+        done = Done(child.returncode, out, err or b"")
     except FileNotFoundError:
         done = _failed(NOT_INSTALLED, f"{words[0]}: not installed", merge)
     except subprocess.TimeoutExpired:
@@ -73,6 +92,13 @@ def run(argv: Sequence[str | pathlib.Path], *, cwd: pathlib.Path | None = None,
         tail = (done.err or done.out).strip().splitlines()[-20:]
         raise error("\n".join([f"{' '.join(words)[:200]}: exit status {done.rc}", *tail]))
     return done
+
+
+def stop() -> None:
+    """End the commands of all threads and start no more: run() raises Stopped from now on."""
+    _stopped.set()
+    for child in list(_running):
+        child.terminate()
 
 
 def _failed(status: int, message: str, merge: bool) -> Done:

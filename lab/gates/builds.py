@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Builds of what the series touches, one patch after the other.
 
-A work tree of its own, without the sources that the build does not read, moves through the
-commits; an O= directory for each configuration follows it. So only what a patch changes, and
-what includes it, is compiled again. Nothing is linked to a kernel: a symbol that no commit of
-the series exports or defines is found in the symbol tables.
+A folder with the sources that the build reads moves through the commits; an O= directory for
+each configuration follows it. So only what a patch changes, and what includes it, is compiled
+again. Nothing is linked to a kernel: a symbol that no commit of the series exports or defines is
+found in the symbol tables.
 
 A warning counts if the pristine source does not give it.
 """
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import fcntl
 import fnmatch
+import itertools
 import os
 import pathlib
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO
@@ -24,14 +26,26 @@ from lab.common import config
 from lab.common.progress import say
 from lab.common.run import run
 from lab.image.kernel import DRIVER, MAKE, dishonoured, remove, wanted_options
-from lab.series.git import PRISTINE, KernelTree, SeriesError, escape
+from lab.series.git import PRISTINE, KernelTree, SeriesError
+from lab.series.top_level import write_file
 
 SELFTEST = f"tools/testing/selftests/{config.SELFTEST}/"
 
-# What a build reads. Of the rest only Kconfig files, Makefiles and the like are checked out.
-READ = ("arch/s390", "drivers/s390", "drivers/vfio", "include", "kernel", "lib", "scripts", "virt",
-        "tools/arch", "tools/build", "tools/include", "tools/lib", "tools/scripts")
-UNREAD = ("*.c", "*.h", "*.S", "*.dts", "*.dtsi", "*.rs", "*.json", "*.rst", "*.yaml")
+# The folders and files that a build reads, beside the files at the top, Kconfig files and the
+# Makefiles on the way to these folders. Sources that are missing here fail a build.
+READ = ("arch/s390/", "arch/x86/entry/syscalls/", "drivers/s390/crypto/", "drivers/vfio/",
+        "include/", "kernel/", "lib/", "scripts/", "virt/", "tools/arch/s390/", "tools/build/",
+        "tools/docs/", "tools/include/", "tools/lib/", "tools/scripts/",
+        "tools/testing/selftests/Makefile", SELFTEST)
+UNREAD = ("include/dt-bindings/", "include/drm/", "include/media/", "include/sound/")
+READ_NAMES = re.compile(r"[^/]*|(?!tools/).*/Kconfig[^/]*|tools/testing/selftests/[^/]*\.(h|mk)")
+PARENTS = {str(folder) for name in READ for folder in pathlib.PurePath(name).parents}
+UAPI = ("include/uapi/", "arch/s390/include/uapi/")
+# Where the symbols are exported that the driver can use.
+EXPORTERS = ("arch/s390", "block", "drivers/base", "drivers/iommu", "drivers/s390", "drivers/vfio",
+             "fs", "include", "kernel", "lib", "mm", "virt")
+# The one test that is built for this machine, not for s390.
+HOST_TEST = "stream_host_test"
 
 # Patches to these change no object, header or configuration.
 NO_CODE = ("Documentation/*", "MAINTAINERS", "*.rst")
@@ -49,6 +63,9 @@ OURS = "CONFIG_VFIO_AP_*"
 # MODULE_*() line: an error, after which it tells no warning.
 SPARSE = ("CHECK=sparse -D__typeof_unqual__=__typeof__ "
           "-D'__builtin_strlen(s)=(sizeof(s)-1)'")
+# A fault that sparse has to find: else its silence about the driver is worth nothing.
+SPARSE_FAULT = ("#define USER __attribute__((noderef, address_space(1)))\n"
+                "static int planted(int USER *p) { return *p; }\n")
 # What the compiler calls, what modpost adds, and what is exported by macros of other names.
 OTHER_SYMBOLS = ("__s390_indirect_jump*", "_GLOBAL_OFFSET_TABLE_", "__ubsan_*", "__asan_*",
                  "__gcov_*", "_mcount", "__fentry__", "__this_module", "__crc_*", "__key.*",
@@ -84,8 +101,17 @@ def new_findings(now: Iterable[str], before: Iterable[str]) -> list[str]:
     return list(found.values())
 
 
+def reads(path: str) -> bool:
+    """Whether a build reads this file of the source."""
+    if path.startswith(READ) and not path.startswith(UNREAD):
+        return True
+    folder, _, name = path.rpartition("/")
+    return bool(READ_NAMES.fullmatch(path)) or (
+        name in ("Makefile", "Kbuild") and folder in PARENTS)
+
+
 class Tree:
-    """The work tree, its O= directories and what is run in them."""
+    """The folder with the sources, its O= directories and the commands that run in them."""
 
     def __init__(self, tree: KernelTree, where: pathlib.Path,
                  make: Sequence[str] = tuple(MAKE)) -> None:
@@ -93,52 +119,41 @@ class Tree:
         self._tree = tree
         self._where = where
         self._make = make
-        self._work: KernelTree | None = None
+        self._at = ""
+        self._headers: set[str] = set()
         self._held: IO[str] | None = None
         self._exports: set[str] = set()
         self._configured: dict[str, bytes] = {}
 
     @property
     def path(self) -> pathlib.Path:
-        """The work tree."""
+        """The folder with the sources."""
         return self._where / "linux"
 
     def objects(self, name: str) -> pathlib.Path:
         """The O= directory of a configuration."""
         return self._where / name
 
-    def _open(self) -> KernelTree:
-        """The work tree as it was left, or a new one."""
-        if self._work:
-            return self._work
+    def _open(self, commit: str) -> str:
+        """The commit whose files are there; without one, the folder is made anew from commit."""
+        if self._at:
+            return self._at
         self._alone()
-        common = self._tree.git_dir().resolve()
-        if (self.path / ".git").is_file():
-            link = (self.path / ".git").read_text(encoding="utf-8").partition(":")[2].strip()
-            if pathlib.Path(link).parent.parent.resolve() != common or not pathlib.Path(
-                    link).exists():
-                remove(self._where)
-        else:
-            remove(self._where)
-        sparse = {"core.sparseCheckout": "true", "core.sparseCheckoutCone": "false"}
-        if not self.path.exists():
-            self._where.mkdir(parents=True)
-            self._tree.run("worktree", "prune")
-            self._tree.run("worktree", "add", "-q", "--no-checkout", "--detach", str(self.path),
-                           PRISTINE)
-            work = KernelTree(self.path, sparse)
-            touched = self._tree.touched(PRISTINE, "HEAD")
-            patterns = work.git_dir() / "info" / "sparse-checkout"
-            patterns.parent.mkdir(parents=True, exist_ok=True)
-            patterns.write_text("/*\n" + "".join(f"!{glob}\n" for glob in UNREAD)
-                                + "".join(f"/{name}/**\n" for name in READ)
-                                + "/tools/testing/selftests/*.h\n/tools/testing/selftests/*.mk\n"
-                                + f"/{SELFTEST}**\n/usr/include/**\n"
-                                + "".join(f"/{escape(name)}\n" for name in touched))
-            work.run("read-tree", "-m", "-u", "HEAD")
-        self._work = KernelTree(self.path, sparse)
-        (self._work.git_dir() / "index.lock").unlink(missing_ok=True)
-        return self._work
+        stamp = self._where / "commit"
+        last, _, read = (stamp.read_text() if stamp.exists() else "").partition(" ")
+        if last and read == repr((READ, UNREAD)) and self._tree.commit(last):
+            return last
+        remove(self._where)
+        self.path.mkdir(parents=True)
+        everything = {*self._tree.touched(PRISTINE, "HEAD")}
+        names = [path for path in self._tree.paths("ls-tree", "-r", "-z", "--name-only", commit)
+                 if reads(path) or path in everything]
+        with tempfile.TemporaryDirectory() as folder:
+            env = {"GIT_INDEX_FILE": f"{folder}/index"}
+            self._tree.run("read-tree", commit, env=env)
+            self._tree.run("checkout-index", "-z", "--stdin", f"--prefix={self.path}/", env=env,
+                           stdin=b"".join(os.fsencode(name) + b"\0" for name in names))
+        return commit
 
     def _alone(self) -> None:
         """Wait until no other process works here; the lock goes with this one."""
@@ -151,9 +166,26 @@ class Tree:
             fcntl.flock(self._held, fcntl.LOCK_EX)
 
     def checkout(self, commit: str) -> None:
-        """Move the work tree; files that do not differ keep their times."""
-        work = self._open()
-        work.run("checkout", "-q", "--force", "--detach", commit)
+        """Move to a commit; files that do not differ keep their times."""
+        last = self._open(commit)
+        stamp = self._where / "commit"
+        stamp.unlink(missing_ok=True)
+        self._at = ""
+        touched = set(self._tree.touched(PRISTINE, "HEAD"))
+        differ = set(self._tree.paths("diff-tree", "-r", "-z", "--no-renames", "--name-only", last,
+                                      commit))
+        # A patch that is new touches files that were not read before.
+        differ |= {path for path in touched if not (self.path / path).exists()}
+        for path, blob in self._tree.files(
+                commit, [path for path in differ if reads(path) or path in touched]).items():
+            file = self.path / path
+            differs = write_file(file, blob) if blob else file.exists()
+            if not blob:
+                file.unlink(missing_ok=True)
+            if differs and path.startswith(UAPI):
+                self._headers.clear()
+        stamp.write_text(f"{commit} {(READ, UNREAD)!r}")
+        self._at = commit
 
     def run(self, name: str, args: Sequence[str], where: str = "") -> tuple[int, str]:
         """make in an O= directory: its status and what it printed."""
@@ -200,48 +232,69 @@ class Tree:
         return found
 
     def build(self, name: str, everything: Iterable[str], tests: bool = True,
-              extra: Sequence[str] = ()) -> list[str]:
-        """Build what is checked out; the findings, those of pristine source included."""
+              extra: Sequence[str] = (), kernel: bool = True, modules: bool = True) -> list[str]:
+        """Build the sources that are there; the findings, those of pristine source included.
+
+        kernel: the objects of the kernel; tests: the selftests; modules: their modules."""
         found = self.configure(name, extra)
         if found:
             return found
-        commands = [["W=1", *extra, *self.targets(everything)]]
+        commands = [["W=1", *extra, *self.targets(everything)]] if kernel else []
         if not (self.objects(name) / "include/generated/asm-offsets.h").exists():
             commands.insert(0, [*extra, "modules_prepare"])
         for args in commands:
-            status, output = self.run(name, args)
-            here = findings_of(output, str(self.path))
-            if status and not here:
-                here = output.strip().splitlines()[-5:] or [f"make: status {status}"]
+            status, here = self._findings(name, args)
             found += here
             if status:
                 return found
         found += self.undefined(name)
         if tests and (self.path / SELFTEST / "Makefile").exists():
-            found += self.selftests(name, extra)
+            found += self.selftests(name, extra, modules)
         return found
 
-    def selftests(self, name: str, extra: Sequence[str] = ()) -> list[str]:
+    def _findings(self, name: str, args: Sequence[str], where: str = "") -> tuple[int, list[str]]:
+        """make: its status, and its findings, at least one if the status is not 0."""
+        status, output = self.run(name, args, where)
+        found = findings_of(output, str(self.path))
+        if status and not found:
+            found = output.strip().splitlines()[-5:] or [f"make: status {status}"]
+        return status, found
+
+    def selftests(self, name: str, extra: Sequence[str] = (), modules: bool = True) -> list[str]:
         """Headers, then programs and the simulator, as the kernel's own Makefiles build them."""
         found: list[str] = []
-        for args, where in ((["headers"], ""),
-                            ([f"KDIR={self.objects(name)}", f"TARGETS={config.SELFTEST}",
-                              "FORCE_TARGETS=1", "SKIP_TARGETS=", "W=1"],
-                             "tools/testing/selftests")):
-            status, output = self.run(name, [*extra, *args], where)
-            here = findings_of(output, str(self.path))
-            if status and not here:
-                here = output.strip().splitlines()[-5:] or [f"make: status {status}"]
-            found += here
-        simulator = self.path / SELFTEST / "ap_sim"
-        for module in sorted(simulator.glob("*.ko")):
-            found += self.undefined_in(module)
+        if name not in self._headers:
+            status, found = self._findings(name, [*extra, "headers"])
+            if not status:
+                self._headers.add(name)
+        args = [*extra, f"KDIR={self.objects(name)}", f"TARGETS={config.SELFTEST}",
+                "FORCE_TARGETS=1", "SKIP_TARGETS=", "W=1"]
+        if not modules:
+            args.append("TEST_GEN_MODS_DIR=")
+        status, here = self._findings(name, args, "tools/testing/selftests")
+        found += here
+        if status:
+            return found
+        for source in sorted((self.path / SELFTEST).glob("*_test.c")):
+            program = self.objects(name) / f"kselftest/{config.SELFTEST}/{source.stem}"
+            if source.stem != HOST_TEST and not program.exists():
+                found.append(f"{SELFTEST}{source.name}: error: not built")
+        if modules:
+            built = sorted((self.path / SELFTEST / "ap_sim").glob("*.ko"))
+            for module in built:
+                found += self.undefined_in(module)
+            if not built:
+                found.append(f"{SELFTEST}ap_sim: error: no module was built")
         return found
 
     def undefined(self, name: str) -> list[str]:
         """Symbols of the driver and of its tests that nothing defines."""
         top = self.objects(name) / DRIVER
         found = []
+        wanted = re.search(r"^CONFIG_VFIO_AP=[my]$",
+                           (self.objects(name) / ".config").read_text(encoding="utf-8"), re.M)
+        if wanted and not (top / "vfio_ap.o").exists():
+            found.append(f"{DRIVER}vfio_ap.o: error: not built")
         for path in [top / "vfio_ap.o", *sorted((top / "tests").glob("*_kunit.o"))]:
             if path.exists() and (self.path / DRIVER).exists():
                 found += self.undefined_in(path)
@@ -262,12 +315,16 @@ class Tree:
         return found
 
     def exported(self) -> set[str]:
-        """The names in EXPORT_SYMBOL and its like, in all of the kernel and at any step."""
+        """The names in EXPORT_SYMBOL and its like that the driver can use, at any step."""
         found: set[str] = set()
-        for commit in (PRISTINE, "HEAD"):
+        touched = [path for path in self._tree.touched(PRISTINE, "HEAD")
+                   if path.endswith((".c", ".h", ".S"))]
+        for commit, paths in ((PRISTINE, EXPORTERS), ("HEAD", touched)):
+            if not paths:
+                continue
             done = self._tree.run("grep", "-h", "-o", "-E",
                                   r"(EXPORT_[A-Z0-9_]*|TRACEPOINT_SYMBOL[A-Z_]*)\((_*\w+)", commit,
-                                  "--", "*.c", "*.h", "*.S", check=False)
+                                  "--", *paths, check=False)
             for line in done.stdout.decode(errors="replace").splitlines():
                 name = line.rpartition("(")[2]
                 found |= {name, f"__tracepoint_{name}", f"__traceiter_{name}",
@@ -277,24 +334,25 @@ class Tree:
 
     def sparse(self, name: str, everything: Iterable[str], extra: Sequence[str] = ()) -> list[str]:
         """What sparse says of all objects in the O= directory's configuration."""
-        found = self.configure(name)
+        found = self.configure(name) or sparse_works()
         if found:
             return found
         names = [path for path in self.targets(everything) if path != DRIVER]
         folder = self.path / DRIVER
         names += [f"{DRIVER}{path.relative_to(folder)}"[:-2] + ".o"
                   for path in sorted([*folder.glob("vfio_ap*.c"), *folder.glob("tests/*.c")])]
-        status, output = self.run(name, ["C=2", SPARSE, *extra, *names])
-        found = findings_of(output, str(self.path))
-        if status and not found:
-            found = output.strip().splitlines()[-5:]
-        if "not available or not up to date" in output:
-            found.append("sparse was refused by the kernel's Makefile")
+        # W=1 as in build(): with other flags, all objects would be compiled again.
+        found = self._findings(name, ["C=2", "W=1", SPARSE, *extra, *names])[1]
         if (self.path / SELFTEST / "ap_sim").exists():
-            status, output = self.run(name, ["C=2", SPARSE, f"M={self.path / SELFTEST}/ap_sim",
-                                             "modules"])
-            found += findings_of(output, str(self.path))
+            found += self._findings(name, ["C=2", "W=1", SPARSE,
+                                           f"M={self.path / SELFTEST}/ap_sim", "modules"])[1]
         return found
+
+
+def sparse_works() -> list[str]:
+    """A finding unless sparse finds a planted fault."""
+    done = run(["sparse", "-"], stdin=SPARSE_FAULT, merge=True)
+    return [] if "noderef" in done.out else [f"sparse: error: misses a planted fault: {done.out}"]
 
 
 def touches_code(paths: Iterable[str]) -> bool:
@@ -312,25 +370,41 @@ def must_build(found: list[str]) -> list[str]:
 
 
 def walk(tree: KernelTree, builds: Tree, name: str, commits: Sequence[tuple[str, str]],
-         announce: Callable[[str], None] = say) -> list[str]:
-    """Build each commit (id, name) that touches code; what pristine source does not give."""
-    everything = tree.touched(PRISTINE, commits[-1][0]) if commits else []
+         announce: Callable[[str], None] = say, sparse: list[str] | None = None) -> list[str]:
+    """Build each commit (id, name) that touches code; the findings that pristine source lacks.
+
+    sparse: gets the findings of sparse at the last commit that pristine source lacks."""
+    if not commits:
+        return ["the series has no commit"]
+    everything = tree.touched(PRISTINE, commits[-1][0])
     with builds.lock:
         announce(f"build.{name}: pristine source")
         builds.checkout(tree.pristine())
         before = must_build(builds.build(name, everything))
+        sparse_before = must_build(builds.sparse(name, everything)) if sparse is not None else []
         found: list[str] = []
-        parent = tree.pristine()
-        for number, (commit, title) in enumerate(commits, 1):
-            paths = tree.paths("diff", "-z", "--no-renames", "--name-only", parent, commit)
-            parent = commit
-            if not touches_code(paths):
-                continue
-            announce(f"build.{name}: {number} of {len(commits)}: {title}")
+        modules = False
+        parents = [tree.pristine(), *(commit for commit, _ in commits)]
+        changes = [tree.paths("diff", "-z", "--no-renames", "--name-only", *pair)
+                   for pair in itertools.pairwise(parents)]
+        steps = [number for number, paths in enumerate(changes) if touches_code(paths)]
+        for number in steps:
+            commit, title = commits[number]
+            announce(f"build.{name}: {number + 1} of {len(commits)}: {title}")
             builds.checkout(commit)
-            tests = any(path.startswith((SELFTEST, "include/uapi/")) for path in paths)
-            new = new_findings(builds.build(name, everything, tests), before)
+            # Each step builds what it changes, the last one everything.
+            last = number == steps[-1]
+            paths = [*changes[number]]
+            kernel = last or any(not path.startswith("tools/") for path in paths)
+            tests = last or any(path.startswith((SELFTEST, "include/uapi/")) for path in paths)
+            modules |= last or any(path.startswith((f"{SELFTEST}ap_sim/", "include/", "arch/"))
+                                   for path in paths)
+            new = new_findings(builds.build(name, everything, tests, (), kernel, modules), before)
             found += [f"{title}: {line}" for line in new]
+            if tests and (builds.path / SELFTEST / "Makefile").exists():
+                modules = False
+        if sparse is not None:
+            sparse += new_findings(builds.sparse(name, everything), sparse_before)
         return found
 
 
@@ -338,10 +412,10 @@ def sparse(tree: KernelTree, builds: Tree, name: str, commit: str) -> list[str]:
     """What sparse says of a commit and not of pristine source."""
     everything = tree.touched(PRISTINE, commit)
     with builds.lock:
-        results = []
-        for ident in (tree.pristine(), commit):
-            builds.checkout(ident)
-            # Compile first: sparse shall see headers that are generated, and nothing else.
-            must_build(builds.build(name, everything, tests=False))
-            results.append(builds.sparse(name, everything))
-        return new_findings(results[1], results[0])
+        builds.checkout(tree.pristine())
+        # Compile first: sparse shall see headers that are generated, and nothing else.
+        must_build(builds.build(name, everything, tests=False))
+        before = must_build(builds.sparse(name, everything))
+        builds.checkout(commit)
+        must_build(builds.build(name, everything, tests=False))
+        return new_findings(builds.sparse(name, everything), before)

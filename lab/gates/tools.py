@@ -140,6 +140,8 @@ def abi(tree: KernelTree, commit: str) -> list[str]:
             status, text = call([sys.executable, "tools/docs/get_abi.py", "--dir", ABI, "validate"],
                                 where)
             lines = [line.replace(f"{where}/", "") for line in plain(text)]
+            if not any((where / ABI).rglob("*vfio*")):
+                lines, status = [f"{ABI}: has no file on vfio"], 1
             if status:
                 lines = lines[-5:] or [f"get_abi.py: status {status}"]
                 if ident == PRISTINE:
@@ -237,6 +239,8 @@ def coccinelle(tree: KernelTree, builds: Tree, commit: str,
                 say(f"coccinelle: left out is {path.name}, which is written in OCaml")
             elif COCCI_REPORTS.search(text) and path.name not in COCCI_WRONG:
                 rules.append(path)
+        if not rules:
+            return ["scripts/coccinelle: has no semantic patch that reports"]
         # Both at once: one run of a rule reads the pristine files and ours.
         for ident in (PRISTINE, commit):
             sources.take(ident, files)

@@ -204,6 +204,19 @@ class KernelTree:
         mode, _, ident = entry[0].partition("\t")[0].split(" ")
         return Blob(self.run("cat-file", "blob", ident).stdout, mode)
 
+    def files(self, tip: str, paths: Sequence[str]) -> dict[str, Blob | None]:
+        """These files of a commit; None for a file that it lacks."""
+        found: dict[str, Blob | None] = dict.fromkeys(paths)
+        entries = {}
+        if paths:
+            for entry in self.paths("--literal-pathspecs", "ls-tree", "-z", tip, "--", *paths):
+                meta, _, path = entry.partition("\t")
+                entries[path] = meta.split(" ")
+        data = self.blobs([ident for _, _, ident in entries.values()])
+        for path, (mode, _, ident) in entries.items():
+            found[path] = Blob(data[ident], mode)
+        return found
+
     def dirty(self) -> list[str]:
         """What is changed or was forgotten in the work tree, one line each; [] for a clean tree.
 

@@ -21,11 +21,21 @@ series:
 difference:
 	@$(SERIES_PYTHON) -m lab.series difference
 
+# A glob that fits no gate ends the command before the kernel source is made.
+GATES := $(SERIES_PYTHON) -m lab.gates.gates
+SELF_TEST := $(SERIES_PYTHON) -m lab.gates.self_test
+
 check-fast:
-	@$(SERIES_PYTHON) -m lab.gates.gates $(if $(G),"check.$$G")
+	@$(GATES) --known $(if $(G),"check.$$G")
+	@$(LAB) source
+	@$(GATES) $(if $(G),"check.$$G")
 
 check:
-	@$(SERIES_PYTHON) -m lab.gates.gates --all $(if $(G),"check.$$G")
+	@$(GATES) --all --known $(if $(G),"check.$$G")
+	@$(LAB) source
+	@$(GATES) --all $(if $(G),"check.$$G")
 
 check-proof:
-	@$(SERIES_PYTHON) -m lab.gates.self_test $(if $(G),"check.$$G")
+	@$(SELF_TEST) --known $(if $(G),"check.$$G")
+	@$(LAB) source
+	@$(SELF_TEST) $(if $(G),"check.$$G")

@@ -14,8 +14,6 @@ from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.tests import names, plugin, suites
 
-# Tests in the table of the slowest.
-SLOWEST = 10
 ARGUMENTS = ("-p", "no:terminal", "-p", "no:cacheprovider", "--capture=sys", "-c",
              str(config.REPO / "setup.cfg"), "--rootdir", str(config.REPO))
 
@@ -55,7 +53,7 @@ def main(settings: plugin.Settings, repeat: int = 1) -> int:
             if settings.interrupted:
                 raise KeyboardInterrupt
         progress.print_stages()
-        progress.print_slowest(settings.durations, SLOWEST)
+        print("\n".join(["# The slowest tests:", *progress.slowest(settings.durations)]))
         last = str(settings.counts)
         (config.OUT / "test.result").write_text(last + "\n", encoding="utf-8")
         print(last, flush=True)

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Each gate of lab/check.py passes on a good series and fails on a planted fault."""
+"""Each gate of lab/gates passes on a good series and fails on a planted fault."""
 
 from __future__ import annotations
 
 import contextlib
 import fnmatch
+import io
+import os
+import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 
-from lab.gates import builds, gates
+from lab.common import config, progress
+from lab.gates import builds, gates, schedule, structure
 from lab.tests.series_bench import OPS, STREAM, TEST, Bench, bench
 
 # Stands for the kernel's own: what counts here is how the gate calls it and takes its answer.
@@ -43,6 +51,8 @@ modules_prepare:
 drivers/s390/crypto/:
 \t@grep -Hn WARNING $@*.c | sed 's/^\([^:]*:[0-9]*\):WARNING/\1: warning:/'
 \t@! grep -Hn BROKEN $@*.c
+\tmkdir -p $(O)/$@
+\techo 'int x;' | $(CROSS_COMPILE)gcc -c -x c - -o $(O)/$@vfio_ap.o
 %.o:
 \t@[ "$(C)" = 2 ] || exit 9
 \t@grep -Hn SPARSE $*.c | sed 's/^\([^:]*:[0-9]*\):SPARSE/\1: warning:/'
@@ -75,14 +85,14 @@ def checked() -> Iterator[Bench]:
 
 def findings(b: Bench, glob: str = "*") -> dict[str, list[str]]:
     """The findings of the gates that glob names."""
-    return {gate.name: gates.run_gate(gate) for gate in gates.Checker(b.layout).gates()
+    return {gate.name: schedule.run_gate(gate) for gate in gates.Checker(b.layout).gates()
             if fnmatch.fnmatchcase(gate.name, glob)}
 
 
 def test_good_series_passes() -> None:
     with checked() as b:
         found = findings(b)
-        assert len(found) == 14, list(found)
+        assert len(found) == 15, list(found)
         assert not any(found.values()), found
 
 
@@ -121,6 +131,7 @@ def test_planted_faults_are_found() -> None:
         ("codespell", "==> Receive", in_lab("lab/bad.py", spdx + "\"\"\"Rec" "ieve.\"\"\"\n")),
         ("mypy", "lab/bad.py", in_lab("lab/bad.py", spdx + "x: int = \"one\"\n")),
         ("flake8", "lab/bad.py", in_lab("lab/bad.py", spdx + "import os\n")),
+        ("structure", "lab/long.py: 501 lines", in_lab("lab/long.py", spdx + "\n" * 500)),
         ("shellcheck", "bad.sh", in_lab("lab/bad.sh", f"#!/bin/sh\n{spdx}rm $1\n")),
         ("shellcheck", ".ci/run", in_lab(".ci/run", f"#!/usr/bin/env bash\n{spdx}rm $1\n")),
     ]
@@ -162,7 +173,8 @@ def test_each_step_is_built() -> None:
         b.commit("s390/vfio-ap: heal it\n\nFor a test.")
         b.save("tests")
         found = findings(b, "build.module")["build.module"]
-        assert [line[:4] for line in found] == ["0002", "0003"], found
+        # 0003 touches no file of the kernel: its step builds no object.
+        assert [line[:4] for line in found] == ["0002"], found
 
 
 def test_pristine_source_must_build() -> None:
@@ -189,5 +201,223 @@ def test_missing_tool_is_a_failure() -> None:
     with checked() as b:
         (b.linux / "scripts/kernel-doc").unlink()
         assert findings(b, "kernel-doc")["kernel-doc"]
-        assert gates.tool(["no-such-tool"], b.root) == ["no-such-tool is not installed"]
+        assert gates.tool(["no-such-tool"], b.root) == ["no-such-tool: not installed"]
         assert shutil.which("codespell"), "codespell is not installed"
+
+
+@contextlib.contextmanager
+def tools(where: pathlib.Path, scripts: Mapping[str, str]) -> Iterator[None]:
+    """Programs that are found before those of the machine."""
+    where.mkdir(exist_ok=True)
+    for name, text in scripts.items():
+        (where / name).write_text(f"#!/bin/sh\n{text}\n")
+        (where / name).chmod(0o755)
+    was = os.environ["PATH"]
+    os.environ["PATH"] = f"{where}:{was}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = was
+
+
+def test_sparse_that_finds_nothing_fails(tmp: pathlib.Path) -> None:
+    with checked() as b:
+        for number, script in enumerate(("exit 0", "echo not found; exit 127")):
+            with tools(tmp / f"{number}", {"sparse": script}):
+                found = findings(b, "sparse")["sparse"]
+                assert any("misses a planted fault" in line for line in found), found
+
+
+def test_sparse_that_fails_on_pristine_source_fails() -> None:
+    """An error there is no finding to compare with: sparse reports no warning after it."""
+    with checked() as b:
+        b.git("checkout", "-q", "--detach", "pristine")
+        b.put("Makefile", MAKEFILE.replace('|| exit 9', '|| exit 9; exit 3'))
+        b.commit("pristine source on which sparse fails")
+        b.git("tag", "-f", "pristine")
+        b.git("rebase", "-q", "pristine", "series")
+        assert findings(b, "sparse")["sparse"]
+
+
+def test_codespell_without_output_fails(tmp: pathlib.Path) -> None:
+    with tools(tmp, {"codespell": "exit 65"}):
+        assert gates.spell("text")
+
+
+def test_checkpatch_that_complains_fails(tmp: pathlib.Path) -> None:
+    """checkpatch exits 0 though a script that it calls has failed."""
+    with checked() as b:
+        b.put("scripts/checkpatch.pl", "print STDERR \"Traceback\\n\"; exit 0;\n")
+        found = findings(b, "checkpatch*")
+        assert found and all(lines == ["Traceback"] for lines in found.values()), found
+
+
+def test_nothing_to_check_fails(tmp: pathlib.Path) -> None:
+    with checked() as b:
+        shutil.rmtree(b.root / "lab")
+        for gate in ("mypy", "flake8"):
+            assert findings(b, gate)[gate] == ["lab: has no Python module"]
+        checker = gates.Checker(b.layout)
+        checker.new = {}
+        assert checker.kernel_doc() and checker.shellcheck()
+        assert builds.walk(checker.tree, checker.builds, "module", [])
+
+
+def test_driver_that_is_not_built_is_found() -> None:
+    with checked() as b:
+        b.git("checkout", "-q", "--detach", "pristine")
+        b.put("Makefile", MAKEFILE.replace("vfio_ap.o", "other.o"))
+        b.commit("pristine source that builds no driver")
+        b.git("tag", "-f", "pristine")
+        b.git("rebase", "-q", "pristine", "series")
+        found = findings(b, "build.module")["build.module"]
+        assert any("vfio_ap.o" in line for line in found), found
+
+
+def test_exceptions_are_there() -> None:
+    assert gates.EXCEPTIONS.is_relative_to(config.REPO) and gates.exceptions()
+
+
+def test_sparse_runs_as_part_of_the_build() -> None:
+    with checked() as b:
+        b.edit(STREAM, "two", "SPARSE new\ntwo")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        b.save()
+        checker = gates.Checker(b.layout)
+        both = [gate for gate in checker.gates() if gate.name in ("build.module", "sparse")]
+        checker.share(both)
+        build, by_sparse = [schedule.run_gate(gate) for gate in both]
+        assert not build, build
+        assert any(line.startswith(f"{STREAM}:3: warning: new") for line in by_sparse), by_sparse
+        # As the gate alone.
+        alone = builds.sparse(checker.tree, checker.builds, "module", checker.head)
+        assert alone == by_sparse, alone
+
+
+def test_work_tree_follows_a_new_series() -> None:
+    """The folder of a former run has neither more nor less than the build of a new one reads."""
+    with checked() as b:
+        checker = gates.Checker(b.layout)
+        checker.builds.checkout(checker.head)
+        b.put("drivers/new/a.c", "one\n")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        b.edit(STREAM, "two", "2")
+        b.commit("fixup! s390/vfio-ap: add the stream")
+        b.save()
+        checker = gates.Checker(b.layout)
+        top = checker.builds.path
+        checker.builds.checkout(checker.head)
+        assert (top / "drivers/new/a.c").read_text() == "one\n"
+        assert (top / STREAM).read_text() == (b.linux / STREAM).read_text()
+        assert not (top / "tools/old").exists()
+        times = (top / STREAM).stat().st_mtime_ns
+        checker.builds.checkout(checker.head)
+        assert (top / STREAM).stat().st_mtime_ns == times
+        checker.builds.checkout(checker.tree.pristine())
+        assert not (top / STREAM).exists() and (top / OPS).exists()
+
+
+def test_glob_that_fits_no_gate() -> None:
+    for args in (["check.nothing"], ["--all", "check.nothing"], ["--known", "check.clang"]):
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err), checked() as b:
+            shutil.rmtree(b.linux)
+            assert gates.main(args, b.layout) == 2
+        assert "fits no gate" in err.getvalue() and "make list" in err.getvalue()
+        assert "check." not in err.getvalue(), err.getvalue()
+
+
+def test_names_need_no_kernel_tree() -> None:
+    with checked() as b:
+        shutil.rmtree(b.linux)
+        assert gates.main(["--known", "check.sparse"], b.layout) == 0
+    names = gates.names()
+    assert {"am", "build.module", "coccinelle"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_slowest_come_first() -> None:
+    times = [("a", 30.0), ("b", 120.0), ("c", 1.0)]
+    assert progress.slowest(times) == ["#   2.0 min  b", "#   0.5 min  a"]
+    assert progress.slowest(times, 1) == ["#   2.0 min  b"]
+
+
+def test_results_come_in_the_order_of_the_gates() -> None:
+    order: list[str] = []
+
+    def gate(name: str, builds: bool = False, cost: float = 1) -> schedule.Gate:
+        def run() -> list[str]:
+            order.append(name)
+            if name == "error":
+                raise OSError("planted")
+            return []
+        return schedule.Gate(name, run, builds, cost)
+
+    all_gates = [gate("small"), gate("error", cost=3), gate("first", True), gate("second", True)]
+    got = list(schedule.results(all_gates, 1))
+    assert [result.gate.name for result in got] == ["small", "error", "first", "second"]
+    assert [bool(result.found) for result in got] == [False, True, False, False]
+    assert order == ["first", "second", "error", "small"]
+
+
+INTERRUPTED = """
+import sys
+from lab.common.run import run
+from lab.gates import gates, schedule
+def long(name):
+    def gate():
+        for _ in range(100):
+            run(["sleep", "120"])
+        return []
+    return schedule.Gate(name, gate, builds=name == "b")
+print("ready", flush=True)
+try:
+    sys.exit(gates.run_all([long(name) for name in "abcdef"]))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_interrupt_ends_all_gates(tmp: pathlib.Path) -> None:
+    """The terminal's SIGINT reaches the group; a SIGINT to Python alone ends the children, too."""
+    for send in (os.killpg, os.kill):
+        with subprocess.Popen([sys.executable, "-c", INTERRUPTED], cwd=config.REPO, text=True,
+                              stdout=subprocess.PIPE, process_group=0) as child:
+            try:
+                assert child.stdout and child.stdout.readline() == "ready\n"
+                time.sleep(1)
+                started = time.monotonic()
+                send(child.pid, signal.SIGINT)
+                assert child.wait(10) == 130
+                assert time.monotonic() - started < 10
+                # Nothing of the group is left.
+                time.sleep(0.2)
+                try:
+                    os.killpg(child.pid, 0)
+                except ProcessLookupError:
+                    continue
+                raise AssertionError("a command outlives the interrupt")
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+
+
+def test_import_cycles_are_found(tmp: pathlib.Path) -> None:
+    def put(path: str, text: str) -> None:
+        (tmp / "lab" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp / "lab" / path).write_text(text)
+
+    assert structure.check(tmp) == ["lab: has no Python module"]
+    put("a/one.py", "from lab.b import two\n")
+    put("b/two.py", "import lab.c.three\n")
+    put("c/three.py", "import os\nfrom lab import d\n")
+    put("d/four.py", "")
+    # A test imports the package that it tests; an import for types only is none.
+    put("d/test_four.py", "from lab.a import one\n")
+    put("c/types.py", "import typing\nif typing.TYPE_CHECKING:\n    from lab.a import one\n")
+    assert structure.packages(tmp) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}
+    assert structure.check(tmp) == []
+    # An import in a function counts.
+    put("d/five.py", "def f() -> None:\n    from lab.a.one import x\n")
+    found = structure.check(tmp)
+    assert len(found) == 1 and found[0].startswith("import cycle: "), found
