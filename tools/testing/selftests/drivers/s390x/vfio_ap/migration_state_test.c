@@ -76,39 +76,7 @@ static int try_dead_file(__u32 state, int fd)
 	return ret == -ENODEV ? 0 : ret ?: -EBADE;
 }
 
-FIXTURE(state) {
-	struct env env;
-	int device;
-};
-
-FIXTURE_VARIANT(state) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(state, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(state, cdev) {
-	.path = VFIO_AP_CDEV,
-};
-
-FIXTURE_SETUP(state)
-{
-	const char *why;
-	int ret;
-
-	why = env_setup(&self->env, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-	self->device = self->env.dev.device;
-}
-
-FIXTURE_TEARDOWN(state)
-{
-	env_teardown(&self->env);
-}
+ENV_FIXTURE(state, ENV_GROUP_AND_CDEV, false)
 
 TEST_F_TIMEOUT(state, feature_is_advertised_with_a_valid_set_of_flags, ENV_TIMEOUT)
 {

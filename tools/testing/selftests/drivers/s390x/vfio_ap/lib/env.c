@@ -47,6 +47,11 @@ const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret)
 	return NULL;
 }
 
+const char *env_setup_sim(struct env *env, enum vfio_ap_path path, int *ret)
+{
+	return ap_sim_present() ? env_setup(env, path, ret) : AP_NO_SIM;
+}
+
 void env_teardown(struct env *env)
 {
 	if (env->dev.uuid[0])
