@@ -15,6 +15,10 @@ PROGRAM = "migration_config_test"
 # One of its tests, which needs queues but no simulator.
 TEST = "attributes_are_free_after_a_save"
 FAILING = "migration_state_test"
+# Programs that repeat something more often on request, and how often in a long test.
+REPEATING = ("ap_sim_test", "migration_file_test", "migration_lifetime_test",
+             "migration_state_test")
+REPEAT = 100
 # Its tests that change the hardware.
 SIMULATOR = {"a_card_of_another_type_is_a_difference", "reset_leads_to_running_with_a_dead_card",
              "saving_and_resuming_ask_no_queue"}
@@ -108,3 +112,13 @@ def test_real_queues(a: Host) -> None:
             assert outcome.status == "skip" and "needs the AP simulator" in outcome.reason, outcome
         else:
             assert outcome.status == "ok", outcome
+
+
+def long_repetitions(a: Host) -> None:
+    """What the tests repeat a few times, a hundred times: slow leaks and rare races show."""
+    for program in REPEATING:
+        done = a.run(f"cd /lab/selftests/{config.SELFTEST} && VFIO_AP_REPEAT={REPEAT} ./{program}",
+                     timeout=7200, check=False)
+        outcomes = tap.parse(done.out)
+        assert done.rc == 0 and outcomes, done.out
+        assert all(outcome.status == "ok" for outcome in outcomes), done.out

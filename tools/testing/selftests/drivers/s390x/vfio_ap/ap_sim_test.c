@@ -24,11 +24,12 @@
 #include <asm/zcrypt.h>
 
 #include "lib/ap.h"
+#include "lib/env.h"
 #include "kselftest_harness.h"
 
-/* Debug kernels on emulated machines are slow: as ENV_TIMEOUT in lib/env.h */
+/* Debug kernels on emulated machines are slow. */
 #undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT	900
+#define TEST_TIMEOUT_DEFAULT	ENV_TIMEOUT
 
 #define SIM_DIR		"/sys/kernel/debug/ap_sim/"
 #define AP_DIR		"/sys/bus/ap/"
@@ -45,7 +46,7 @@
 #define CCA_CARD	"fa:14c"
 
 /* How long to wait for things which the kernel does in its own time */
-#define DEADLINE_MS	300000
+#define DEADLINE_MS	(ENV_PATIENCE * 1000)
 
 /* PKCS #11: the function is not supported */
 #define EP11_NOT_SUPPORTED 0x54
@@ -781,8 +782,8 @@ TEST_F(ap_sim, depth)
  */
 TEST_F(ap_sim, several_cpus)
 {
-	enum { SENDERS = 4, REQUESTS = 100 };
-	int i, j, status, cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	enum { SENDERS = 4 };
+	int i, j, status, cpus = sysconf(_SC_NPROCESSORS_ONLN), requests = env_repeat(25);
 	pid_t hotplug, senders[SENDERS];
 	cpu_set_t set;
 
@@ -809,7 +810,7 @@ TEST_F(ap_sim, several_cpus)
 		CPU_ZERO(&set);
 		CPU_SET(i % cpus, &set);
 		sched_setaffinity(0, sizeof(set), &set);
-		for (j = 0; j < REQUESTS; j++)
+		for (j = 0; j < requests; j++)
 			if (cca_random(self->fd))
 				_exit(1);
 		_exit(0);
@@ -824,8 +825,8 @@ TEST_F(ap_sim, several_cpus)
 	kill(hotplug, SIGKILL);
 	waitpid(hotplug, &status, 0);
 
-	EXPECT_EQ(SENDERS * REQUESTS, queue_value("nqap"));
-	EXPECT_EQ(SENDERS * REQUESTS, queue_value("answered"));
+	EXPECT_EQ(SENDERS * requests, queue_value("nqap"));
+	EXPECT_EQ(SENDERS * requests, queue_value("answered"));
 	EXPECT_EQ(0, queue_value("qlen"));
 	EXPECT_EQ(0, queue_value("discarded"));
 }

@@ -474,14 +474,14 @@ static void *write_job(void *arg)
 TEST_F_TIMEOUT(file, two_readers_get_each_byte_once, ENV_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
-	size_t want[256] = {}, i, round;
+	size_t want[256] = {}, i, round, rounds = env_repeat(10);
 	struct job job[2];
 	pthread_t thread;
 	int fd;
 
 	for (i = 0; i < s->len; i++)
 		want[s->data[i]]++;
-	for (round = 0; round < 20; round++) {
+	for (round = 0; round < rounds; round++) {
 		memset(job, 0, sizeof(job));
 		ASSERT_EQ(0, env_enter(&self->env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
 		for (i = 0; i < 2; i++) {
@@ -505,11 +505,11 @@ TEST_F_TIMEOUT(file, two_writers_do_no_harm, ENV_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
 	struct job job[2];
-	size_t i, round;
+	size_t i, round, rounds = env_repeat(10);
 	pthread_t thread;
 	int fd, ret;
 
-	for (round = 0; round < 20; round++) {
+	for (round = 0; round < rounds; round++) {
 		memset(job, 0, sizeof(job));
 		ASSERT_EQ(0, env_enter(&self->env, VFIO_DEVICE_STATE_RESUMING, &fd));
 		for (i = 0; i < 2; i++) {
@@ -543,9 +543,10 @@ TEST_F_TIMEOUT(file, sessions_end_under_readers_and_writers, ENV_TIMEOUT)
 	struct stream_buf *s = &self->env.stream;
 	pthread_t thread;
 	struct job job;
-	int round, fd, ret;
+	unsigned int round, rounds = env_repeat(24);
+	int fd, ret;
 
-	for (round = 0; round < 48; round++) {
+	for (round = 0; round < rounds; round++) {
 		memset(&job, 0, sizeof(job));
 		job.chunk = 1;
 		job.data = s->data;

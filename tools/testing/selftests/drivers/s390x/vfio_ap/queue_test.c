@@ -179,7 +179,7 @@ static void place_teardown(struct place *p)
 ENV_FIXTURE_OF(queue, place, ENV_CDEV)
 
 /* For what the group and the cdev do in different ways */
-ENV_FIXTURE_OF(path_queue, place, ENV_GROUP_AND_CDEV)
+ENV_FIXTURE_OF(path, place, ENV_GROUP_AND_CDEV)
 
 /* Whether one of the messages since the last call contains the text */
 static bool log_has(struct place *p, const char *text)
@@ -497,7 +497,7 @@ static void expect_next_user_has_all(struct __test_metadata *_metadata, struct p
 	EXPECT_TRUE(judged);
 }
 
-TEST_F_TIMEOUT(path_queue, a_device_requested_back_is_whole_for_the_next_user, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path, a_device_requested_back_is_whole_for_the_next_user, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;
@@ -862,7 +862,7 @@ static int unmap_all(struct place *p)
 }
 
 /* A range may begin at 0, which is no address that a queue has registered */
-TEST_F_TIMEOUT(path_queue, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before, aqic;
@@ -1012,7 +1012,7 @@ static void close_second(struct place *p)
 }
 
 /* Two devices of one VM: the intercept handler knows only one */
-TEST_F_TIMEOUT(path_queue, a_second_device_of_a_guest_is_refused_and_harms_not_the_first, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path, a_second_device_of_a_guest_is_refused_and_harms_not_the_first, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;

@@ -12,6 +12,13 @@
 
 #include "env.h"
 
+unsigned int env_repeat(unsigned int times)
+{
+	const char *text = getenv("VFIO_AP_REPEAT");
+
+	return text && *text ? strtoul(text, NULL, 0) : times;
+}
+
 const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret)
 {
 	const char *uuid = ap_mdev_uuid(0), *why;

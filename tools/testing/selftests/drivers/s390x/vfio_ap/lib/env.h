@@ -41,6 +41,12 @@ struct env {
 };
 
 /*
+ * How often a test repeats what goes wrong at once, if at all: @times, or as often
+ * as the environment variable VFIO_AP_REPEAT says. Tests that last are for soaks.
+ */
+unsigned int env_repeat(unsigned int times);
+
+/*
  * Returns NULL, or the reason why the tests can not run here (skip). *@ret is
  * 0 or a negative errno (fail).
  */
