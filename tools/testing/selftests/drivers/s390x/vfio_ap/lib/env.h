@@ -41,8 +41,8 @@ struct env {
 };
 
 /*
- * How often a test repeats what goes wrong at once, if at all: @times, or as often
- * as the environment variable VFIO_AP_REPEAT says. Tests that last are for soaks.
+ * Number of repetitions: @times, or the value of the environment variable
+ * VFIO_AP_REPEAT. A few show a leak that the test counts; soaks set the variable.
  */
 unsigned int env_repeat(unsigned int times);
 
