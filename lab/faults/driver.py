@@ -49,8 +49,8 @@ INDEX = FOLDER / "pitfalls"
 CRYPTO = pathlib.Path("drivers/s390/crypto")
 PROFILE = "a"
 WORK = config.BUILD / "mutants"
-# In the emulator, a whole test program of the slowest kind takes less.
-LIMIT = 600.0
+# More than ENV_TIMEOUT of the selftests, so that a test that hangs fails by itself.
+LIMIT = 1200.0
 
 
 class MutantError(LabError):

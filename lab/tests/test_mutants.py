@@ -166,6 +166,9 @@ def cases(named: Named) -> set[str]:
         return set(re.findall(r"^\tKUNIT_CASE\w*\((\w+)", text, re.M))
     with_fixture = re.findall(r"^TEST_F(?:_\w+)?\((\w+),\s*(\w+)", text, re.M)
     variants = re.findall(r"^FIXTURE_VARIANT_ADD\((\w+),\s*(\w+)", text, re.M)
+    # Macros of lib/env.h add variants: ENV_CDEV(x), ENV_FIXTURE(x, ENV_GROUP_AND_CDEV, true).
+    for macro, fixture, rest in re.findall(r"^(ENV_\w+)\((\w+)(.*)\)", text, re.M):
+        variants += [(fixture, way.lower()) for way in ("GROUP", "CDEV") if way in macro + rest]
     names = {f"{fixture}.{name}" for fixture, name in with_fixture}
     names |= {f"{fixture}.{variant}.{name}" for fixture, name in with_fixture
               for other, variant in variants if other == fixture}

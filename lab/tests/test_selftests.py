@@ -13,9 +13,13 @@ from lab.host.process import Result
 from lab.report import tap
 
 PROGRAM = "migration_config_test"
-# One of its tests, which needs queues but no simulator, in both of its variants.
+# One of its tests, which needs queues but no simulator.
 TEST = "attributes_are_free_after_a_save"
 FAILING = "migration_state_test"
+# Programs that repeat something more often on request, and how often in a long test.
+REPEATING = ("ap_sim_test", "migration_file_test", "migration_lifetime_test",
+             "migration_state_test")
+REPEAT = 100
 # Its tests that change the hardware.
 SIMULATOR = {"a_card_of_another_type_is_a_difference", "reset_leads_to_running_with_a_dead_card",
              "saving_and_resuming_ask_no_queue"}
@@ -44,7 +48,7 @@ def test_run_kselftest(a: Host) -> None:
     assert f"\nok 1 selftests: {config.SELFTEST}: {PROGRAM}\n" in done.out, done.out
     assert f"\nnot ok 2 selftests: {config.SELFTEST}: {FAILING} # exit=1\n" in done.out, done.out
     assert "# Totals: pass:1 fail:1 xfail:0 xpass:0 skip:0" in done.out, done.out
-    assert nested(done.out) == [f"ok 1 config.group.{TEST}", f"ok 2 config.cdev.{TEST}"], done.out
+    assert nested(done.out) == [f"ok 1 config.cdev.{TEST}"], done.out
     # The limit of one program is the collection's, not the default.
     assert "timeout set to 1800" in done.out, done.out
 
@@ -60,7 +64,7 @@ def test_without_hardware(bare: Host) -> None:
     done = run_kselftest(bare, f"-t {config.SELFTEST}:{PROGRAM}")
     assert done.rc == 0 and f"\nok 1 selftests: {config.SELFTEST}: {PROGRAM}" in done.out, done.out
     results = nested(done.out)
-    assert len(results) > 10, done.out
+    assert len(results) > len(SIMULATOR), done.out
     check_skipped(results)
 
     # The script takes its time: the others without it.
@@ -71,7 +75,7 @@ def test_without_hardware(bare: Host) -> None:
                     f"for program in {' '.join(programs)}; do ./$program 2>&1 || exit 1; done",
                     timeout=900).out
     results = re.findall(r"^(?:not )?ok .*", text, re.M)
-    assert len(results) > 10 * len(programs), text
+    assert len(results) > 5 * len(programs), text
     check_skipped(results)
 
 
@@ -95,17 +99,27 @@ def test_unasked(a: Host) -> None:
                           ("05.0004,05.0006", "the tests need 2 x 2")):
         options = f"-t {TEST}" if apqns is not None else ""
         outcomes = run_without_simulator(a, apqns, options)
-        assert len(outcomes) > (1 if options else 10)
+        assert len(outcomes) > (0 if options else len(SIMULATOR))
         for outcome in outcomes:
             assert outcome.status == "skip" and reason in outcome.reason, (apqns, outcome)
 
 
 def test_real_queues(a: Host) -> None:
     """With queues that the user names: only what changes the hardware is skipped."""
-    outcomes = run_without_simulator(a, APQNS, "-v group")
+    outcomes = run_without_simulator(a, APQNS)
     assert len(outcomes) > len(SIMULATOR)
     for outcome in outcomes:
         if outcome.name.split(".")[-1] in SIMULATOR:
             assert outcome.status == "skip" and "needs the AP simulator" in outcome.reason, outcome
         else:
             assert outcome.status == "ok", outcome
+
+
+def long_repetitions(a: Host) -> None:
+    """What the tests repeat a few times, a hundred times: slow leaks and rare races show."""
+    for program in REPEATING:
+        done = a.run(f"cd /lab/selftests/{config.SELFTEST} && VFIO_AP_REPEAT={REPEAT} ./{program}",
+                     timeout=7200, check=False)
+        outcomes = tap.parse(done.out)
+        assert done.rc == 0 and outcomes, done.out
+        assert all(outcome.status == "ok" for outcome in outcomes), done.out

@@ -37,16 +37,17 @@
 /* More points than any call here has */
 #define MAX_POINTS	1000U
 
-/* What to set so that all allocations can fail, silently */
+/* What to set so that all allocations can fail, silently; the reason to skip where it is missing */
 static const struct {
 	const char *path;
 	const char *value;
+	const char *missing;
 } knobs[] = {
-	{ FAULTS "failslab/ignore-gfp-wait", "N" },
-	{ FAULTS "failslab/verbose", "0" },
-	{ FAULTS "fail_page_alloc/ignore-gfp-wait", "N" },
-	{ FAULTS "fail_page_alloc/verbose", "0" },
-	{ FAULTS "fail_usercopy/verbose", "0" },
+	{ FAULTS "failslab/ignore-gfp-wait", "N", "needs CONFIG_FAILSLAB" },
+	{ FAULTS "failslab/verbose", "0", "needs CONFIG_FAILSLAB" },
+	{ FAULTS "fail_page_alloc/ignore-gfp-wait", "N", "needs CONFIG_FAIL_PAGE_ALLOC" },
+	{ FAULTS "fail_page_alloc/verbose", "0", "needs CONFIG_FAIL_PAGE_ALLOC" },
+	{ FAULTS "fail_usercopy/verbose", "0", "needs CONFIG_FAULT_INJECTION_USERCOPY" },
 };
 
 #define NR_KNOBS	(sizeof(knobs) / sizeof(*knobs))
@@ -75,24 +76,8 @@ struct nth {
 	int event;
 };
 
-FIXTURE(fail_nth) {
-	struct nth nth;
-};
-
-FIXTURE_VARIANT(fail_nth) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(fail_nth, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(fail_nth, cdev) {
-	.path = VFIO_AP_CDEV,
-};
-
-/* NULL, or why faults can not be injected here */
-static const char *knobs_set(struct nth *t)
+/* NULL, or the option that the kernel lacks for injecting faults; *@ret: what failed otherwise */
+static const char *knobs_set(struct nth *t, int *ret)
 {
 	char *end;
 	unsigned int i;
@@ -101,14 +86,18 @@ static const char *knobs_set(struct nth *t)
 	if (t->file < 0)
 		return "needs CONFIG_FAULT_INJECTION";
 	for (i = 0; i < NR_KNOBS; i++) {
-		if (ap_file_read(knobs[i].path, t->saved[i], sizeof(t->saved[i])) < 0)
-			return "needs failslab, fail_page_alloc and fail_usercopy";
+		if (access(knobs[i].path, F_OK))
+			return knobs[i].missing;
+		*ret = ap_file_read(knobs[i].path, t->saved[i], sizeof(t->saved[i]));
+		if (*ret < 0)
+			return NULL;
 		end = strchr(t->saved[i], '\n');
 		if (end)
 			*end = '\0';
 		t->nr_saved = i + 1;
-		if (ap_file_write(knobs[i].path, knobs[i].value))
-			return "fault injection can not be set up";
+		*ret = ap_file_write(knobs[i].path, knobs[i].value);
+		if (*ret)
+			return NULL;
 	}
 	return NULL;
 }
@@ -152,27 +141,47 @@ static int prepare_guest(struct four *f)
 	return ret ?: guest_stop(&f->guest);
 }
 
+static void nth_teardown(struct nth *t)
+{
+	knobs_reset(t);
+	if (t->data >= 0)
+		close(t->data);
+	stream_free(&t->scratch);
+	four_teardown(&t->four);
+}
+
+static const char *nth_setup(struct nth *t, enum vfio_ap_path path, int *ret)
+{
+	struct four *f = &t->four;
+	const char *why;
+
+	memset(t, 0, sizeof(*t));
+	t->data = -1;
+	t->file = -1;
+	why = four_setup(f, path, ret);
+	if (!why && !*ret)
+		why = knobs_set(t, ret);
+	if (!why && !*ret)
+		*ret = prepare_guest(f);
+	if (!why && !*ret)
+		*ret = env_stream(&f->env);
+	if (why)
+		nth_teardown(t);
+	return why;
+}
+
+FIXTURE(fail_nth) {
+	struct nth nth;
+};
+
+ENV_CDEV(fail_nth);
+
 FIXTURE_SETUP(fail_nth)
 {
 	struct nth *t = &self->nth;
-	struct four *f = &t->four;
-	const char *why;
-	int ret;
 
-	t->data = -1;
-	t->file = -1;
-	why = four_setup(f, variant->path, &ret);
-	if (!why)
-		why = knobs_set(t);
-	if (why) {
-		knobs_reset(t);
-		four_teardown(f);
-		SKIP(return, "%s", why);
-	}
-	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, prepare_guest(f));
-	ASSERT_EQ(0, env_stream(&f->env));
-	ASSERT_LT(0U, f->env.decoded.nr_irqs);
+	ENV_SETUP(nth_setup, t, variant->path);
+	ASSERT_LT(0U, t->four.env.decoded.nr_irqs);
 	count(t);
 	ASSERT_EQ((long)FOUR, t->irqs);
 	ASSERT_LT(0, t->before.pinned);
@@ -180,13 +189,7 @@ FIXTURE_SETUP(fail_nth)
 
 FIXTURE_TEARDOWN(fail_nth)
 {
-	struct nth *t = &self->nth;
-
-	knobs_reset(t);
-	if (t->data >= 0)
-		close(t->data);
-	stream_free(&t->scratch);
-	four_teardown(&t->four);
+	nth_teardown(&self->nth);
 }
 
 static int arm(struct nth *t, unsigned int nth)

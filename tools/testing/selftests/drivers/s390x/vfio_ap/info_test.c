@@ -55,28 +55,13 @@ FIXTURE(info) {
 	struct cdomain cdomain;
 };
 
-FIXTURE_VARIANT(info) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(info, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(info, cdev) {
-	.path = VFIO_AP_CDEV,
-};
+ENV_GROUP_AND_CDEV(info);
 
 FIXTURE_SETUP(info)
 {
 	struct edge *edge = &self->edge;
-	const char *why;
-	int ret;
 
-	why = env_setup(&self->env, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(env_setup, &self->env, variant->path);
 	self->device = self->env.dev.device;
 	self->cdomain.uuid = self->env.dev.uuid;
 	self->cdomain.id = self->env.pool.cdomains[0];

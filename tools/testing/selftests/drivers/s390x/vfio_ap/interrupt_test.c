@@ -39,37 +39,7 @@
 #define LATENCY		1000
 #define HELD		1000000000
 
-FIXTURE(interrupt) {
-	struct four four;
-};
-
-FIXTURE_VARIANT(interrupt) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(interrupt, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(interrupt, cdev) {
-	.path = VFIO_AP_CDEV,
-};
-
-FIXTURE_SETUP(interrupt)
-{
-	const char *why;
-	int ret;
-
-	why = four_setup(&self->four, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-}
-
-FIXTURE_TEARDOWN(interrupt)
-{
-	four_teardown(&self->four);
-}
+ENV_FIXTURE_OF(interrupt, four, ENV_CDEV)
 
 static int set_state(struct four *f, __u32 state)
 {
@@ -469,6 +439,9 @@ TEST_F_TIMEOUT(interrupt, nothing_is_pinned_before_the_end, ENV_TIMEOUT)
 	stream_free(&saved);
 }
 
+/* The IOMMU drivers of the group and of the cdev unmap memory in different ways */
+ENV_FIXTURE_OF(mapping, four, ENV_GROUP_AND_CDEV)
+
 /* Take the guest's memory away from the device, or give it back */
 static int map_memory(struct four *f, bool map)
 {
@@ -523,7 +496,7 @@ static unsigned int lost(struct four *f, const char *why)
 	return nr;
 }
 
-TEST_F_TIMEOUT(interrupt, unmapping_drops_what_is_kept, ENV_TIMEOUT)
+TEST_F_TIMEOUT(mapping, unmapping_drops_what_is_kept, ENV_TIMEOUT)
 {
 	static const __u32 states[] = { VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_STOP_COPY };
 	struct four *f = &self->four;
@@ -547,7 +520,7 @@ TEST_F_TIMEOUT(interrupt, unmapping_drops_what_is_kept, ENV_TIMEOUT)
 	EXPECT_EQ(FOUR, lost(f, "unmapped"));
 }
 
-TEST_F_TIMEOUT(interrupt, unmapping_drops_what_was_received, ENV_TIMEOUT)
+TEST_F_TIMEOUT(mapping, unmapping_drops_what_was_received, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct stream_buf saved = {};
@@ -581,7 +554,7 @@ TEST_F_TIMEOUT(interrupt, unmapping_drops_what_was_received, ENV_TIMEOUT)
 }
 
 /* All or nothing: memory of the guest that is not mapped for the device cannot be pinned */
-TEST_F_TIMEOUT(interrupt, a_page_that_can_not_be_pinned_unwinds_the_others, ENV_TIMEOUT)
+TEST_F_TIMEOUT(mapping, a_page_that_can_not_be_pinned_unwinds_the_others, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct stream_buf saved = {}, bad = {};
@@ -884,25 +857,7 @@ static void expect_not_held_up(struct __test_metadata *_metadata, const struct v
  * The type 1 IOMMU driver does not wait for userfaultfd, but fails; memory that
  * it has to wait for is harder to come by.
  */
-FIXTURE(stuck) {
-	struct four four;
-};
-
-FIXTURE_SETUP(stuck)
-{
-	const char *why;
-	int ret;
-
-	why = four_setup(&self->four, VFIO_AP_CDEV, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-}
-
-FIXTURE_TEARDOWN(stuck)
-{
-	four_teardown(&self->four);
-}
+ENV_FIXTURE_OF(stuck, four, ENV_CDEV)
 
 /* Memory that does not come holds up its own guest only */
 TEST_F_TIMEOUT(stuck, memory_that_does_not_come_delays_nobody_else, ENV_TIMEOUT)

@@ -11,40 +11,7 @@
 
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
 
-FIXTURE(config) {
-	struct env env;
-	int device;
-};
-
-FIXTURE_VARIANT(config) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(config, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(config, cdev) {
-	.path = VFIO_AP_CDEV,
-};
-
-FIXTURE_SETUP(config)
-{
-	const char *why;
-	int ret;
-
-	why = env_setup(&self->env, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-	self->device = self->env.dev.device;
-	ASSERT_EQ(0, env_stream(&self->env));
-}
-
-FIXTURE_TEARDOWN(config)
-{
-	env_teardown(&self->env);
-}
+ENV_FIXTURE(config, ENV_CDEV, true)
 
 /* The attributes as files show them, in one string */
 static int show_config(const char *uuid, char *text, size_t size)

@@ -107,7 +107,7 @@ static const char *site_setup(struct site *site, enum vfio_ap_path path, int *re
 	const char *why;
 
 	memset(site, 0, sizeof(*site));
-	why = ap_sim_present() ? env_setup(env, path, ret) : AP_NO_SIM;
+	why = env_setup_sim(env, path, ret);
 	if (why || *ret)
 		return why;
 	site->apid = env->pool.adapters[0];
@@ -317,25 +317,7 @@ static void run_event(struct __test_metadata *_metadata, struct site *site,
 	}
 }
 
-FIXTURE(event) {
-	struct site site;
-};
-
-FIXTURE_SETUP(event)
-{
-	const char *why;
-	int ret;
-
-	why = site_setup(&self->site, VFIO_AP_GROUP, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-}
-
-FIXTURE_TEARDOWN(event)
-{
-	site_teardown(&self->site);
-}
+ENV_FIXTURE_OF(event, site, ENV_CDEV)
 
 static int card_goes(struct site *site)
 {
@@ -625,7 +607,7 @@ static int use_overrides(struct site *site)
 		for (j = 0; !ret && j < pool->nr_domains; j++)
 			ret = override_one(pool->adapters[i], pool->domains[j]);
 	if (!ret)
-		env_setup(&site->env, VFIO_AP_GROUP, &ret);
+		env_setup(&site->env, VFIO_AP_CDEV, &ret);
 	return ret;
 }
 
@@ -833,7 +815,7 @@ TEST_F_TIMEOUT(event, the_device_is_requested_back, ENV_TIMEOUT)
 		EXPECT_EQ(0, status);
 		EXPECT_FALSE(ap_mdev_exists(uuid));
 		env_teardown(env);
-		ASSERT_EQ(NULL, env_setup(env, VFIO_AP_GROUP, &ret));
+		ASSERT_EQ(NULL, env_setup(env, VFIO_AP_CDEV, &ret));
 		ASSERT_EQ(0, ret);
 		ASSERT_EQ(0, env_stream(env));
 		EXPECT_EQ(0, env_resume(env, env->stream.data, env->stream.len, 0));
@@ -911,37 +893,7 @@ TEST_F_TIMEOUT(event, no_session_begins_while_a_hotplug_is_pending, ENV_TIMEOUT)
 }
 
 /* What is done to a device in another way through a group than through a cdev */
-FIXTURE(path_event) {
-	struct site site;
-};
-
-FIXTURE_VARIANT(path_event) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(path_event, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(path_event, cdev) {
-	.path = VFIO_AP_CDEV,
-};
-
-FIXTURE_SETUP(path_event)
-{
-	const char *why;
-	int ret;
-
-	why = site_setup(&self->site, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-}
-
-FIXTURE_TEARDOWN(path_event)
-{
-	site_teardown(&self->site);
-}
+ENV_FIXTURE_OF(path_event, site, ENV_GROUP_AND_CDEV)
 
 static int kvm_file_del(struct vfio_ap *dev)
 {

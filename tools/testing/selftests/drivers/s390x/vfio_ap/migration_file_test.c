@@ -18,43 +18,10 @@
 
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
 
-/* What must not wait for a stuck thread of another guest gets this long (ms) */
-#define PROMPT 20000
+/* Seconds for a test that hangs if a stuck thread delays others */
+#define STUCK_TIMEOUT ENV_PATIENCE
 
-FIXTURE(file) {
-	struct env env;
-	int device;
-};
-
-FIXTURE_VARIANT(file) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(file, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(file, cdev) {
-	.path = VFIO_AP_CDEV,
-};
-
-FIXTURE_SETUP(file)
-{
-	const char *why;
-	int ret;
-
-	why = env_setup(&self->env, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-	self->device = self->env.dev.device;
-	ASSERT_EQ(0, env_stream(&self->env));
-}
-
-FIXTURE_TEARDOWN(file)
-{
-	env_teardown(&self->env);
-}
+ENV_FIXTURE(file, ENV_CDEV, true)
 
 /* What the stream says is what the guest has and what the AP bus knows */
 TEST_F_TIMEOUT(file, stream_holds_configuration_and_hardware, ENV_TIMEOUT)
@@ -507,14 +474,14 @@ static void *write_job(void *arg)
 TEST_F_TIMEOUT(file, two_readers_get_each_byte_once, ENV_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
-	size_t want[256] = {}, i, round;
+	size_t want[256] = {}, i, round, rounds = env_repeat(10);
 	struct job job[2];
 	pthread_t thread;
 	int fd;
 
 	for (i = 0; i < s->len; i++)
 		want[s->data[i]]++;
-	for (round = 0; round < 20; round++) {
+	for (round = 0; round < rounds; round++) {
 		memset(job, 0, sizeof(job));
 		ASSERT_EQ(0, env_enter(&self->env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
 		for (i = 0; i < 2; i++) {
@@ -538,11 +505,11 @@ TEST_F_TIMEOUT(file, two_writers_do_no_harm, ENV_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
 	struct job job[2];
-	size_t i, round;
+	size_t i, round, rounds = env_repeat(10);
 	pthread_t thread;
 	int fd, ret;
 
-	for (round = 0; round < 20; round++) {
+	for (round = 0; round < rounds; round++) {
 		memset(job, 0, sizeof(job));
 		ASSERT_EQ(0, env_enter(&self->env, VFIO_DEVICE_STATE_RESUMING, &fd));
 		for (i = 0; i < 2; i++) {
@@ -576,9 +543,10 @@ TEST_F_TIMEOUT(file, sessions_end_under_readers_and_writers, ENV_TIMEOUT)
 	struct stream_buf *s = &self->env.stream;
 	pthread_t thread;
 	struct job job;
-	int round, fd, ret;
+	unsigned int round, rounds = env_repeat(24);
+	int fd, ret;
 
-	for (round = 0; round < 48; round++) {
+	for (round = 0; round < rounds; round++) {
 		memset(&job, 0, sizeof(job));
 		job.chunk = 1;
 		job.data = s->data;
@@ -631,14 +599,6 @@ static void *stuck_job(void *arg)
 	return NULL;
 }
 
-static long elapsed_ms(const struct timespec *since)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
-}
-
 /* The other guest of the host migrates while this one's thread is stuck */
 static int migrate_neighbour(struct vfio_ap *dev)
 {
@@ -667,12 +627,11 @@ static int migrate_neighbour(struct vfio_ap *dev)
 	return ret;
 }
 
-TEST_F_TIMEOUT(file, a_stuck_reader_delays_nobody, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, a_stuck_reader_delays_nobody, STUCK_TIMEOUT)
 {
 	struct stuck stuck = { .len = 64 };
 	struct stream_buf out = {};
 	struct vfio_ap neighbour;
-	struct timespec since;
 	pthread_t thread;
 	__u64 size;
 	int fd;
@@ -683,7 +642,6 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_nobody, ENV_TIMEOUT)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, stuck_job, &stuck));
 	ASSERT_EQ(0, trap_wait(&stuck.trap));
 
-	clock_gettime(CLOCK_MONOTONIC, &since);
 	EXPECT_EQ(0, migrate_neighbour(&neighbour));
 	EXPECT_EQ(0, vfio_mig_data_size(self->device, &size));
 	EXPECT_EQ(VFIO_DEVICE_STATE_STOP_COPY, vfio_mig_state(self->device));
@@ -692,7 +650,6 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_nobody, ENV_TIMEOUT)
 	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, &fd));
 	EXPECT_EQ(0, env_read(fd, 0, &out));
 	EXPECT_EQ(self->env.stream.len, out.len);
-	EXPECT_LT(elapsed_ms(&since), PROMPT);
 
 	ASSERT_EQ(0, trap_open(&stuck.trap, "", 0));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
@@ -710,7 +667,7 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_nobody, ENV_TIMEOUT)
  * What the host does to the guest's configuration waits for no reader, and each
  * byte that he gets in the end is of one and the same stream.
  */
-TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, STUCK_TIMEOUT)
 {
 	/* In the header, before the first byte of the pair behind it, and after it */
 	static const size_t places[] = { 0, STREAM_HEADER_SIZE, STREAM_HEADER_SIZE + 4 };
@@ -721,7 +678,6 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, ENV_TIMEOUT)
 	struct stuck stuck = { .len = 64 };
 	struct stream_buf out = {};
 	struct vfio_ap neighbour;
-	struct timespec since;
 	__u8 before[64];
 	pthread_t thread;
 	struct stream s;
@@ -738,7 +694,6 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, ENV_TIMEOUT)
 		ASSERT_EQ(0, pthread_create(&thread, NULL, stuck_job, &stuck));
 		ASSERT_EQ(0, trap_wait(&stuck.trap));
 
-		clock_gettime(CLOCK_MONOTONIC, &since);
 		EXPECT_EQ(0, ap_sim_change("cdomain del %02x", cdom));
 		EXPECT_EQ(0, migrate_neighbour(&neighbour));
 		EXPECT_EQ(0, vfio_precopy_info(stuck.fd, &info));
@@ -748,7 +703,6 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, ENV_TIMEOUT)
 		/* Another reader waits for him, unless he does not want to */
 		EXPECT_EQ(0, fcntl(stuck.fd, F_SETFL, O_NONBLOCK));
 		EXPECT_EQ(-EAGAIN, env_try_read(stuck.fd));
-		EXPECT_LT(elapsed_ms(&since), PROMPT);
 
 		ASSERT_EQ(0, trap_open(&stuck.trap, "", 0));
 		ASSERT_EQ(0, pthread_join(thread, NULL));
@@ -772,12 +726,11 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, ENV_TIMEOUT)
 }
 
 /* What a stalled writer brings must not get into the next session */
-TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, STUCK_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
 	struct stuck stuck = { .write = true, .len = s->len };
 	struct vfio_ap neighbour;
-	struct timespec since;
 	pthread_t thread;
 	__u64 size;
 	int fd;
@@ -788,14 +741,12 @@ TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, ENV_TIMEOU
 	ASSERT_EQ(0, pthread_create(&thread, NULL, stuck_job, &stuck));
 	ASSERT_EQ(0, trap_wait(&stuck.trap));
 
-	clock_gettime(CLOCK_MONOTONIC, &since);
 	EXPECT_EQ(0, migrate_neighbour(&neighbour));
 	EXPECT_EQ(0, vfio_mig_data_size(self->device, &size));
 	EXPECT_EQ(-ENODATA, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
 	EXPECT_EQ(0, vfio_ap_reset(&self->env.dev));
 	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RESUMING, &fd));
 	EXPECT_EQ(0, env_write(fd, s->data, 20, 0, NULL));
-	EXPECT_LT(elapsed_ms(&since), PROMPT);
 
 	ASSERT_EQ(0, trap_open(&stuck.trap, s->data, s->len));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
@@ -809,14 +760,13 @@ TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, ENV_TIMEOU
 	vfio_ap_close(&neighbour);
 }
 
-TEST_F_TIMEOUT(file, a_stuck_reader_and_writer_do_not_keep_the_device_open, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, a_stuck_reader_and_writer_do_not_keep_the_device_open, STUCK_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stuck stuck[2] = {
 		{ .len = 64 },
 		{ .len = env->stream.len, .write = true },
 	};
-	struct timespec since;
 	pthread_t thread;
 	int i;
 
@@ -826,11 +776,9 @@ TEST_F_TIMEOUT(file, a_stuck_reader_and_writer_do_not_keep_the_device_open, ENV_
 				       VFIO_DEVICE_STATE_STOP_COPY, &stuck[i].fd));
 		ASSERT_EQ(0, pthread_create(&thread, NULL, stuck_job, &stuck[i]));
 		ASSERT_EQ(0, trap_wait(&stuck[i].trap));
-		clock_gettime(CLOCK_MONOTONIC, &since);
 		vfio_ap_close(&env->dev);
 		if (i)
 			EXPECT_EQ(0, ap_mdev_remove(ap_mdev_uuid(0)));
-		EXPECT_LT(elapsed_ms(&since), PROMPT);
 		ASSERT_EQ(0, trap_open(&stuck[i].trap, env->stream.data, env->stream.len));
 		ASSERT_EQ(0, pthread_join(thread, NULL));
 		EXPECT_EQ(-ENODEV, stuck[i].ret);

@@ -20,28 +20,7 @@
 
 #define MODULE "vfio_ap"
 
-FIXTURE(lifetime) {
-	struct env env;
-	int device;
-};
-
-FIXTURE_SETUP(lifetime)
-{
-	const char *why;
-	int ret;
-
-	why = env_setup(&self->env, VFIO_AP_GROUP, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-	self->device = self->env.dev.device;
-	ASSERT_EQ(0, env_stream(&self->env));
-}
-
-FIXTURE_TEARDOWN(lifetime)
-{
-	env_teardown(&self->env);
-}
+ENV_FIXTURE(lifetime, ENV_GROUP_AND_CDEV, true)
 
 /* Save through PRE_COPY, the guest runs again afterwards; 0 or a negative errno */
 static int save_with_pre_copy(struct env *env, struct stream_buf *out)
@@ -91,24 +70,25 @@ TEST_F_TIMEOUT(lifetime, the_second_migration_is_as_the_first, ENV_TIMEOUT)
 	EXPECT_COUNTS(&self->env, &before);
 }
 
-TEST_F_TIMEOUT(lifetime, a_hundred_migrations_leave_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, many_migrations_leave_nothing, ENV_TIMEOUT)
 {
 	struct env_counts before;
 
 	env_count(&self->env, &before);
-	EXPECT_EQ(0, migrate(&self->env, 100));
+	EXPECT_EQ(0, migrate(&self->env, env_repeat(10)));
 	EXPECT_COUNTS(&self->env, &before);
 }
 
-TEST_F_TIMEOUT(lifetime, a_hundred_failed_migrations_leave_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, many_failed_migrations_leave_nothing, ENV_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
+	unsigned int i, times = env_repeat(10);
 	struct env_counts before;
-	int i, fd;
+	int fd;
 
 	env_count(&self->env, &before);
 	s->data[s->len - 1] ^= 1;
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < times; i++) {
 		ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY, &fd));
 		EXPECT_EQ(1, env_try_read(fd));
 		ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
@@ -139,7 +119,7 @@ TEST_F_TIMEOUT(lifetime, devices_that_were_used_leave_nothing, ENV_TIMEOUT)
 		stream_free(&out);
 		if (fd >= 0)
 			close(fd);
-		ASSERT_EQ(NULL, env_setup(env, VFIO_AP_GROUP, &ret));
+		ASSERT_EQ(NULL, env_setup(env, variant->path, &ret));
 		ASSERT_EQ(0, ret);
 		ASSERT_EQ(0, env_stream(env));
 		EXPECT_EQ(0, migrate(env, 1));
@@ -390,7 +370,7 @@ TEST_F_TIMEOUT(lifetime, closing_cancels_at_each_point, ENV_TIMEOUT)
 		vfio_ap_close(&env->dev);
 		EXPECT_EQ(-ENODEV, i % 2 ? env_try_read(fd) : env_try_write(fd));
 		close(fd);
-		ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, VFIO_AP_GROUP));
+		ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, variant->path));
 		EXPECT_EQ(0, migrate(env, 1)) {
 			TH_LOG("%s, %zu bytes", i % 2 ? "save" : "resume", at[i / 2]);
 		}
@@ -468,7 +448,7 @@ TEST_F_TIMEOUT(lifetime, each_file_of_an_open_session_outlives_the_mdev, ENV_TIM
 		ASSERT_EQ(0, ap_mdev_remove(ap_mdev_uuid(0)));
 		expect_dead_file(_metadata, fd, env_stage_source(stage));
 		close(fd);
-		ASSERT_EQ(NULL, env_setup(env, VFIO_AP_GROUP, &ret));
+		ASSERT_EQ(NULL, env_setup(env, variant->path, &ret));
 		ASSERT_EQ(0, ret);
 		ASSERT_EQ(0, env_stream(env));
 	}
@@ -573,7 +553,7 @@ TEST_F_TIMEOUT(lifetime, the_module_stays_as_long_as_a_file_is_open, ENV_TIMEOUT
 			EXPECT_EQ(0, delete_module());
 			ASSERT_EQ(0, system("modprobe " MODULE));
 		}
-		ASSERT_EQ(NULL, env_setup(env, VFIO_AP_GROUP, &ret));
+		ASSERT_EQ(NULL, env_setup(env, variant->path, &ret));
 		ASSERT_EQ(0, ret);
 	}
 	EXPECT_EQ(0, env_stream(env));
@@ -649,7 +629,7 @@ TEST_F_TIMEOUT(lifetime, eventfds_are_released_at_close, ENV_TIMEOUT)
 		EXPECT_EQ(0U, reused(ids, nr));
 		vfio_ap_close(&env->dev);
 		again = reused(ids, nr);
-		ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, VFIO_AP_GROUP));
+		ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, variant->path));
 	}
 	EXPECT_EQ(nr, again);
 }

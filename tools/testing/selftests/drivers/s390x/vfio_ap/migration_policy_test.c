@@ -298,17 +298,7 @@ FIXTURE(policy) {
 	int device;
 };
 
-FIXTURE_VARIANT(policy) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(policy, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(policy, cdev) {
-	.path = VFIO_AP_CDEV,
-};
+ENV_CDEV(policy);
 
 /* As env_setup(), with a stream; skips where there is no switch */
 static const char *setup(struct env *env, enum vfio_ap_path path, int *ret)
@@ -331,13 +321,7 @@ static const char *setup(struct env *env, enum vfio_ap_path path, int *ret)
 
 FIXTURE_SETUP(policy)
 {
-	const char *why;
-	int ret;
-
-	why = setup(&self->env, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(setup, &self->env, variant->path);
 	self->uuid = ap_mdev_uuid(0);
 	self->device = self->env.dev.device;
 }
@@ -663,13 +647,7 @@ FIXTURE(session) {
 
 FIXTURE_SETUP(session)
 {
-	const char *why;
-	int ret;
-
-	why = setup(&self->env, VFIO_AP_CDEV, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(setup, &self->env, VFIO_AP_CDEV);
 	self->uuid = ap_mdev_uuid(0);
 	self->device = self->env.dev.device;
 }

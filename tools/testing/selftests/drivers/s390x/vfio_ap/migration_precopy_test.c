@@ -21,8 +21,8 @@
 
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
 
-/* What is awaited comes within this time, or the test fails (ms) */
-#define PATIENCE 60000
+/* Milliseconds to wait for an event */
+#define PATIENCE (ENV_PATIENCE * 1000)
 
 /* Pairs of CONFIG and HWINFO that may follow the first one in a stream */
 #define MORE_PAIRS (STREAM_MAX_PAIRS - 1)
@@ -70,6 +70,11 @@ static const char *source_setup(struct source *src, enum vfio_ap_path path, int 
 	src->cdom = env->pool.cdomains[env->pool.nr_cdomains - 1];
 	ap_card_describe(&src->card, s->rows[s->nr_rows - 1].apid, s->rows[s->nr_rows - 1].info);
 	return NULL;
+}
+
+static const char *source_setup_sim(struct source *src, enum vfio_ap_path path, int *ret)
+{
+	return ap_sim_present() ? source_setup(src, path, ret) : AP_NO_SIM;
 }
 
 /* Forget the session of before */
@@ -310,36 +315,27 @@ static int waiter_join(struct waiter *w)
 	return pthread_join(w->thread, NULL) ? 0 : w->revents;
 }
 
-/* What both states do, on both ways to open a device */
+/* What both states do */
 FIXTURE(precopy) {
 	struct source src;
 	int device;
 };
 
 FIXTURE_VARIANT(precopy) {
-	enum vfio_ap_path path;
 	__u32 state;
 };
 
-FIXTURE_VARIANT_ADD(precopy, group) {
-	.path = VFIO_AP_GROUP,
+FIXTURE_VARIANT_ADD(precopy, pre_copy) {
 	.state = VFIO_DEVICE_STATE_PRE_COPY,
 };
 
-FIXTURE_VARIANT_ADD(precopy, cdev) {
-	.path = VFIO_AP_CDEV,
+FIXTURE_VARIANT_ADD(precopy, pre_copy_p2p) {
 	.state = VFIO_DEVICE_STATE_PRE_COPY_P2P,
 };
 
 FIXTURE_SETUP(precopy)
 {
-	const char *why;
-	int ret;
-
-	why = source_setup(&self->src, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(source_setup, &self->src, VFIO_AP_CDEV);
 	self->device = self->src.env.dev.device;
 }
 
@@ -411,7 +407,7 @@ TEST_F_TIMEOUT(precopy, a_destination_that_differs_refuses_before_the_end, ENV_T
 	size_t done;
 	int fd;
 
-	ASSERT_EQ(0, env_neighbour(&src->env, &other, variant->path));
+	ASSERT_EQ(0, env_neighbour(&src->env, &other, VFIO_AP_CDEV));
 	ASSERT_EQ(0, source_begin(src, variant->state));
 	ASSERT_EQ(0, source_read_all(src));
 	ASSERT_EQ(0, vfio_mig_set(other.device, VFIO_DEVICE_STATE_RESUMING, &fd));
@@ -492,7 +488,7 @@ TEST_F_TIMEOUT(precopy, stop_copy_wakes_pollers, ENV_TIMEOUT)
 	EXPECT_TRUE(same_bytes(&src->env.stream, &src->out));
 }
 
-/* What does not depend on how the device was opened */
+/* What one state does */
 FIXTURE(file) {
 	struct source src;
 	int device;
@@ -500,13 +496,7 @@ FIXTURE(file) {
 
 FIXTURE_SETUP(file)
 {
-	const char *why;
-	int ret;
-
-	why = source_setup(&self->src, VFIO_AP_GROUP, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(source_setup, &self->src, VFIO_AP_CDEV);
 	self->device = self->src.env.dev.device;
 }
 
@@ -758,33 +748,24 @@ FIXTURE(republish) {
 
 /* @told: opted in to be told of new initial data */
 FIXTURE_VARIANT(republish) {
-	enum vfio_ap_path path;
 	__u32 state;
 	bool told;
 };
 
 FIXTURE_VARIANT_ADD(republish, not_told) {
-	.path = VFIO_AP_GROUP,
 	.state = VFIO_DEVICE_STATE_PRE_COPY,
 	.told = false,
 };
 
 FIXTURE_VARIANT_ADD(republish, told) {
-	.path = VFIO_AP_CDEV,
 	.state = VFIO_DEVICE_STATE_PRE_COPY_P2P,
 	.told = true,
 };
 
 FIXTURE_SETUP(republish)
 {
-	const char *why;
-	int ret;
-
 	memset(&self->want, 0, sizeof(self->want));
-	why = ap_sim_present() ? source_setup(&self->src, variant->path, &ret) : AP_NO_SIM;
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(source_setup_sim, &self->src, VFIO_AP_CDEV);
 	self->device = self->src.env.dev.device;
 	if (variant->told)
 		ASSERT_EQ(0, vfio_mig_opt_in(self->device));
@@ -815,7 +796,7 @@ static bool tells_change(struct source *src, bool told, size_t first, size_t tot
  * What is not read yet of the last pair is replaced, else one is added: byte for
  * byte what the tests' own encoder makes of it, whether the user is told or not.
  */
-TEST_F_TIMEOUT(republish, a_change_wherever_the_reader_is, 2 * ENV_TIMEOUT)
+TEST_F_TIMEOUT(republish, a_change_wherever_the_reader_is, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	struct stream_buf *want = &self->want;
@@ -988,13 +969,7 @@ FIXTURE(change) {
 
 FIXTURE_SETUP(change)
 {
-	const char *why;
-	int ret;
-
-	why = ap_sim_present() ? source_setup(&self->src, VFIO_AP_CDEV, &ret) : AP_NO_SIM;
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(source_setup_sim, &self->src, VFIO_AP_CDEV);
 	self->device = self->src.env.dev.device;
 }
 
@@ -1042,7 +1017,7 @@ TEST_F_TIMEOUT(change, what_is_the_same_is_not_sent_again, ENV_TIMEOUT)
 	EXPECT_TRUE(same_bytes(&src->env.stream, &src->out));
 }
 
-TEST_F_TIMEOUT(change, sixteen_pairs_are_added_and_no_more, 2 * ENV_TIMEOUT)
+TEST_F_TIMEOUT(change, sixteen_pairs_are_added_and_no_more, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	struct stream_buf want = {};
@@ -1095,7 +1070,7 @@ TEST_F_TIMEOUT(change, sixteen_pairs_are_added_and_no_more, 2 * ENV_TIMEOUT)
 }
 
 /* A VMM that does not read for a while must not lose its migration */
-TEST_F_TIMEOUT(change, what_nobody_reads_takes_no_room, 2 * ENV_TIMEOUT)
+TEST_F_TIMEOUT(change, what_nobody_reads_takes_no_room, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	struct stream_buf want = {};

@@ -27,27 +27,7 @@
 /* What there may be in a stream of a later version */
 #define UNKNOWN_RECORD	0x7abc
 
-FIXTURE(report) {
-	struct env env;
-	int device;
-};
-
-FIXTURE_SETUP(report)
-{
-	const char *why;
-	int ret;
-
-	why = env_setup(&self->env, VFIO_AP_GROUP, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-	self->device = self->env.dev.device;
-}
-
-FIXTURE_TEARDOWN(report)
-{
-	env_teardown(&self->env);
-}
+ENV_FIXTURE(report, ENV_CDEV, false)
 
 /**
  * struct want - what a report of a session of this process should say
@@ -226,7 +206,7 @@ static void run_end(struct __test_metadata *_metadata, struct env *env, bool clo
 		if (!close_it)
 			continue;
 		/* The next user can read what became of the last one's session */
-		ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, VFIO_AP_GROUP));
+		ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, VFIO_AP_CDEV));
 		EXPECT_REPORT(env, .reason = reason,
 			      .session = env_stage_source(stage) ? REPORT_SAVING :
 								   REPORT_RESUMING);
@@ -260,7 +240,7 @@ TEST_F_TIMEOUT(report, what_is_reported_stays_until_the_next_session, ENV_TIMEOU
 	expect_report(_metadata, env, &want);
 	vfio_ap_close(&env->dev);
 	expect_report(_metadata, env, &want);
-	ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, VFIO_AP_GROUP));
+	ASSERT_EQ(0, vfio_ap_open(&env->dev, uuid, VFIO_AP_CDEV));
 	expect_report(_metadata, env, &want);
 
 	/* One that is refused does not begin */
@@ -1117,7 +1097,7 @@ TEST_F_TIMEOUT(report, ecanceled_and_ebusy_if_the_device_is_requested_back, ENV_
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_EQ(0, status);
 		env_teardown(env);
-		ASSERT_EQ(NULL, env_setup(env, VFIO_AP_GROUP, &ret));
+		ASSERT_EQ(NULL, env_setup(env, VFIO_AP_CDEV, &ret));
 		ASSERT_EQ(0, ret);
 	}
 	stream_free(&out);

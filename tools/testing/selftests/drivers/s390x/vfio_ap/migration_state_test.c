@@ -76,39 +76,7 @@ static int try_dead_file(__u32 state, int fd)
 	return ret == -ENODEV ? 0 : ret ?: -EBADE;
 }
 
-FIXTURE(state) {
-	struct env env;
-	int device;
-};
-
-FIXTURE_VARIANT(state) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(state, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(state, cdev) {
-	.path = VFIO_AP_CDEV,
-};
-
-FIXTURE_SETUP(state)
-{
-	const char *why;
-	int ret;
-
-	why = env_setup(&self->env, variant->path, &ret);
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
-	self->device = self->env.dev.device;
-}
-
-FIXTURE_TEARDOWN(state)
-{
-	env_teardown(&self->env);
-}
+ENV_FIXTURE(state, ENV_GROUP_AND_CDEV, false)
 
 TEST_F_TIMEOUT(state, feature_is_advertised_with_a_valid_set_of_flags, ENV_TIMEOUT)
 {
@@ -633,20 +601,20 @@ TEST_F_TIMEOUT(state, a_second_migration_sends_no_stale_snapshot, ENV_TIMEOUT)
 	EXPECT_TRUE(ap_mask_test(env->decoded.masks.apm, gone));
 }
 
-TEST_F_TIMEOUT(state, a_hundred_migrations, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, many_migrations, ENV_TIMEOUT)
 {
 	struct client_data data;
 	struct client c;
-	int i;
+	unsigned int i, times = env_repeat(10);
 
 	ASSERT_EQ(0, client_realize(&c, &self->env.dev));
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < times; i++) {
 		ASSERT_EQ(0, client_save(&c, &data)) {
-			TH_LOG("migration %d", i);
+			TH_LOG("migration %u", i);
 		}
 		ASSERT_EQ(0, client_cancel(&c));
 		ASSERT_EQ(0, client_load(&c, &data)) {
-			TH_LOG("migration %d", i);
+			TH_LOG("migration %u", i);
 		}
 		ASSERT_EQ(0, client_start(&c));
 		client_data_free(&data);

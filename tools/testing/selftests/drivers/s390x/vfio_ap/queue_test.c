@@ -33,12 +33,6 @@
 /* One that neither PQAP(TAPQ) nor PQAP(ZAPQ) has any reason to give */
 #define ODD			0x07
 
-/*
- * The driver waits ten seconds for the reset of a queue; emulated hosts with
- * debug kernels have other things to do meanwhile.
- */
-#define BOUND_MS		60000
-
 /* As often as the driver asks a queue that is busy to interrupt no more */
 #define MAX_TRIES		6
 
@@ -74,27 +68,11 @@ struct place {
 	unsigned int domain;
 	unsigned int sibling;
 	unsigned int other;
-	int spare[3];
+	int spare[16];
 	int group;
 	struct kvm_cpu cpu;
 	int log;
 	char scan_interval[16];
-};
-
-FIXTURE(queue) {
-	struct place place;
-};
-
-FIXTURE_VARIANT(queue) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(queue, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(queue, cdev) {
-	.path = VFIO_AP_CDEV,
 };
 
 static void close_fd(int *fd)
@@ -112,9 +90,19 @@ static bool is_bound(unsigned int apid, unsigned int domain)
 	return !access(path, F_OK);
 }
 
+/* A scan would take the answers that are meant for vfio_ap: the next one is in two minutes */
+static int hold_scans(void)
+{
+	return ap_bus_write("config_time", "120\n");
+}
+
 /* Answer an instruction with a response code; @count 0: until told otherwise */
 static int answer(struct place *p, const char *insn, unsigned int rc, unsigned int count)
 {
+	int ret = hold_scans();
+
+	if (ret)
+		return ret;
 	if (!count)
 		return ap_sim_control("rc %02x.%04x %s %x", p->apid, p->domain, insn, rc);
 	return ap_sim_control("rc %02x.%04x %s %x %u", p->apid, p->domain, insn, rc, count);
@@ -136,42 +124,38 @@ static int assign_all(struct place *p)
 	return ap_mdev_assign(p->env.dev.uuid, &p->env.masks);
 }
 
-FIXTURE_SETUP(queue)
+static const char *place_setup(struct place *p, enum vfio_ap_path path, int *ret)
 {
-	struct place *p = &self->place;
 	const struct ap_pool *pool = &p->env.pool;
 	const char *why;
 	unsigned int i;
-	int ret;
 
+	memset(p, 0, sizeof(*p));
 	for (i = 0; i < ARRAY_SIZE_OF(p->spare); i++)
 		p->spare[i] = -1;
 	p->cpu.fd = -1;
 	p->log = -1;
 	p->group = -1;
-	why = ap_sim_present() ? env_setup(&p->env, variant->path, &ret) : AP_NO_SIM;
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	why = env_setup_sim(&p->env, path, ret);
+	if (why || *ret)
+		return why;
 	p->apid = pool->adapters[0];
 	p->other = pool->adapters[pool->nr_adapters - 1];
 	p->domain = pool->domains[0];
 	p->sibling = pool->domains[pool->nr_domains - 1];
-	ASSERT_EQ(0, assign_all(p));
-
-	/* A scan would take the answers that are meant for vfio_ap */
-	ASSERT_LT(0, ap_bus_read("config_time", p->scan_interval,
-				 sizeof(p->scan_interval)));
-	ASSERT_EQ(0, ap_bus_write("config_time", "120\n"));
-
+	*ret = assign_all(p);
+	if (*ret)
+		return NULL;
+	*ret = ap_bus_read("config_time", p->scan_interval, sizeof(p->scan_interval));
+	*ret = *ret < 0 ? *ret : hold_scans();
 	p->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	ASSERT_LE(0, p->log);
-	ASSERT_LE(0, lseek(p->log, 0, SEEK_END));
+	if (!*ret && (p->log < 0 || lseek(p->log, 0, SEEK_END) < 0))
+		*ret = -errno;
+	return NULL;
 }
 
-FIXTURE_TEARDOWN(queue)
+static void place_teardown(struct place *p)
 {
-	struct place *p = &self->place;
 	unsigned int i;
 
 	if (!p->scan_interval[0]) {
@@ -191,6 +175,11 @@ FIXTURE_TEARDOWN(queue)
 	close_fd(&p->log);
 	ap_bus_write("config_time", "%s", p->scan_interval);
 }
+
+ENV_FIXTURE_OF(queue, place, ENV_CDEV)
+
+/* For what the group and the cdev do in different ways */
+ENV_FIXTURE_OF(path, place, ENV_GROUP_AND_CDEV)
 
 /* Whether one of the messages since the last call contains the text */
 static bool log_has(struct place *p, const char *text)
@@ -282,7 +271,7 @@ static int run_bounded(struct place *p, int (*run)(struct place *p))
 	if (ret)
 		return -ret;
 	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += BOUND_MS / 1000;
+	end.tv_sec += ENV_PATIENCE;
 	ret = pthread_timedjoin_np(thread, NULL, &end);
 	if (!ret)
 		return task.ret;
@@ -377,7 +366,7 @@ static bool wait_for_request(int request, int change)
 {
 	struct pollfd p = { .fd = request, .events = POLLIN };
 
-	if (poll(&p, 1, BOUND_MS) != 1)
+	if (poll(&p, 1, ENV_PATIENCE * 1000) != 1)
 		return false;
 	/* They are signalled in the other order, under one lock */
 	return event_count(request) > 0 && event_count(change) > 0;
@@ -508,7 +497,7 @@ static void expect_next_user_has_all(struct __test_metadata *_metadata, struct p
 	EXPECT_TRUE(judged);
 }
 
-TEST_F_TIMEOUT(queue, a_device_requested_back_is_whole_for_the_next_user, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path, a_device_requested_back_is_whole_for_the_next_user, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;
@@ -873,7 +862,7 @@ static int unmap_all(struct place *p)
 }
 
 /* A range may begin at 0, which is no address that a queue has registered */
-TEST_F_TIMEOUT(queue, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before, aqic;
@@ -1023,7 +1012,7 @@ static void close_second(struct place *p)
 }
 
 /* Two devices of one VM: the intercept handler knows only one */
-TEST_F_TIMEOUT(queue, a_second_device_of_a_guest_is_refused_and_harms_not_the_first, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path, a_second_device_of_a_guest_is_refused_and_harms_not_the_first, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;

@@ -103,17 +103,7 @@ FIXTURE(race) {
 	struct race race;
 };
 
-FIXTURE_VARIANT(race) {
-	enum vfio_ap_path path;
-};
-
-FIXTURE_VARIANT_ADD(race, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(race, cdev) {
-	.path = VFIO_AP_CDEV,
-};
+ENV_GROUP_AND_CDEV(race);
 
 /* splitmix64: a number below @limit, the same sequence for the same seed */
 static unsigned int pick(struct worker *w, unsigned int limit)
@@ -492,16 +482,9 @@ FIXTURE_SETUP(race)
 {
 	struct race *race = &self->race;
 	struct four *f = &race->four;
-	const char *why;
 	unsigned int i;
-	int ret;
 
-	why = four_setup(f, variant->path, &ret);
-	if (why) {
-		four_teardown(f);
-		SKIP(return, "%s", why);
-	}
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(four_setup, f, variant->path);
 	ASSERT_EQ(0, env_stream(&f->env));
 	ASSERT_EQ(2U, f->env.decoded.nr_rows);
 	for (i = 0; i < 2; i++)

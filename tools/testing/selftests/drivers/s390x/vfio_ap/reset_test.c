@@ -18,12 +18,6 @@
 #define RESET_IN_PROGRESS	0x02
 #define BUSY			0x05
 
-/*
- * The driver waits ten seconds for the reset of a queue; emulated hosts with
- * debug kernels have other things to do meanwhile.
- */
-#define BOUND_S			60
-
 /**
  * struct resetter - a thread that resets a device
  * @dev: the device
@@ -44,39 +38,28 @@ FIXTURE(reset) {
 	char scan_interval[16];
 };
 
-FIXTURE_VARIANT(reset) {
-	enum vfio_ap_path path;
-};
+ENV_CDEV(reset);
 
-FIXTURE_VARIANT_ADD(reset, group) {
-	.path = VFIO_AP_GROUP,
-};
-
-FIXTURE_VARIANT_ADD(reset, cdev) {
-	.path = VFIO_AP_CDEV,
-};
+/* A scan would take the answers that are meant for vfio_ap: the next one is in two minutes */
+static int hold_scans(void)
+{
+	return ap_bus_write("config_time", "120\n");
+}
 
 static int answer(const struct env *env, unsigned int rc)
 {
-	return ap_sim_control("rc %02x.%04x tapq %x", env->pool.adapters[0],
+	return hold_scans() ?: ap_sim_control("rc %02x.%04x tapq %x", env->pool.adapters[0],
 			      env->pool.domains[0], rc);
 }
 
 FIXTURE_SETUP(reset)
 {
-	const char *why;
-	int ret;
-
-	why = ap_sim_present() ? env_setup(&self->env, variant->path, &ret) : AP_NO_SIM;
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, ret);
+	ENV_SETUP(env_setup_sim, &self->env, variant->path);
 	self->resetter.dev = &self->env.dev;
 
-	/* A scan would take the answers that are meant for vfio_ap */
 	ASSERT_LT(0, ap_bus_read("config_time", self->scan_interval,
 				 sizeof(self->scan_interval)));
-	ASSERT_EQ(0, ap_bus_write("config_time", "120\n"));
+	ASSERT_EQ(0, hold_scans());
 }
 
 FIXTURE_TEARDOWN(reset)
@@ -120,7 +103,7 @@ static int resetter_join(struct resetter *resetter, const struct env *env)
 	struct timespec end;
 
 	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += BOUND_S;
+	end.tv_sec += ENV_PATIENCE;
 	if (!pthread_timedjoin_np(resetter->thread, NULL, &end))
 		return resetter->ret;
 	answer(env, 0);

@@ -12,6 +12,13 @@
 
 #include "env.h"
 
+unsigned int env_repeat(unsigned int times)
+{
+	const char *text = getenv("VFIO_AP_REPEAT");
+
+	return text && *text ? strtoul(text, NULL, 0) : times;
+}
+
 const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret)
 {
 	const char *uuid = ap_mdev_uuid(0), *why;
@@ -45,6 +52,11 @@ const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret)
 	if (*ret)
 		ap_mdev_remove(uuid);
 	return NULL;
+}
+
+const char *env_setup_sim(struct env *env, enum vfio_ap_path path, int *ret)
+{
+	return ap_sim_present() ? env_setup(env, path, ret) : AP_NO_SIM;
 }
 
 void env_teardown(struct env *env)

@@ -33,15 +33,14 @@ const char *four_setup(struct four *f, enum vfio_ap_path path, int *ret)
 	const char *why;
 
 	memset(f, 0, sizeof(*f));
-	*ret = 0;
-	if (!ap_sim_present())
-		return AP_NO_SIM;
-	why = env_setup(&f->env, path, ret);
+	why = env_setup_sim(&f->env, path, ret);
 	if (why || *ret)
 		return why;
 	f->ready = true;
-	if (f->env.pool.nr_adapters < 3)
+	if (f->env.pool.nr_adapters < 3) {
+		four_teardown(f);
 		return "needs three adapters";
+	}
 	*ret = assign(f);
 	return NULL;
 }
@@ -56,6 +55,7 @@ void four_teardown(struct four *f)
 	ap_sim_control("latency * 1000");
 	guest_free(&f->guest);
 	env_teardown(&f->env);
+	f->ready = false;
 }
 
 int four_renew(struct four *f)

@@ -14,8 +14,8 @@
 #include "kvm.h"
 #include "vfio.h"
 
-/* How long the guest may take for what it is waited for */
-#define GUEST_DEADLINE_MS	60000
+/* How long the guest may take for what it is waited for; as ENV_PATIENCE in env.h */
+#define GUEST_DEADLINE_MS	300000
 
 /**
  * struct guest - a guest
