@@ -92,7 +92,7 @@ def command_test() -> int:
 
 
 def command_test_mutants() -> int:
-    """Faults that are put back into the driver, each found by its tests."""
+    """Planted faults in the driver, each found by its tests."""
     flavour = wanted_flavour("debug")
     prepare([flavour])
     mutants = importlib.import_module("lab.faults.driver")
@@ -113,12 +113,10 @@ def command_fuzz() -> int:
 
 
 def command_test_fuzz() -> int:
-    """Faults put into the stream code, each found by the fuzzer."""
+    """Planted faults in the stream code, each found by the fuzzer."""
     prepare([], hosts=False)
     fuzz = importlib.import_module("lab.faults.stream")
-    report = importlib.import_module("lab.tests.runner").Report()
-    fuzz.proof(report)
-    return int(report.summary())
+    return int(fuzz.main_planted())
 
 
 def command_model() -> int:
@@ -129,8 +127,8 @@ def command_model() -> int:
 
 
 def command_test_long() -> int:
-    """What takes too long for every change: the long tests, and the faults that are put into the
-    driver unless T= says which long test it is to be."""
+    """The tests that take too long for every change: the long ones and, without T=, all planted
+    faults."""
     minutes, seed = number("MINUTES", 0), number("SEED", 1)
     flavour = wanted_flavour("debug")
     prepare([flavour])
@@ -228,8 +226,8 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("test", help="all automated tests")
-    commands.add_parser("test-mutants", help="faults put back into the driver, and their tests")
-    commands.add_parser("test-fuzz", help="faults put into the stream code, and the fuzzer")
+    commands.add_parser("test-mutants", help="planted faults in the driver, and their tests")
+    commands.add_parser("test-fuzz", help="planted faults in the stream code, and the fuzzer")
     commands.add_parser("fuzz", help="the stream code against an enemy's bytes")
     commands.add_parser("model", help="the locks and states, checked exhaustively")
     commands.add_parser("test-long", help="the tests that take long")
