@@ -210,9 +210,11 @@ def test_only_evidence_is_red(tmp: pathlib.Path) -> None:
 def test_no_result_is_a_failure(tmp: pathlib.Path) -> None:
     """What is written, and the exit status."""
     path = tmp / "out.tap"
-    for results, status in (([], 1), ([("a b", tap.Outcome("", "ok"))], 0),
-                            ([("a", tap.Outcome("", "ok")), ("b", tap.Outcome("", "not ok"))], 1),
-                            ([("a", tap.Outcome("", "skip", "no card"))], 1)):
+    good, bad = ("a b", tap.Outcome("", "ok")), ("b", tap.Outcome("", "not ok"))
+    skipped = ("a", tap.Outcome("", "skip", "no card"))
+    table: list[tuple[list[tuple[str, tap.Outcome]], int]] = [
+        ([], 1), ([good], 0), ([good, bad], 1), ([skipped], 1)]
+    for results, status in table:
         with path.open("w", encoding="utf-8") as out:
             assert tap.write(results, out) == status, results
     assert path.read_text() == "not ok 1 a\n#   no card\n0 passed, 1 failed, 0 skipped\n"
