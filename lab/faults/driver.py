@@ -55,6 +55,7 @@ PROFILE = "a"
 WORK = config.BUILD / "mutants"
 # In the emulator, a whole test program of the slowest kind takes less.
 LIMIT = 600.0
+FEW = 6
 # Tests that take too long for a sample.
 SLOW = ("pair.*", "a.race_test.*", "a.fail_nth_test.*")
 
@@ -504,11 +505,13 @@ def run_controls(bench: Bench, faults: list[Fault]) -> Results:
     for test, leak in wanted:
         if test.kunit and not leak:
             suites.setdefault(test.suite, []).append(test)
+    # A few cases take less time than their whole suite.
+    suites = {name: tests for name, tests in suites.items() if len(tests) > FEW}
     for tests in suites.values():
         for test, verdict in run_suite(bench, tests, paths[tests[0].module]).items():
             yield f"control.{test.name}", outcome({test: verdict}, red=False)
     for test, leak in sorted(wanted, key=lambda item: item[0].pair):
-        if leak or not test.kunit:
+        if leak or test.suite not in suites:
             yield (f"control.{test.name}",
                    outcome(run_tests(bench, [test], paths, leak), red=False))
 
