@@ -8,8 +8,9 @@ lab/programs/bench/measure.c does what QEMU does, and the straightforward design
 anew at each read(). How long a guest is without an answer is measured between two hosts, in seconds
 of this machine.
 
-Writes the table, the figures as JSON and pictures to out/bench. Fails if a figure is beyond its
-floor; says which is short of its goal.
+Writes the table, the figures as JSON and pictures to out/bench. Fails if a goal is missed, unless
+lab/commands/missed-goals.toml has the figure and the reason. Fails then if the figure is worse than
+the recorded one by more than the margin there, and if the goal is met after all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import os
 import pathlib
 import platform
 import shutil
+import statistics
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,16 +42,18 @@ from lab.image import machine
 from lab.report import picture
 
 FLAVOUR = "fast"
+MISSED = config.REPO / "lab/commands/missed-goals.toml"
 # Adapters and domains of the guest.
 SHAPES = ((1, 1), (4, 4), (4, 85), (16, 85), (60, 85))
 # Where the goals are looked at.
 LARGE = 5100
 SIZE_GOAL = 6 * 1024
-# Of the baseline's instructions: goal and floor.
+# Of the baseline's instructions.
 SHARE_GOAL = 1 / 10
-SHARE_FLOOR = 1 / 5
 # The device's share of the blackout, in floors.
 BLACKOUT_GOAL = 2.0
+# With fewer queues, a session costs more than the instructions for the queues.
+MANY = 340
 # Seconds without an answer.
 GAP_GOAL = 1.0
 # From the smallest guest to the largest one, in instructions.
@@ -137,13 +142,62 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Goal:
-    """What was wanted, what was measured, and whether that is enough or at least no failure."""
+    """A goal, and the figure that was measured: the less, the better."""
 
+    key: str
     name: str
     wanted: str
     measured: str
+    figure: float
     met: bool
-    allowed: bool
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A goal that is known to be missed: the recorded figure, how much worse a run may be, why."""
+
+    figure: float
+    margin: float
+    reason: str
+
+
+def read_missed(text: str) -> dict[str, Missed]:
+    """Read lab/commands/missed-goals.toml; LabError if an entry is malformed."""
+    found = {}
+    for key, entry in tomllib.loads(text).items():
+        try:
+            found[key] = Missed(float(entry.pop("figure")), float(entry.pop("margin")),
+                                str(entry.pop("reason")))
+        except (AttributeError, KeyError, ValueError) as error:
+            raise LabError(f"{MISSED}: {key}: {error!r}") from None
+        if entry or not found[key].reason.strip():
+            raise LabError(f"{MISSED}: {key}: wanted figure, margin and reason")
+    return found
+
+
+def judge(judged: Sequence[Goal], missed: dict[str, Missed]) -> tuple[list[str], bool]:
+    """A line for each goal, with the reason if it is missed; and whether all is as recorded."""
+    lines, good = [], True
+    for goal in judged:
+        known = missed.get(goal.key)
+        if goal.met:
+            word, fine = ("MET, BUT LISTED", False) if known else ("met", True)
+        elif not known:
+            word, fine = "MISSED", False
+        elif goal.figure > known.figure * (1 + known.margin):
+            word, fine = "WORSE", False
+        else:
+            word, fine = "missed", True
+        good &= fine
+        lines.append(f"{word:<16} {goal.name}: {goal.measured} (wanted {goal.wanted})")
+        if known:
+            lines.append(f"{'':<16} recorded {known.figure:g}, {100 * known.margin:.0f} % margin: "
+                         f"{' '.join(known.reason.split())}")
+        elif not fine:
+            lines.append(f"{'':<16} no entry {goal.key} in {MISSED.relative_to(config.REPO)}")
+    unknown = sorted(missed.keys() - {goal.key for goal in judged})
+    lines += [f"{'NO SUCH GOAL':<16} {key}" for key in unknown]
+    return lines, good and not unknown
 
 
 def install() -> None:
@@ -167,7 +221,8 @@ def boot(lab: Lab, adapters: int, domains: int) -> Host:
                     vfio_adapters=numbers(adapters), reset_polls=1, cpus=1, icount=True)
     # Its clock is slow while it works, and with it the sign of life that it gives.
     host.silence_limit = LIMIT
-    # The AP bus finds thousands of queues one by one, and tells nobody but who asks.
+    # The AP bus finds thousands of queues one by one. The clock jumps while the host is idle, so
+    # this sleep takes no time.
     host.run("until grep -q complete /sys/bus/ap/bindings; do sleep 1; done\n"
              f"insmod {MODULE}", LIMIT)
     return host
@@ -197,7 +252,7 @@ def costs(lab: Lab) -> dict[int, Figures]:
 
 
 def gap(hosts: Sequence[Host], adapters: Sequence[str], domains: Sequence[str]) -> float:
-    """Seconds without an answer, at most, of a guest that migrates between two hosts."""
+    """The longest time without an answer, in seconds, of a guest that migrates."""
     ap = GuestAp(",".join(adapters), ",".join(domains))
     queues = len(adapters) * len(domains)
     with Guests() as guests:
@@ -213,8 +268,11 @@ def gap(hosts: Sequence[Host], adapters: Sequence[str], domains: Sequence[str]) 
         return watch.gap
 
 
-def gaps(lab: Lab) -> dict[int, float]:
-    """The least gap of a few migrations, by number of queues: machines are noisy."""
+Waits = dict[int, list[float]]
+
+
+def gaps(lab: Lab) -> Waits:
+    """The longest time without an answer in each of a few migrations, by number of queues."""
     adapters, domains = WATCHED[-1]
     found = {}
     cards = ",".join(f"{number}:14c" for number in adapters)
@@ -224,9 +282,15 @@ def gaps(lab: Lab) -> dict[int, float]:
         simulate(host, f"latency * {LATENCY}")
     for shape in WATCHED:
         queues = len(shape[0]) * len(shape[1])
-        found[queues] = min(gap(hosts, *shape) for _ in range(TRIES))
-        progress.say(f"{queues} queues: without an answer for {found[queues]:.2f} s")
+        found[queues] = [gap(hosts, *shape) for _ in range(TRIES)]
+        progress.say(f"{queues} queues: without an answer for {spread(found[queues])}")
     return found
+
+
+def spread(times: Sequence[float]) -> str:
+    """Median and maximum of a few times."""
+    return (f"median {statistics.median(times):.2f} s, maximum {max(times):.2f} s of "
+            f"{len(times)} migrations")
 
 
 def streams_of_all() -> tuple[int, int]:
@@ -239,29 +303,35 @@ def streams_of_all() -> tuple[int, int]:
             len(golden.stream(golden.header(), *plain, rows)))
 
 
-def goals(found: dict[int, Figures], waits: dict[int, float]) -> list[Goal]:
-    """Each goal against what was measured."""
+def goals(found: dict[int, Figures], waits: Waits) -> list[Goal]:
+    """Each goal and the figure that was measured."""
     large = found[LARGE]
     part = both(large) / both_baseline(large)
     times = {queues: share(f) / share_floor(f) for queues, f in found.items()}
-    worst = max(times.values())
     sizes = [f["armed_data_size"] for f in found.values()]
-    longest = max(waits.values())
+    flat = max(sizes) / min(sizes)
+    medians = {queues: statistics.median(seconds) for queues, seconds in waits.items()}
+    longest = max(medians.values())
+
+    def blackout(key: str, name: str, chosen: list[int]) -> Goal:
+        worst = max(times[queues] for queues in chosen)
+        return Goal(key, f"device's share of the blackout {name}", f"<= {BLACKOUT_GOAL:.0f} floors",
+                    ", ".join(f"{times[queues]:.1f}" for queues in chosen), worst,
+                    worst <= BLACKOUT_GOAL)
+
     return [
-        Goal(f"stream of {LARGE} queues, all with an interrupt", f"< {SIZE_GOAL:,} bytes",
-             f"{large['armed_size']:,.0f}", large["armed_size"] < SIZE_GOAL,
-             large["armed_size"] < SIZE_GOAL),
-        Goal(f"save + load of {LARGE} queues, of the baseline",
-             f"<= 1/{1 / SHARE_GOAL:.0f} (floor 1/{1 / SHARE_FLOOR:.0f})", f"1/{1 / part:.1f}",
-             part <= SHARE_GOAL, part <= SHARE_FLOOR),
-        Goal("device's share of the blackout, of its floor", f"<= {BLACKOUT_GOAL:.0f}",
-             ", ".join(f"{value:.1f}" for value in times.values()), worst <= BLACKOUT_GOAL,
-             times[LARGE] <= BLACKOUT_GOAL),
-        Goal("MIG_DATA_SIZE, largest to smallest guest", f"<= {FLAT}",
-             f"{max(sizes) / min(sizes):.2f}", max(sizes) / min(sizes) <= FLAT,
-             max(sizes) / min(sizes) <= FLAT),
-        Goal("longest time without an answer", f"< {GAP_GOAL:.0f} s", f"{longest:.2f} s",
-             longest < GAP_GOAL, True),
+        Goal("size", f"stream of {LARGE} queues, all with an interrupt", f"< {SIZE_GOAL:,} bytes",
+             f"{large['armed_size']:,.0f}", large["armed_size"], large["armed_size"] < SIZE_GOAL),
+        Goal("save_and_load", f"save + load of {LARGE} queues",
+             f"<= {SHARE_GOAL:.3f} of the baseline", f"{part:.3f}", part, part <= SHARE_GOAL),
+        blackout("blackout_many", f"from {MANY} queues on", [n for n in times if n >= MANY]),
+        blackout("blackout_few", f"below {MANY} queues", [n for n in times if n < MANY]),
+        Goal("data_size", "MIG_DATA_SIZE, largest to smallest guest", f"<= {FLAT}", f"{flat:.2f}",
+             flat, flat <= FLAT),
+        Goal("without_answer", "median of the longest time without an answer",
+             f"< {GAP_GOAL:.0f} s", ", ".join(f"{seconds:.2f} s ({queues} queues)"
+                                              for queues, seconds in medians.items()),
+             longest, longest < GAP_GOAL),
     ]
 
 
@@ -283,7 +353,7 @@ def table(found: dict[int, Figures]) -> str:
     return "\n".join(lines)
 
 
-def markdown(found: dict[int, Figures], waits: dict[int, float],
+def markdown(found: dict[int, Figures], waits: Waits,
              everything: tuple[int, int]) -> str:
     """The table as the README has it."""
     lines = ["| queues | " + " | ".join(f"{queues:,}" for queues in found) + " |",
@@ -295,8 +365,8 @@ def markdown(found: dict[int, Figures], waits: dict[int, float],
                                                                    row.baseline)]
             cells.append(" / ".join(parts))
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
-    watched = ", ".join(f"{queues} queue{'s' if queues > 1 else ''} {value:.2f} s"
-                        for queues, value in waits.items())
+    watched = "; ".join(f"{queues} queue{'s' if queues > 1 else ''} {spread(times)}"
+                        for queues, times in waits.items())
     lines += ["", f"Stream of 65,536 queues: {everything[0]:,} bytes, with an interrupt of each "
               f"{everything[1]:,}. Longest time without an answer: {watched}."]
     return "\n".join(lines) + "\n"
@@ -339,18 +409,15 @@ def machine_line() -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, QEMU TCG"
 
 
-def report(folder: pathlib.Path, found: dict[int, Figures], waits: dict[int, float],
+def report(folder: pathlib.Path, found: dict[int, Figures], waits: Waits,
            everything: tuple[int, int]) -> int:
-    """Write and print all of it; 1 if a figure is beyond its floor."""
-    judged = goals(found, waits)
+    """Write and print all of it; 1 if a goal is not as recorded."""
+    lines, good = judge(goals(found, waits), read_missed(MISSED.read_text(encoding="utf-8")))
     text = [time.strftime("%Y-%m-%d, ") + machine_line(), "", table(found), "",
             f"stream of 65,536 queues, bytes: {everything[0]:,}, with interrupts "
             f"{everything[1]:,}",
-            "longest time without an answer, seconds: " + ", ".join(
-                f"{value:.2f} ({queues} queues)" for queues, value in waits.items()), ""]
-    for goal in judged:
-        word = "met" if goal.met else "SHORT OF THE GOAL" if goal.allowed else "BEYOND THE FLOOR"
-        text.append(f"{word:<18} {goal.name}: {goal.measured} (wanted {goal.wanted})")
+            *(f"longest time without an answer, {queues} queues: {spread(times)}"
+              for queues, times in waits.items()), "", *lines]
     print("\n".join(text), flush=True)
     (folder / "bench.txt").write_text("\n".join(text) + "\n")
     (folder / "bench.md").write_text(markdown(found, waits, everything))
@@ -363,11 +430,11 @@ def report(folder: pathlib.Path, found: dict[int, Figures], waits: dict[int, flo
     except (machine.EnvError, ImportError) as error:
         print(f"No pictures: {error}")
     print(f"\nFigures and pictures: {folder}")
-    return int(not all(goal.allowed for goal in judged))
+    return int(not good)
 
 
 def main() -> int:
-    """Measure, and tell; 0 if no figure is beyond its floor."""
+    """Measure and report; 0 if each goal is met or missed as recorded."""
     folder = config.OUT / "bench"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -2,10 +2,15 @@
 """`make coverage`: which lines of the driver's new files the tests in one host reach.
 
 A kernel that counts lines (gcov) in these files runs KUnit and the kselftests, with failing
-allocations and user copies. Each host's counts are fetched before it is shut down, and added up
-here. What no test reaches stands in out/coverage, and with a reason in lab/commands/unreached:
-"FILE FUNCTION: REASON". Fails if a test does, if a file is below the floor, or if there is no
-reason.
+allocations and user copies. The counts of each host are fetched before it is shut down; gcovr adds
+them up. out/coverage shows the lines that no test reaches, and lab/commands/unreached lists them:
+
+    FILE:FUNCTION: TEXT OF THE LINE: REASON
+
+An entry stands for one line of the function with that text. The last ": " precedes the reason. A
+reason that begins with "sometimes" is that of a line which only some runs reach. make coverage
+fails if a test fails, if a file is below the floor, if a line that is not reached is not listed,
+and if a listed one is reached.
 """
 
 from __future__ import annotations
@@ -13,21 +18,24 @@ from __future__ import annotations
 import importlib
 import json
 import pathlib
+import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.common.run import run
 from lab.host.host import Host
-from lab.image import kernel
+from lab.image import kernel, machine
 
 FLAVOUR = "cover"
+PACKAGE = "gcovr"
 FLOOR = 0.90
 GOAL = 0.95
 REASONS = config.REPO / "lab/commands/unreached"
-GCOV = f"{config.CROSS_COMPILE}gcov"
 # Prints nothing: a file's counts can be read, but it has no size.
 FETCH = """
 mkdir -p /lab/results/gcov
@@ -36,136 +44,164 @@ find /sys/kernel/debug/gcov -path '*/s390/crypto/vfio_ap*.gcda' | while read -r 
 done
 """
 
-
-@dataclass
-class Lines:
-    """The lines of a file that are code: how often each was reached, and in which function ("-":
-    unknown to gcov). counted: a kernel had counts of the file, though it may have no code."""
-
-    count: dict[int, int] = field(default_factory=dict)
-    function: dict[int, str] = field(default_factory=dict)
-    counted: bool = False
-
-    @property
-    def reached(self) -> int:
-        """How many were reached."""
-        return sum(1 for count in self.count.values() if count)
-
-    @property
-    def part(self) -> float:
-        """What part of all that is; 0 without a line."""
-        return self.reached / len(self.count) if self.count else 0.0
-
-    def missed(self) -> list[int]:
-        """Those that were not."""
-        return sorted(number for number, count in self.count.items() if not count)
-
-    def functions_missed(self) -> set[str]:
-        """The functions that have some of them."""
-        return {self.function[number] for number in self.missed()}
+# File, function and text, without blanks around it.
+Place = tuple[str, str, str]
 
 
-def read_reasons(text: str) -> dict[tuple[str, str], str]:
-    """(file, function) -> why nobody reaches all of it."""
-    found = {}
+@dataclass(frozen=True)
+class Line:
+    """A line of code: its place, its number and how often it was reached."""
+
+    place: Place
+    number: int
+    count: int
+
+
+def read_reasons(text: str) -> list[tuple[Place, str]]:
+    """The entries of lab/commands/unreached: place and reason."""
+    found = []
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
-            place, _, reason = line.partition(":")
-            words = place.split()
-            if len(words) != 2 or not reason.strip():
-                raise LabError(f"{REASONS}: wanted FILE FUNCTION: REASON, not {line!r}")
-            found[words[0], words[1]] = reason.strip()
+            place, _, reason = line.rpartition(": ")
+            match = re.fullmatch(r"(\S+\.c):(\w+): (\S.*)", place)
+            if not match or not reason.strip():
+                raise LabError(f"{REASONS}: wanted FILE:FUNCTION: TEXT: REASON, not {line!r}")
+            found.append(((match[1], match[2], match[3].strip()), reason.strip()))
+    return found
+
+
+def functions_of(lines: list[str]) -> list[str]:
+    """The function of each line of a source in kernel style; "-" outside of functions.
+
+    gcov names none for the lines of a function that was inlined."""
+    found = ["-"] * len(lines)
+    first, name = 0, "-"
+    for number, line in enumerate(lines):
+        start = re.match(r"(?:\w[^(]*[ *])?(\w+)\(", line)
+        if start:
+            first, name = number, start[1]
+        if line == "}":
+            found[first:number + 1] = [name] * (number + 1 - first)
+            name = "-"
+    return found
+
+
+def read_lines(report: dict[str, Any], root: pathlib.Path) -> dict[str, list[Line]]:
+    """The lines of code of each file in gcovr's report, by the file's path in the source."""
+    found = {}
+    for file in report["files"]:
+        path = pathlib.Path(file["file"])
+        text = (root / path).read_text(encoding="utf-8").splitlines()
+        functions = functions_of(text)
+        lines = [Line((path.name, functions[line["line_number"] - 1],
+                       text[line["line_number"] - 1].strip()), line["line_number"], line["count"])
+                 for line in file["lines"] if not line["gcovr/noncode"]]
+        if lines:
+            found[str(path)] = lines
     return found
 
 
 class Data:
-    """What the hosts have counted."""
+    """The counts of all hosts."""
 
     def __init__(self, folder: pathlib.Path, sources: Iterable[str]) -> None:
         self._folder = folder
-        self._sources = {pathlib.Path(path).stem: path for path in sources}
         self._nr = 0
-        self.files = {path: Lines() for path in self._sources.values()}
+        self.sources = list(sources)
+        self.counted: set[str] = set()
 
     def fetch(self, host: Host) -> None:
-        """Take what a host has counted; it is about to end."""
+        """Keep the counts of a host that is about to be shut down."""
         host.run(FETCH)
         self._nr += 1
-        self.add(host.path("gcov"), self._folder / f"host{self._nr}")
+        where = self._folder / f"host{self._nr}"
+        shutil.copytree(host.path("gcov"), where)
+        for path in self.sources:
+            stem = pathlib.Path(path).stem
+            if (where / f"{stem}.gcda").exists():
+                shutil.copy(config.objects(FLAVOUR) / kernel.DRIVER / f"{stem}.gcno", where)
+                self.counted.add(path)
 
-    def add(self, counts: pathlib.Path, where: pathlib.Path) -> None:
-        """Add the counts in a folder, and keep it."""
-        shutil.copytree(counts, where)
-        objects = config.objects(FLAVOUR) / kernel.DRIVER
-        for name, path in self._sources.items():
-            if (where / f"{name}.gcda").exists():
-                shutil.copy(objects / f"{name}.gcno", where)
-                self._add_file(path, where / f"{name}.gcda")
-
-    def _add_file(self, path: str, counts: pathlib.Path) -> None:
-        done = run([GCOV, "--json-format", "--stdout", counts.name], cwd=counts.parent,
+    def lines(self) -> dict[str, list[Line]]:
+        """The lines of code of each file, with the counts added up."""
+        if not self.counted:
+            return {}
+        filters = [word for path in self.sources
+                   for word in ("--filter", f"{re.escape(str(config.LINUX / path))}$")]
+        done = run(["gcovr", "--json", "-", "--root", config.LINUX, *filters,
+                    "--object-directory", config.objects(FLAVOUR),
+                    "--gcov-executable", f"{config.CROSS_COMPILE}gcov", self._folder],
                    error=LabError)
-        lines = self.files[path]
-        lines.counted = True
-        for file in json.loads(done.stdout)["files"]:
-            if not file["file"].endswith(path):
-                continue
-            for line in file["lines"]:
-                number = line["line_number"]
-                lines.count[number] = lines.count.get(number, 0) + line["count"]
-                lines.function[number] = line.get("function_name", "-")
+        (self._folder / "coverage.json").write_bytes(done.stdout)
+        return read_lines(json.loads(done.stdout), config.LINUX)
 
 
-def listing(path: str, lines: Lines) -> str:
-    """The source with a mark at each line that was not reached, those around it left out."""
+def listing(path: str, lines: list[Line]) -> str:
+    """The source with a mark at each line that was not reached, and two lines around it."""
     text = (config.LINUX / path).read_text(encoding="utf-8").splitlines()
-    shown = {near for number in lines.missed() for near in range(number - 2, number + 3)}
-    missed = set(lines.missed())
+    missed = {line.number for line in lines if not line.count}
+    shown = {near for number in missed for near in range(number - 2, number + 3)}
     return "".join(f"{'#####' if number in missed else '':>6} {number:>5} {line}\n"
                    for number, line in enumerate(text, 1) if number in shown)
 
 
-def judge(files: dict[str, Lines], reasons: dict[tuple[str, str], str]) -> tuple[list[str], bool]:
-    """The table with what is missing, and whether all is as it has to be."""
-    table, good = [], True
-    for path, lines in files.items():
-        name = pathlib.Path(path).name
-        if lines.counted and not lines.count:
+def percentages(sources: Iterable[str], files: dict[str, list[Line]],
+                counted: set[str]) -> tuple[list[str], bool]:
+    """A line per file, and whether each is above the floor. A file without code has no line."""
+    table, good, total, total_reached = [], True, 0, 0
+    for path in sources:
+        lines = files.get(path, [])
+        if path in counted and not lines:
             continue
-        verdict = ("" if lines.part >= GOAL else "  short of the goal" if lines.part >= FLOOR
+        reached = sum(1 for line in lines if line.count)
+        part = reached / max(len(lines), 1)
+        verdict = ("" if part >= GOAL else "  short of the goal" if part >= FLOOR
                    else "  BELOW THE FLOOR")
-        good &= lines.part >= FLOOR
-        table.append(f"{name:<24}{lines.reached:>6} of {len(lines.count):>4}"
-                     f"{100 * lines.part:>7.1f} %{verdict}")
-        for function in sorted(lines.functions_missed()):
-            reason = reasons.get((name, function))
-            good &= reason is not None
-            table.append(f"    {function}: {reason or 'NO REASON IN lab/commands/unreached'}")
-    count = sum(len(lines.count) for lines in files.values())
-    reached = sum(lines.reached for lines in files.values())
-    table.append(f"{'all':<24}{reached:>6} of {count:>4}{100 * reached / max(count, 1):>7.1f} %")
+        good &= part >= FLOOR
+        table.append(f"{pathlib.Path(path).name:<24}{reached:>6} of {len(lines):>4}"
+                     f"{100 * part:>7.1f} %{verdict}")
+        total, total_reached = total + len(lines), total_reached + reached
+    table.append(f"{'all':<24}{total_reached:>6} of {total:>4}"
+                 f"{100 * total_reached / max(total, 1):>7.1f} %")
     return table, good
 
 
+def judge(files: dict[str, list[Line]], reasons: list[tuple[Place, str]]) -> list[str]:
+    """The lines that are missed without an entry, and the entries that no missed line needs."""
+    missed = Counter(line.place for lines in files.values() for line in lines if not line.count)
+    known = {line.place for lines in files.values() for line in lines}
+    listed = Counter(place for place, _ in reasons)
+    sometimes = {place for place, reason in reasons if reason.startswith("sometimes")}
+    wrong = [f"NOT REACHED: {': '.join((f'{file}:{function}', text))}"
+             for file, function, text in (missed - listed).elements()]
+    wrong += [f"{'REACHED' if (file, function, text) in known else 'NO SUCH LINE'}, BUT LISTED: "
+              f"{file}:{function}: {text}" for file, function, text in (listed - missed).elements()
+              if (file, function, text) not in known & sometimes]
+    return wrong
+
+
 def run_tests(pattern: str, data: Data) -> int:
-    """The tests in one host, in two hosts at a time; their exit status."""
+    """Run the tests in one host, two hosts at a time; their exit status."""
     plugin = importlib.import_module("lab.tests.plugin")
     session = importlib.import_module("lab.tests.session")
     return int(session.main(plugin.Settings(pattern, FLAVOUR, before_end=data.fetch)))
 
 
 def main(pattern: str) -> int:
-    """Run the tests and tell what they reach; 0 if that is enough, and the rest explained."""
+    """Run the tests and print which lines they reach; 0 if the list of the others is right."""
+    machine.install_packages([PACKAGE])
     folder = config.OUT / "coverage"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     data = Data(folder, kernel.new_files())
     status = run_tests(pattern, data)
-    for path, lines in data.files.items():
+    files = data.lines()
+    for path, lines in files.items():
         (folder / f"{pathlib.Path(path).name}.missed").write_text(listing(path, lines))
-    table, good = judge(data.files, read_reasons(REASONS.read_text(encoding="utf-8")))
-    print("\n".join(table))
-    (folder / "coverage.txt").write_text("\n".join(table) + "\n")
-    print(f"Lines that were not reached: {folder}/*.missed")
+    table, good = percentages(data.sources, files, data.counted)
+    wrong = judge(files, read_reasons(REASONS.read_text(encoding="utf-8")))
+    print("\n".join([*table, *wrong]))
+    (folder / "coverage.txt").write_text("\n".join([*table, *wrong]) + "\n")
+    print(f"Lines that were not reached: {folder}/*.missed; reasons: lab/commands/unreached")
     progress.print_stages()
-    return status or int(not good)
+    return status or int(bool(wrong) or not good)

@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Faults planted on purpose - in the driver, in the stream code, in the models - and the proof that
-a test, the fuzzer or the model checker finds each of them."""
+"""Planted faults in the driver, in the stream code and in the models. A test, the fuzzer or the
+model checker must find each of them."""

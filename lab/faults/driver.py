@@ -1,60 +1,69 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`make test-mutants`: faults that the driver could have had, and the tests that find them.
+"""`make test-mutants`: plant faults in the driver, one at a time; the tests must find each.
 
-Each lab/faults/mutants/*.patch puts one fault back into the driver. It must turn its tests red:
+Each lab/faults/mutants/*.patch plants one fault. Its tests must fail:
 
-    ok 1 control.a.vfio_ap_migration.save_again    the tests pass with the driver as it is
-    ok 2 mutant.stale_snapshot                     and fail with the mutant
-    not ok 3 mutant.no_io_mutex
+    ok 1 control.a.vfio_ap_migration.save_again    the test passes without a fault
+    ok 2 planted.stale_snapshot                    and fails with the fault
+    not ok 3 planted.no_io_mutex
     #   a.migration_file_test.file.group.two_readers_get_each_byte_once: passed
 
-A patch begins with a header: what the fault is, and
+A patch begins with a header: a description of the fault, and
 
-    Test: NAME        as `make test` prints it: a KUnit case or a kselftest in host a. Each of
-                      several lines must turn red
-    Red: leak         kmemleak's scan after the test is what fails; otherwise it is the test
+    Test: NAME        a name from `make test`: a KUnit case or a kselftest in host a, or pair.*.
+                      Each of several must fail
+    Red: leak         the test passes, but kmemleak reports a leak after it
+    Found-by: hang    the test does not end, or the console falls silent
 
-A kernel report, a dead host and a test without end are red, too. A mutant that does not apply,
-build or load, and a test that did not run, are not: they are failures.
+A fault is found if the module with the fault was loaded and then the test failed, or if the kernel
+reported something or panicked meanwhile. Anything else is an error of the run, and "not ok": the
+fault does not apply or build, a host does not boot, the module does not load, the test does not
+run, a command does not end, or the emulator dies without a panic.
 
 Only the modules that a test needs are built, as external modules against the objects of the
-kernel, in build/mutants. The host is booted once and again after whatever may have left traces.
+kernel, in build/mutants. A host is booted again if a test may have left traces in it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import filecmp
 import fnmatch
+import importlib
+import inspect
 import os
 import pathlib
 import re
 import shlex
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.common.run import CommandFailed, logged, run
-from lab.host.errors import CommandError, CommandTimeout, HostError
+from lab.host.errors import CommandTimeout, HostSilent
 from lab.host.host import Host
 from lab.host.lab import Lab
 from lab.image import kernel
 from lab.report import tap
-from lab.report.results import Results
 
 FOLDER = config.REPO / "lab/faults/mutants"
 INDEX = FOLDER / "pitfalls"
 CRYPTO = pathlib.Path("drivers/s390/crypto")
 PROFILE = "a"
 WORK = config.BUILD / "mutants"
-# More than ENV_TIMEOUT of the selftests, so that a test that hangs fails by itself.
-LIMIT = 1200.0
+# In the emulator, a whole test program of the slowest kind takes less.
+LIMIT = 600.0
+FEW = 6
+# Tests that take too long for a sample.
+SLOW = ("pair.*", "a.race_test.*", "a.fail_nth_test.*")
 
 
-class MutantError(LabError):
-    """A mutant, or the way to try it, is wrong; str() says what."""
+class FaultError(LabError):
+    """A planted fault was not tried as it has to be; str() gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +74,23 @@ class Named:
 
     @property
     def suite(self) -> str:
-        """The KUnit suite or the kselftest program."""
+        """The KUnit suite, the kselftest program or the file lab/tests/test_pair_*.py."""
         return self.name.split(".")[1]
 
     @property
     def case(self) -> str:
-        """What it is called within the suite, parameters included."""
+        """Its name within the suite, parameters included."""
         return self.name.split(".", 2)[2]
+
+    @property
+    def pair(self) -> bool:
+        """Whether it is a test of two hosts."""
+        return self.name.startswith("pair.")
 
     @property
     def kunit(self) -> bool:
         """Whether it is a KUnit case."""
-        return not self.suite.endswith("_test")
+        return not self.pair and not self.suite.endswith("_test")
 
     @property
     def module(self) -> str:
@@ -85,20 +99,35 @@ class Named:
 
     @property
     def source(self) -> pathlib.Path:
-        """The file that has the test, below the kernel tree."""
+        """The file that has the test."""
+        if self.pair:
+            return config.REPO / f"lab/tests/test_pair_{self.suite}.py"
         if self.kunit:
-            return CRYPTO / f"{self.module}.c"
-        return pathlib.Path("tools/testing/selftests") / config.SELFTEST / f"{self.suite}.c"
+            return config.LINUX / CRYPTO / f"{self.module}.c"
+        return config.LINUX / f"tools/testing/selftests/{config.SELFTEST}/{self.suite}.c"
+
+    @property
+    def function(self) -> Callable[..., None]:
+        """The function of a test of two hosts."""
+        module = importlib.import_module(f"lab.tests.test_pair_{self.suite}")
+        found: Callable[..., None] = getattr(module, f"test_{self.case}")
+        return found
+
+    @property
+    def profiles(self) -> list[str]:
+        """The hosts that it needs."""
+        return list(inspect.signature(self.function).parameters) if self.pair else [PROFILE]
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """A fault, and the tests that find it."""
+class Fault:
+    """A planted fault, and the tests that find it."""
 
     name: str
     text: str
     tests: tuple[Named, ...]
     leak: bool
+    hang: bool
     prose: str
 
     @property
@@ -107,46 +136,65 @@ class Mutant:
         return re.findall(r"^\+\+\+ b/(\S+)", self.text, re.M)
 
 
-def parse(path: pathlib.Path) -> Mutant:
-    """Read a patch; MutantError if its header is not as it should be."""
+def parse(path: pathlib.Path) -> Fault:
+    """Read a patch; FaultError if its header is malformed."""
     text = path.read_text(encoding="utf-8")
     header, found, _ = text.partition("\n--- a/")
     if not found:
-        raise MutantError(f"{path.name}: no patch in it")
-    fields = re.findall(r"^([A-Z][a-z]+): (.*)$", header, re.M)
+        raise FaultError(f"{path.name}: no patch in it")
+    fields = re.findall(r"^([A-Z][a-z-]+): (.*)$", header, re.M)
     wrong = [f"{key}: {value}" for key, value in fields
-             if key != "Test" and (key, value) != ("Red", "leak")]
+             if key != "Test" and (key, value) not in (("Red", "leak"), ("Found-by", "hang"))]
     tests = tuple(Named(value.strip()) for key, value in fields if key == "Test")
-    bad = [test.name for test in tests if not re.fullmatch(r"a(\.\w+){2,}", test.name)]
-    prose = re.sub(r"^[A-Z][a-z]+: .*$", "", header, flags=re.M).strip()
+    bad = [test.name for test in tests if not re.fullmatch(r"(a|pair)(\.\w+){2,}", test.name)]
+    prose = re.sub(r"^[A-Z][a-z-]+: .*$", "", header, flags=re.M).strip()
     if wrong or bad:
-        raise MutantError(f"{path.name}: not understood: {'; '.join(wrong + bad)}")
+        raise FaultError(f"{path.name}: not understood: {'; '.join(wrong + bad)}")
     if not tests:
-        raise MutantError(f"{path.name}: names no test")
+        raise FaultError(f"{path.name}: names no test")
     if not prose.endswith("."):
-        raise MutantError(f"{path.name}: has no sentence that tells what the fault is")
-    return Mutant(path.stem, text, tests, ("Red", "leak") in fields, prose)
+        raise FaultError(f"{path.name}: has no sentence that describes the fault")
+    return Fault(path.stem, text, tests, ("Red", "leak") in fields, ("Found-by", "hang") in fields,
+                 prose)
 
 
-def load(pattern: str = "*", folder: pathlib.Path = FOLDER) -> list[Mutant]:
-    """The mutants whose names match, in the order of their names."""
+def load(pattern: str = "*", folder: pathlib.Path = FOLDER) -> list[Fault]:
+    """The planted faults whose names match, in the order of their names."""
     return [parse(path) for path in sorted(folder.glob("*.patch"))
             if fnmatch.fnmatchcase(path.stem, pattern)]
 
 
-# The index: one line per pitfall and what stands for it.
+def is_quick(fault: Fault) -> bool:
+    """Whether the fault is found in seconds."""
+    return not fault.hang and not any(fnmatch.fnmatchcase(test.name, glob)
+                                      for test in fault.tests for glob in SLOW)
+
+
+def sample(faults: list[Fault], seed: int, count: int = 3) -> list[Fault]:
+    """A few of the faults that are found quickly. Consecutive seeds give each fault its turn."""
+    quick = list(filter(is_quick, faults))
+    return [quick[(seed * count + number) % len(quick)] for number in range(min(count, len(quick)))]
+
+
+def seed_of_today() -> int:
+    """SEED= or the day of the year."""
+    return int(os.environ.get("SEED") or time.localtime().tm_yday)
+
+
+# The index: one entry per pitfall.
 
 @dataclass(frozen=True)
 class Pitfall:
-    """A line of lab/faults/mutants/pitfalls: the fault, its mutants, or the reason for none."""
+    """An entry of lab/faults/mutants/pitfalls: a mistake, the planted faults that stand for it or
+    the reason for none."""
 
     text: str
-    mutants: tuple[str, ...]
+    faults: tuple[str, ...]
     reason: str
 
 
 def pitfalls(text: str) -> list[Pitfall]:
-    """Read lab/faults/mutants/pitfalls; MutantError for an entry that is not as it should be."""
+    """Read lab/faults/mutants/pitfalls; FaultError if an entry is malformed."""
     found = []
     text = re.sub(r"\n[ \t]+", " ", re.sub(r"^[#\[].*\n?", "\n", text, flags=re.M))
     for entry in re.split(r"\n\s*\n", text):
@@ -154,43 +202,43 @@ def pitfalls(text: str) -> list[Pitfall]:
         if not lines:
             continue
         key, _, value = lines[-1].partition(": ")
-        if len(lines) < 2 or key not in ("mutants", "none") or not value:
-            raise MutantError(f"lab/faults/mutants/pitfalls: {lines[0]}: "
-                              "the last line is neither mutants: nor none:")
-        names = tuple(value.split()) if key == "mutants" else ()
+        if len(lines) < 2 or key not in ("faults", "none") or not value:
+            raise FaultError(f"lab/faults/mutants/pitfalls: {lines[0]}: "
+                             "the last line is neither faults: nor none:")
+        names = tuple(value.split()) if key == "faults" else ()
         found.append(Pitfall(" ".join(lines[:-1]), names, value if key == "none" else ""))
     return found
 
 
 # Source and build
 
-def apply(mutant: Mutant, tree: pathlib.Path) -> None:
-    """Apply a mutant to a tree, without any leniency."""
+def apply(fault: Fault, tree: pathlib.Path) -> None:
+    """Apply a fault to a tree, without fuzz."""
     done = run(["patch", "-p1", "-s", "-F0", "-N", "--no-backup-if-mismatch", "-r-"], cwd=tree,
-               stdin=mutant.text)
+               stdin=fault.text)
     if done.rc or done.stderr:
-        raise MutantError(f"does not apply: {done.text()}")
+        raise FaultError(f"does not apply: {done.text()}")
 
 
-def stage(mutant: Mutant | None, linux: pathlib.Path = config.LINUX) -> pathlib.Path:
-    """A copy of the driver's folder, with the mutant in it; returns the tree's top."""
+def stage(fault: Fault | None, linux: pathlib.Path = config.LINUX) -> pathlib.Path:
+    """Copy the driver's folder and plant the fault there; return the top of the tree."""
     top = WORK / "source"
     kernel.remove(top)
     shutil.copytree(linux / CRYPTO, top / CRYPTO)
-    if mutant:
-        apply(mutant, top)
+    if fault:
+        apply(fault, top)
     return top
 
 
 def kbuild(makefile: str, modules: Iterable[str]) -> str:
-    """What makes these modules of the driver's folder, made from its Makefile."""
+    """The makefile for these modules, from the Makefile of the driver's folder."""
     joined = makefile.replace("\\\n", " ")
     wanted = re.findall(r"^(?:vfio_ap-(?:objs|y)|CFLAGS_vfio_ap\w*\.o)\b.*$", joined, re.M)
     return "\n".join([*wanted, f"obj-m := {' '.join(f'{m}.o' for m in modules)}", ""])
 
 
 def update(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Make the C files of a folder those of another; what is equal keeps its time."""
+    """Copy the C files of a folder to another; a file that is equal keeps its time."""
     wanted = {path.relative_to(source) for path in source.rglob("*.[ch]")}
     for path in list(target.rglob("*.[ch]")):
         if path.relative_to(target) not in wanted and not path.name.endswith(".mod.c"):
@@ -202,9 +250,9 @@ def update(source: pathlib.Path, target: pathlib.Path) -> None:
             shutil.copyfile(new, old)
 
 
-def build(mutant: Mutant | None, modules: list[str], flavour: str) -> dict[str, pathlib.Path]:
-    """Build modules of the driver with the mutant in it: the files by the modules' names."""
-    source = stage(mutant) / CRYPTO
+def make(fault: Fault | None, modules: list[str], flavour: str, targets: list[str]) -> pathlib.Path:
+    """Make targets in a copy of the driver's folder that has the fault; return that folder."""
+    source = stage(fault) / CRYPTO
     work = WORK / flavour
     work.mkdir(parents=True, exist_ok=True)
     update(source, work)
@@ -213,24 +261,40 @@ def build(mutant: Mutant | None, modules: list[str], flavour: str) -> dict[str, 
         (work / "Kbuild").write_text(text)
     try:
         logged("modules", [*kernel.MAKE, f"O={config.objects(flavour)}",
-                           f"-j{os.cpu_count() or 1}", f"M={work}", "modules"],
+                           f"-j{os.cpu_count() or 1}", f"M={work}", *targets],
                config.LOGS / "mutants/build.log", cwd=config.LINUX)
     except CommandFailed as error:
-        raise MutantError(f"does not build: {error}") from None
+        raise FaultError(f"does not build: {error}") from None
+    return work
+
+
+def build(fault: Fault | None, modules: list[str], flavour: str) -> dict[str, pathlib.Path]:
+    """Build modules of the driver with the fault; the files by the modules' names."""
+    work = make(fault, modules, flavour, ["modules"])
     return {module: work / f"{module}.ko" for module in modules}
+
+
+def compile_changed(fault: Fault, flavour: str) -> None:
+    """Compile only the objects that the fault changes."""
+    changed = [pathlib.Path(path) for path in fault.paths]
+    if any(path.suffix == ".h" for path in changed):
+        objects = ["vfio_ap.o"]
+    else:
+        objects = [f"{path.stem}.o" for path in changed]
+    make(fault, ["vfio_ap"], flavour, objects)
 
 
 # In the host
 
 @dataclass
 class Verdict:
-    """What a test came to."""
+    """The result of a test: whether it is red."""
 
     red: bool
     why: list[str] = field(default_factory=list)
 
 
-# What a test that breaks off may leave behind.
+# State that an aborted test may leave behind.
 TRACES = """
 cd /sys/bus/ap
 ls devices; cat apmask aqmask
@@ -240,80 +304,90 @@ ls /sys/bus/mdev/devices
 
 
 class Bench:
-    """A host to try mutants in: booted when it is needed, and anew when it has suffered."""
+    """Hosts to try planted faults in. They are booted when they are needed, and again if a test
+    may have left traces."""
 
-    def __init__(self, flavour: str) -> None:
+    def __init__(self, flavour: str, logs: str = "mutants") -> None:
         self.flavour = flavour
+        self._logs = logs
         self._boots = 0
         self._lab: Lab | None = None
-        self._host: Host | None = None
-        self._traces = ""
+        self._hosts: dict[str, Host] = {}
+        self._traces: dict[str, str] = {}
         self._marks = 0
 
-    def host(self) -> Host:
-        """A host without reports, in which nothing of the last test is left."""
-        if self._host and not (self._host.alive and not self._host.reports
-                               and self._traces == self._look()):
+    def _clean(self, name: str, host: Host) -> bool:
+        return host.alive and not host.reports and self._traces[name] == self._look(host)
+
+    def hosts(self, profiles: Sequence[str]) -> list[Host]:
+        """Hosts of these profiles, without reports and without traces of earlier tests."""
+        if (not self._hosts.keys() >= set(profiles)
+                or not all(self._clean(name, host) for name, host in self._hosts.items())):
             self.close()
-        if not self._host:
+        if not self._hosts:
             self._boots += 1
-            self._lab = Lab(self.flavour, f"mutants/{self._boots}")
-            self._host = self._lab.boot(PROFILE)
-            self._traces = self._look()
-            self._host.run("modprobe kunit enable=1 autorun=1")
-        return self._host
+            self._lab = Lab(self.flavour, f"{self._logs}/{self._boots}")
+            booted = self._lab.boot_all(list(profiles))
+            self._hosts = dict(zip(profiles, booted, strict=True))
+            for name, host in self._hosts.items():
+                self._traces[name] = self._look(host)
+                host.run("modprobe kunit enable=1 autorun=1")
+        return [self._hosts[name] for name in profiles]
 
     def close(self) -> None:
-        """End the host, whatever state it is in."""
+        """End the hosts, in any state."""
         if self._lab:
             self._lab.close(orderly=False)
-        self._lab = self._host = None
+        self._lab = None
+        self._hosts = {}
 
-    def _look(self) -> str:
-        assert self._host is not None
+    @staticmethod
+    def _look(host: Host) -> str:
         try:
-            return self._host.run(TRACES, timeout=60, check=False).out
+            return host.run(TRACES, timeout=60, check=False).out
         except LabError as error:
             return str(error)
 
-    def load(self, path: pathlib.Path, glob: str) -> Host:
-        """Put the module into a host in the place of the one that is there. A KUnit module runs
-        those of its cases that match."""
-        host = self.host()
-        problem = self._unload(host, path.stem)
-        if problem:
+    def prepare(self, module: str, profiles: Sequence[str]) -> list[Host]:
+        """Hosts in which the module is not loaded."""
+        problem = ""
+        for _ in range(2):
+            hosts = self.hosts(profiles)
+            problem = next(filter(None, (self._unload(host, module) for host in hosts)), "")
+            if not problem:
+                return hosts
             self.close()
-            host = self.host()
-            problem = self._unload(host, path.stem)
-        if problem:
-            raise MutantError(f"{path.stem} cannot be unloaded: {problem}")
-        shutil.copyfile(path, host.path(path.name))
-        host.run(f"echo -n {shlex.quote(glob)} >/sys/module/kunit/parameters/filter_glob")
-        done = host.run(f"insmod /lab/results/{path.name}", LIMIT, check=False)
-        if done.rc:
-            raise MutantError(f"{path.stem} does not load: {done.out.strip()}")
-        return host
+        raise FaultError(f"{module} cannot be unloaded: {problem}")
 
     @staticmethod
     def _unload(host: Host, name: str) -> str:
-        """Remove a module, if it is there; what is in the way, if anything is."""
+        """Remove a module if it is loaded; return the reason if that fails."""
         try:
             done = host.run(f"[ ! -e /sys/module/{name} ] || rmmod {name}", 60, check=False)
         except LabError as error:
             return str(error)
         return done.out.strip() or f"exit status {done.rc}" if done.rc else ""
 
+    def insert(self, host: Host, path: pathlib.Path, glob: str) -> None:
+        """Load a module. A KUnit module runs those of its cases that match."""
+        shutil.copyfile(path, host.path(path.name))
+        host.run(f"echo -n {shlex.quote(glob)} >/sys/module/kunit/parameters/filter_glob")
+        done = host.run(f"insmod /lab/results/{path.name}", LIMIT, check=False)
+        if done.rc:
+            raise FaultError(f"{path.stem} does not load: {done.out.strip()}")
+
     def settle(self, host: Host) -> None:
-        """Return when what the kernel has printed so far has been looked at."""
+        """Return after the console has shown all messages so far; raise if one is a report."""
         self._marks += 1
         mark = f"lab: mark {self._marks}"
         host.run(f"echo '<5>{mark}' >/dev/kmsg")
-        host.wait_for(lambda: mark in host.log_path.read_text(errors="replace"), 60)
+        if not host.wait_for(lambda: mark in host.log_path.read_text(errors="replace"), 60):
+            raise CommandTimeout("the console shows no mark", 60, "")
         host.check()
 
 
 def run_case(host: Host, named: Named) -> list[tap.Outcome]:
-    """Run a test in the host: what it reported."""
+    """Run a test in the host; return its results."""
     if named.kunit:
         text = host.run(f"cat /sys/kernel/debug/kunit/{named.suite}/results").out
     else:
@@ -324,7 +398,7 @@ def run_case(host: Host, named: Named) -> list[tap.Outcome]:
 
 
 def judge(named: Named, outcomes: list[tap.Outcome]) -> Verdict:
-    """Whether the named test failed; MutantError if it did not run."""
+    """Whether the named test failed; FaultError if it did not run."""
     mine = []
     for result in outcomes:
         name = result.name.removeprefix("global.").removeprefix(f"{named.suite}.")
@@ -333,41 +407,67 @@ def judge(named: Named, outcomes: list[tap.Outcome]) -> Verdict:
     if any(result.status == "not ok" for result in mine):
         return Verdict(True, ["failed"])
     if not mine or any(result.status == "skip" for result in mine):
-        raise MutantError("did not run: " + "; ".join(
+        raise FaultError("did not run: " + "; ".join(
             " ".join([o.name, o.status, o.reason, *o.log[-3:]]) for o in outcomes))
     return Verdict(False, ["passed"])
 
 
-def run_test(bench: Bench, named: Named, path: pathlib.Path, leak: bool) -> Verdict:
-    """Try a module with a test."""
+def run_pair(hosts: Sequence[Host], named: Named) -> Verdict:
+    """Call a test of two hosts. Only a false assertion is a failure of the test."""
     try:
-        host = bench.load(path, f"{named.suite}.{named.case.split('.')[0]}")
-        if leak:
-            host.run("echo clear >/sys/kernel/debug/kmemleak")
-        verdict = judge(named, run_case(host, named))
+        named.function(*hosts)
+    except AssertionError as error:
+        return Verdict(True, [f"failed: {error}"])
+    return Verdict(False, ["passed"])
+
+
+def run_loaded(bench: Bench, hosts: Sequence[Host], named: Named, leak: bool) -> Verdict:
+    """Run a test in hosts that have the module with the fault."""
+    if leak:
+        hosts[0].run("echo clear >/sys/kernel/debug/kmemleak")
+    verdict = run_pair(hosts, named) if named.pair else judge(named, run_case(hosts[0], named))
+    for host in hosts:
         bench.settle(host)
-        if leak and not verdict.red:
-            leaks = host.leaks()
-            verdict = Verdict(bool(leaks), ["leaked" if leaks else "leaked nothing"])
-        return verdict
-    except CommandError as error:
-        raise MutantError(str(error)) from None
-    except (HostError, CommandTimeout) as error:
+    if leak and not verdict.red:
+        leaks = hosts[0].leaks()
+        return Verdict(bool(leaks), ["leaked" if leaks else "leaked nothing"])
+    return verdict
+
+
+def run_test(bench: Bench, named: Named, path: pathlib.Path, leak: bool = False,
+             hang: bool = False) -> Verdict:
+    """Try a module with a test; FaultError if the result says nothing about the module."""
+    try:
+        hosts = bench.prepare(path.stem, named.profiles)
+    except LabError as error:
         bench.close()
-        return Verdict(True, str(error).splitlines()[:1])
+        raise FaultError(f"no host: {error}") from None
+    try:
+        for host in hosts:
+            bench.insert(host, path, f"{named.suite}.{named.case.split('.')[0]}")
+        return run_loaded(bench, hosts, named, leak)
+    except LabError as error:
+        # prepare() gave hosts without reports, and the module was loaded since.
+        reports = [line for host in hosts for _, line in host.reports]
+        bench.close()
+        if reports:
+            return Verdict(True, reports[:1])
+        if hang and isinstance(error, (CommandTimeout, HostSilent)):
+            return Verdict(True, [f"hung: {str(error).splitlines()[0]}"])
+        raise FaultError(str(error)) from None
 
 
-Found = dict[Named, Verdict | MutantError]
+Found = dict[Named, Verdict | FaultError]
 
 
 def run_tests(bench: Bench, tests: Iterable[Named], paths: dict[str, pathlib.Path],
-              leak: bool = False) -> Found:
+              leak: bool = False, hang: bool = False) -> Found:
     """Try modules with tests, one by one."""
     found: Found = {}
     for test in tests:
         try:
-            found[test] = run_test(bench, test, paths[test.module], leak)
-        except MutantError as error:
+            found[test] = run_test(bench, test, paths[test.module], leak, hang)
+        except FaultError as error:
             found[test] = error
     return found
 
@@ -375,80 +475,96 @@ def run_tests(bench: Bench, tests: Iterable[Named], paths: dict[str, pathlib.Pat
 def run_suite(bench: Bench, tests: list[Named], path: pathlib.Path) -> Found:
     """Run a whole KUnit suite for those of its cases."""
     try:
-        host = bench.load(path, f"{tests[0].suite}.*")
+        host, = bench.prepare(path.stem, [PROFILE])
+        bench.insert(host, path, f"{tests[0].suite}.*")
         outcomes = run_case(host, tests[0])
         bench.settle(host)
         return {test: judge(test, outcomes) for test in tests}
-    except (LabError, MutantError) as error:
+    except LabError as error:
         bench.close()
-        return {test: MutantError(str(error)) for test in tests}
+        return {test: FaultError(str(error)) for test in tests}
 
 
 def outcome(found: Found, red: bool) -> tap.Outcome:
-    """The result of a mutant (red is wanted) or a control."""
+    """The result of a planted fault (which must be red) or of a control."""
     log = []
     for test, verdict in found.items():
-        if isinstance(verdict, MutantError):
-            log += [f"{test.name}: {line}" for line in str(verdict).splitlines()]
+        if isinstance(verdict, FaultError):
+            log += [f"{test.name}: error: {line}" for line in str(verdict).splitlines()]
         elif verdict.red != red:
             log += [f"{test.name}: {line}" for line in verdict.why]
     return tap.Outcome("", "not ok" if log else "ok", log=log)
 
 
-def run_controls(report: Results, bench: Bench, mutants: list[Mutant]) -> None:
-    """Every test passes, or leaks nothing, without any mutant."""
-    wanted = {(test, mutant.leak): None for mutant in mutants for test in mutant.tests}
+Results = Iterator[tuple[str, tap.Outcome]]
+
+
+def run_controls(bench: Bench, faults: list[Fault]) -> Results:
+    """Each test passes, or leaks nothing, without a fault."""
+    wanted = {(test, fault.leak): None for fault in faults for test in fault.tests}
     paths = build(None, sorted({test.module for test, _ in wanted}), bench.flavour)
     suites: dict[str, list[Named]] = {}
     for test, leak in wanted:
         if test.kunit and not leak:
             suites.setdefault(test.suite, []).append(test)
+    # A few cases take less time than their whole suite.
+    suites = {name: tests for name, tests in suites.items() if len(tests) > FEW}
     for tests in suites.values():
         for test, verdict in run_suite(bench, tests, paths[tests[0].module]).items():
-            report.add(f"control.{test.name}", outcome({test: verdict}, red=False))
-    for test, leak in wanted:
-        if leak or not test.kunit:
-            report.add(f"control.{test.name}",
-                       outcome(run_tests(bench, [test], paths, leak), red=False))
+            yield f"control.{test.name}", outcome({test: verdict}, red=False)
+    for test, leak in sorted(wanted, key=lambda item: item[0].pair):
+        if leak or test.suite not in suites:
+            yield (f"control.{test.name}",
+                   outcome(run_tests(bench, [test], paths, leak), red=False))
 
 
-def run_mutants(report: Results, bench: Bench, mutants: list[Mutant]) -> None:
-    """Every mutant turns its tests red."""
-    for mutant in mutants:
+def run_faults(bench: Bench, faults: list[Fault]) -> Results:
+    """Each planted fault turns its tests red."""
+    for fault in sorted(faults, key=lambda fault: any(test.pair for test in fault.tests)):
         try:
-            paths = build(mutant, sorted({test.module for test in mutant.tests}), bench.flavour)
-            found = run_tests(bench, mutant.tests, paths, mutant.leak)
-        except MutantError as error:
-            found = {test: error for test in mutant.tests[:1]}
-        report.add(f"mutant.{mutant.name}", outcome(found, red=True))
+            paths = build(fault, sorted({test.module for test in fault.tests}), bench.flavour)
+            found = run_tests(bench, fault.tests, paths, fault.leak, fault.hang)
+        except FaultError as error:
+            found = {test: error for test in fault.tests[:1]}
+        for test, verdict in found.items():
+            if isinstance(verdict, Verdict):
+                progress.say(f"{fault.name}: {test.name}: {verdict.why[0][:100]}")
+        yield f"planted.{fault.name}", outcome(found, red=True)
 
 
-def run_all(report: Results, mutants: list[Mutant], flavour: str) -> None:
-    """The tests with the driver as it is, then each mutant."""
-    bench = Bench(flavour)
+def run_all(faults: list[Fault], flavour: str, logs: str = "mutants") -> Results:
+    """The tests without a fault, then each planted fault."""
+    bench = Bench(flavour, logs)
     try:
-        with progress.stage("tests of the driver as it is"):
-            run_controls(report, bench, mutants)
-        with progress.stage("mutants"):
-            run_mutants(report, bench, mutants)
-    except MutantError as error:
-        raise LabError(f"the driver as it is: {error}") from None
+        with progress.stage("tests without a fault"):
+            yield from run_controls(bench, faults)
+        with progress.stage("planted faults"):
+            yield from run_faults(bench, faults)
+    except FaultError as error:
+        raise LabError(f"the driver without a fault: {error}") from None
     finally:
         bench.close()
 
 
-def main(pattern: str = "*", flavour: str = "debug") -> int:
-    """Try every mutant whose name matches; the exit status."""
-    mutants = load(pattern)
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """One run at a time builds in build/mutants."""
     config.OUT.mkdir(parents=True, exist_ok=True)
     with (config.OUT / ".mutants.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise LabError(f"another run of the mutants writes to {config.OUT}") from None
+            raise LabError("another run of planted faults builds in "
+                           f"{WORK} and writes to {config.OUT}") from None
+        yield
+
+
+def main(pattern: str = "*", flavour: str = "debug") -> int:
+    """Try each planted fault whose name matches; the exit status."""
+    faults = load(pattern)
+    with exclusive():
         shutil.rmtree(config.LOGS / "mutants", ignore_errors=True)
         with (config.OUT / "mutants.tap").open("w", encoding="utf-8") as out:
-            report = Results(out=out)
-            run_all(report, mutants, flavour)
-            progress.print_stages()
-            return report.summary()
+            status = tap.write(run_all(faults, flavour), out)
+        progress.print_stages()
+        return status

@@ -5,9 +5,8 @@ lab/faults/spin/session.pml   migratable, states, sessions and their files
 lab/faults/spin/pins.pml      pages of notification bytes: pinned, unmapped, closed
 
 Their opening comments say what is claimed. A scenario chooses who takes part, so that each is
-checked to the end in seconds. FAULTS are mistakes that the code could have, each put in with a
-define; that spin finds every one shows that the claims can fail. A fault that is marked as the
-driver's own is none that could be: see what is printed about it.
+checked to the end in seconds. FAULTS are planted faults, each put in with a define; spin finds
+each, which shows that the claims can fail. The driver itself has a fault that is marked so.
 
 To see how a claim fails, step by step: make model, then in build/model/NAME
 

@@ -7,8 +7,9 @@ import importlib
 import pathlib
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from lab.common import config
 
@@ -78,3 +79,24 @@ def kselftest_timeout(folder: pathlib.Path, default: float) -> float:
         if match:
             return float(match[1])
     return default
+
+
+def write(results: Iterable[tuple[str, Outcome]], out: TextIO | None = None) -> int:
+    """Print results as they come, and write them to a file; the exit status. No result, or a
+    skipped one, is a failure."""
+    count = failed = 0
+    for name, outcome in results:
+        count += 1
+        good = outcome.status == "ok"
+        failed += not good
+        lines = [f"{'ok' if good else 'not ok'} {count} {'_'.join(name.split())}"]
+        if not good:
+            lines += [f"#   {line}" for line in outcome.log or [outcome.reason]]
+        _print(lines, out)
+    _print([f"{count - failed} passed, {failed} failed, 0 skipped"], out)
+    return int(failed > 0 or count == 0)
+
+
+def _print(lines: list[str], out: TextIO | None) -> None:
+    for stream in filter(None, (sys.stdout, out)):
+        print(*lines, sep="\n", file=stream, flush=True)

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The mutants: what can be seen of them without a host."""
+"""Planted faults: their patches, the judgement of a run, and a sample of them in a host."""
 
 from __future__ import annotations
 
 import pathlib
 import re
 import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from lab.common import config
+from lab.common import config, progress
+from lab.common.errors import LabError
 from lab.faults import driver
-from lab.faults.driver import MutantError, Named, Verdict
+from lab.faults.driver import Bench, Fault, FaultError, Named, Verdict
+from lab.host.errors import CommandTimeout, HostDied, HostReport, HostSilent
+from lab.host.host import Host
+from lab.host.lab import Lab
+from lab.host.process import Result
 from lab.report import tap
 from lab.series import patches
 
@@ -30,11 +37,11 @@ Red: leak
 
 
 def refused(call: object, *args: object) -> str:
-    """What a MutantError says."""
+    """What a FaultError says."""
     assert callable(call)
     try:
         call(*args)
-    except MutantError as error:
+    except FaultError as error:
         return str(error)
     raise AssertionError(f"{call} took {args}")
 
@@ -44,13 +51,15 @@ def test_header(tmp: pathlib.Path) -> None:
     path = tmp / "sample.patch"
     path.write_text(SAMPLE)
     got = driver.parse(path)
-    assert (got.name, got.leak, got.prose) == ("sample", True, "The fault is a sample.")
+    assert (got.name, got.leak, got.hang) == ("sample", True, False)
+    assert got.prose == "The fault is a sample."
     assert [test.suite for test in got.tests] == ["vfio_ap_stream", "migration_file_test"]
     assert [test.kunit for test in got.tests] == [True, False]
     assert [test.module for test in got.tests] == ["tests/vfio_ap_stream_kunit", "vfio_ap"]
     assert got.paths == ["drivers/s390/crypto/file.c"]
     for old, new, words in (("Red: leak", "Red: green", "Red: green"),
                             ("Red: leak", "Reason: none", "Reason: none"),
+                            ("Red: leak", "Found-by: luck", "Found-by: luck"),
                             ("a.vfio_ap_stream.golden_decode.one", "golden_decode", "golden"),
                             (SAMPLE[:SAMPLE.index("\n--- ")], "Text.\n", "names no test"),
                             ("The fault is a sample.", "", "no sentence"),
@@ -60,12 +69,12 @@ def test_header(tmp: pathlib.Path) -> None:
 
 
 def test_index_format() -> None:
-    """Entries of several lines; each ends with mutants or a reason."""
-    found = driver.pitfalls("# words\n\n[part]\n\nOne\nfault.\nmutants: a b\n\tc\n\nTwo.\n"
+    """Entries of several lines; each ends with faults or a reason."""
+    found = driver.pitfalls("# words\n\n[part]\n\nOne\nfault.\nfaults: a b\n\tc\n\nTwo.\n"
                             "none: because\n")
-    assert [(p.text, p.mutants, p.reason) for p in found] == [
+    assert [(p.text, p.faults, p.reason) for p in found] == [
         ("One fault.", ("a", "b", "c"), ""), ("Two.", (), "because")], found
-    for bad in ("One.\n", "One.\nmutants:\n", "mutants: a\n", "One.\nsome: a\n"):
+    for bad in ("One.\n", "One.\nfaults:\n", "faults: a\n", "One.\nsome: a\n"):
         assert "the last line" in refused(driver.pitfalls, bad), bad
 
 
@@ -73,7 +82,7 @@ def test_apply_is_strict(tmp: pathlib.Path) -> None:
     """Lines may have moved; no fuzz, no patch that is there already, no reject files."""
     path = tmp / "sample.patch"
     path.write_text(SAMPLE)
-    mutant = driver.parse(path)
+    fault = driver.parse(path)
     file = tmp / "tree/drivers/s390/crypto/file.c"
     for text, good in (("one\ntwo\nthree\n", True), ("one\nzwei\nthree\n", False),
                        ("eins\ntwo\nthree\n", False), ("zero\none\ntwo\nthree\n", True)):
@@ -81,10 +90,10 @@ def test_apply_is_strict(tmp: pathlib.Path) -> None:
         file.parent.mkdir(parents=True)
         file.write_text(text)
         if good:
-            driver.apply(mutant, tmp / "tree")
+            driver.apply(fault, tmp / "tree")
             assert file.read_text() == text.replace("two", "zwei")
         else:
-            assert "does not apply" in refused(driver.apply, mutant, tmp / "tree"), text
+            assert "does not apply" in refused(driver.apply, fault, tmp / "tree"), text
         assert [p.name for p in file.parent.iterdir()] == ["file.c"]
 
 
@@ -116,7 +125,7 @@ def test_update_keeps_what_is_equal(tmp: pathlib.Path) -> None:
 
 
 def test_what_is_red() -> None:
-    """A test that failed; one that did not run is a mistake."""
+    """A test that failed is red; one that did not run is an error."""
     def judge(name: str, *outcomes: tuple[str, str]) -> Verdict:
         return driver.judge(Named(name), [tap.Outcome(n, s) for n, s in outcomes])
 
@@ -130,12 +139,165 @@ def test_what_is_red() -> None:
         assert "did not run" in refused(judge, "a.x_test.f.v.t", other), other
 
 
+class FakeHost(Host):
+    """A host that was not booted; its commands call a function."""
+
+    def __init__(self, command: Callable[[], None]) -> None:
+        self.reports = []
+        self.command = command
+
+    def run(self, command: str, timeout: float = 120.0, check: bool = True) -> Result:
+        self.command()
+        return Result(0, "")
+
+
+class FakeBench(Bench):
+    """Raises an error, with a kernel report or without, when a host is booted, when the module is
+    loaded, or in the test."""
+
+    def __init__(self, place: str, error: LabError, report: str) -> None:
+        super().__init__("debug")
+        self.place, self.error, self.report = place, error, report
+        self.host = FakeHost(lambda: self.reach("test"))
+        self.closed = False
+
+    def reach(self, place: str) -> None:
+        """Raise if this is the place."""
+        if place == self.place:
+            self.host.reports += [(0.0, self.report)] if self.report else []
+            raise self.error
+
+    def prepare(self, module: str, profiles: Sequence[str]) -> list[Host]:
+        self.reach("boot")
+        return [self.host]
+
+    def insert(self, host: Host, path: pathlib.Path, glob: str) -> None:
+        self.reach("load")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+LOG = pathlib.Path("console.log")
+DEAD = HostDied("a", "the emulator was killed by signal 9", LOG)
+LATE = HostDied("a", "not booted after 900 s", LOG)
+SILENT = HostSilent("a", "its console has been silent for 300 s", LOG)
+HUNG = CommandTimeout("host a", 600, "")
+SPOKE = HostReport("a", "BUG: KASAN", LOG)
+
+
+def test_only_evidence_is_red(tmp: pathlib.Path) -> None:
+    """A kernel report, a panic and, if the header says so, a hang. All else is an error."""
+    for place, error, report, hang, wanted in (
+            ("boot", LATE, "", False, "not booted"), ("boot", LATE, "", True, "not booted"),
+            ("boot", HUNG, "", True, "no end"), ("boot", SPOKE, "BUG: KASAN", True, "KASAN"),
+            ("load", FaultError("x does not load"), "", True, "does not load"),
+            ("load", HUNG, "", False, "no end"), ("load", SPOKE, "BUG: KASAN", False, ""),
+            ("test", HUNG, "", False, "no end"), ("test", HUNG, "", True, ""),
+            ("test", SILENT, "", False, "silent"), ("test", SILENT, "", True, ""),
+            ("test", DEAD, "", False, "signal 9"), ("test", DEAD, "", True, "signal 9"),
+            ("test", DEAD, "Kernel panic", False, ""), ("test", SPOKE, "BUG: KASAN", False, ""),
+            ("test", LabError("no disk"), "", True, "no disk")):
+        bench = FakeBench(place, error, report)
+        case = (place, str(error), report, hang)
+        try:
+            got = driver.run_test(bench, Named("a.x.case"), tmp / "x.ko", hang=hang)
+        except FaultError as raised:
+            assert wanted and wanted in str(raised), (case, raised)
+        else:
+            assert not wanted and got.red, (case, got)
+        assert bench.closed, case
+
+
+def test_no_result_is_a_failure(tmp: pathlib.Path) -> None:
+    """What is written, and the exit status."""
+    path = tmp / "out.tap"
+    good, bad = ("a b", tap.Outcome("", "ok")), ("b", tap.Outcome("", "not ok"))
+    skipped = ("a", tap.Outcome("", "skip", "no card"))
+    table: list[tuple[list[tuple[str, tap.Outcome]], int]] = [
+        ([], 1), ([good], 0), ([good, bad], 1), ([skipped], 1)]
+    for results, status in table:
+        with path.open("w", encoding="utf-8") as out:
+            assert tap.write(results, out) == status, results
+    assert path.read_text() == "not ok 1 a\n#   no card\n0 passed, 1 failed, 0 skipped\n"
+
+
+def test_error_is_not_ok() -> None:
+    """An error of the run is printed as one, for a planted fault and for a control."""
+    for red in (True, False):
+        got = driver.outcome({Named("a.x.one"): FaultError("no host: not booted")}, red)
+        assert got.status == "not ok", got
+        assert got.log == ["a.x.one: error: no host: not booted"], got
+
+
+def test_pair_fails_by_assertion_only() -> None:
+    """Other exceptions of a test of two hosts say nothing about the fault."""
+    class Pair(Named):
+        """A test that raises."""
+
+        def __init__(self, error: Exception | None) -> None:
+            super().__init__("pair.x.y")
+            object.__setattr__(self, "error", error)
+
+        @property
+        def function(self) -> Any:
+            def call() -> None:
+                if self.error:  # type: ignore[attr-defined]
+                    raise self.error  # type: ignore[attr-defined]
+            return call
+
+    assert driver.run_pair([], Pair(AssertionError("two"))).red
+    assert not driver.run_pair([], Pair(None)).red
+    try:
+        driver.run_pair([], Pair(LabError("QEMU: no answer")))
+    except LabError:
+        return
+    raise AssertionError("an error of the run is a verdict")
+
+
+def quick_faults(count: int) -> list[Fault]:
+    """Some faults: two that take long, and others."""
+    def fault(name: str, test: str, hang: bool = False) -> Fault:
+        return Fault(name, "", (Named(test),), False, hang, "")
+
+    return [fault("hangs", "a.x.case", True), fault("slow", "pair.x.case"),
+            *(fault(str(number), "a.x.case") for number in range(count))]
+
+
+def test_sample_rotates() -> None:
+    """The same seed gives the same faults; consecutive seeds give all; slow ones are left out."""
+    faults = quick_faults(7)
+    names = [[fault.name for fault in driver.sample(faults, seed)] for seed in range(1, 4)]
+    assert all(len(set(found)) == 3 for found in names), names
+    assert {name for found in names for name in found} == set("0123456"), names
+    assert [fault.name for fault in driver.sample(faults, 2)] == names[1]
+    assert len(driver.sample(quick_faults(2), 5)) == 2
+
+
+def try_faults(faults: list[Fault], flavour: str, logs: str) -> None:
+    """Each is found, and its tests pass without it."""
+    with driver.exclusive():
+        results = list(driver.run_all(faults, flavour, logs))
+    for name, got in results:
+        print(name, got.status, *got.log)
+    assert len(results) > len(faults)
+    assert all(got.status == "ok" for _, got in results)
+
+
+def test_mutant_sample(lab: Lab) -> None:
+    """Three planted faults, other ones each day; SEED= repeats a day's."""
+    seed = driver.seed_of_today()
+    faults = driver.sample(driver.load(), seed)
+    progress.say(f"planted faults of SEED={seed}: {' '.join(fault.name for fault in faults)}")
+    try_faults(faults, lab.flavour, "test/lab.mutants.mutant_sample")
+
+
 def test_results() -> None:
-    """A mutant needs every test red, a control none; an error is neither."""
+    """A planted fault needs each test red, a control none; an error is neither."""
     one, two = Named("a.x.one"), Named("a.x.two")
     red, green = Verdict(True, ["failed"]), Verdict(False, ["passed"])
-    broken = MutantError("does not load")
-    table: list[tuple[Verdict, Verdict | MutantError, bool, str]] = [
+    broken = FaultError("does not load")
+    table: list[tuple[Verdict, Verdict | FaultError, bool, str]] = [
         (red, red, True, "ok"), (red, green, True, "not ok"), (green, green, False, "ok"),
         (green, red, False, "not ok"), (red, broken, True, "not ok"),
         (green, broken, False, "not ok")]
@@ -145,30 +307,47 @@ def test_results() -> None:
     assert driver.outcome({one: red, two: green}, True).log == ["a.x.two: passed"]
 
 
-def test_every_mutant_applies(tmp: pathlib.Path) -> None:
+def test_every_fault_applies(tmp: pathlib.Path) -> None:
     """Each to the driver as it is, within its folder."""
     found = driver.load()
     assert found
-    for mutant in found:
-        outside = [p for p in mutant.paths if pathlib.Path(p).parent != driver.CRYPTO]
-        assert mutant.paths and not outside, (mutant.name, outside)
-        tree = tmp / mutant.name
+    for fault in found:
+        outside = [p for p in fault.paths if pathlib.Path(p).parent != driver.CRYPTO]
+        assert fault.paths and not outside, (fault.name, outside)
+        tree = tmp / fault.name
         (tree / driver.CRYPTO).mkdir(parents=True)
-        for name in mutant.paths:
+        for name in fault.paths:
             shutil.copyfile(config.LINUX / name, tree / name)
-        driver.apply(mutant, tree)
+        driver.apply(fault, tree)
+
+
+def long_every_fault_builds(lab: Lab) -> None:
+    """The objects that it changes compile."""
+    faults = driver.load()
+    broken = []
+    with driver.exclusive():
+        for number, fault in enumerate(faults, 1):
+            progress.say(f"building {number} of {len(faults)}: {fault.name}")
+            try:
+                driver.compile_changed(fault, lab.flavour)
+            except FaultError as error:
+                broken.append(f"{fault.name}: {error}")
+    assert not broken, "\n".join(broken)
 
 
 def cases(named: Named) -> set[str]:
     """The names in a test's source that the named test must be made of."""
-    text = (config.LINUX / named.source).read_text(encoding="utf-8")
+    text = named.source.read_text(encoding="utf-8")
+    if named.pair:
+        return set(re.findall(r"^def test_(\w+)", text, re.M))
     if named.kunit:
         return set(re.findall(r"^\tKUNIT_CASE\w*\((\w+)", text, re.M))
     with_fixture = re.findall(r"^TEST_F(?:_\w+)?\((\w+),\s*(\w+)", text, re.M)
     variants = re.findall(r"^FIXTURE_VARIANT_ADD\((\w+),\s*(\w+)", text, re.M)
-    # Macros of lib/env.h add variants: ENV_CDEV(x), ENV_FIXTURE(x, ENV_GROUP_AND_CDEV, true).
-    for macro, fixture, rest in re.findall(r"^(ENV_\w+)\((\w+)(.*)\)", text, re.M):
-        variants += [(fixture, way.lower()) for way in ("GROUP", "CDEV") if way in macro + rest]
+    # Macros that add a variant.
+    for macro, fixture in re.findall(
+            r"^#define (\w+)\(name\b(?:.*\\\n)+?.*FIXTURE_VARIANT_ADD\((\w+), name\)", text, re.M):
+        variants += [(fixture, name) for name in re.findall(rf"^{macro}\((\w+)", text, re.M)]
     names = {f"{fixture}.{name}" for fixture, name in with_fixture}
     names |= {f"{fixture}.{variant}.{name}" for fixture, name in with_fixture
               for other, variant in variants if other == fixture}
@@ -177,22 +356,22 @@ def cases(named: Named) -> set[str]:
 
 def test_every_named_test_exists() -> None:
     """In the sources that are tested."""
-    for mutant in driver.load():
-        for test in mutant.tests:
-            assert (config.LINUX / test.source).exists(), (mutant.name, test.name)
+    for fault in driver.load():
+        for test in fault.tests:
+            assert test.source.exists(), (fault.name, test.name)
             name = test.case.split(".")[0] if test.kunit else test.case
-            assert name in cases(test), (mutant.name, test.name)
+            assert name in cases(test), (fault.name, test.name)
 
 
-def test_every_pitfall_has_its_mutant() -> None:
-    """The index names each mutant, and nothing that is none."""
+def test_every_pitfall_has_its_fault() -> None:
+    """The index names each fault, and nothing that is none."""
     index = driver.pitfalls(driver.INDEX.read_text(encoding="utf-8"))
-    named = {name for pitfall in index for name in pitfall.mutants}
-    known = {mutant.name for mutant in driver.load()}
-    assert named == known, f"not in the index: {known - named}; no mutant: {named - known}"
+    named = {name for pitfall in index for name in pitfall.faults}
+    known = {fault.name for fault in driver.load()}
+    assert named == known, f"not in the index: {known - named}; no fault: {named - known}"
 
 
-def test_every_fix_has_its_mutant() -> None:
+def test_every_fix_has_its_fault() -> None:
     """Each patch of [fixes] stands in the index."""
     index = {p.text for p in driver.pitfalls(driver.INDEX.read_text(encoding="utf-8"))}
     missing = [patch.subject for patch in patches.load(config.PATCHES)
