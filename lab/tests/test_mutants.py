@@ -11,8 +11,9 @@ from typing import Any
 
 from lab.common import config, progress
 from lab.common.errors import LabError
-from lab.faults import driver
-from lab.faults.driver import Bench, Fault, FaultError, Named, Verdict
+from lab.faults import driver, planted
+from lab.faults.driver import FaultHost, Verdict
+from lab.faults.planted import Fault, FaultError, Named
 from lab.host.errors import CommandTimeout, HostDied, HostReport, HostSilent
 from lab.host.host import Host
 from lab.host.lab import Lab
@@ -50,7 +51,7 @@ def test_header(tmp: pathlib.Path) -> None:
     """Tests, the wanted result, a sentence; anything else is a mistake."""
     path = tmp / "sample.patch"
     path.write_text(SAMPLE)
-    got = driver.parse(path)
+    got = planted.parse(path)
     assert (got.name, got.leak, got.hang) == ("sample", True, False)
     assert got.prose == "The fault is a sample."
     assert [test.suite for test in got.tests] == ["vfio_ap_stream", "migration_file_test"]
@@ -65,24 +66,24 @@ def test_header(tmp: pathlib.Path) -> None:
                             ("The fault is a sample.", "", "no sentence"),
                             ("--- a/", "+++ a/", "no patch")):
         path.write_text(SAMPLE.replace(old, new))
-        assert words in refused(driver.parse, path), (old, new)
+        assert words in refused(planted.parse, path), (old, new)
 
 
 def test_index_format() -> None:
     """Entries of several lines; each ends with faults or a reason."""
-    found = driver.pitfalls("# words\n\n[part]\n\nOne\nfault.\nfaults: a b\n\tc\n\nTwo.\n"
-                            "none: because\n")
+    found = planted.pitfalls("# words\n\n[part]\n\nOne\nfault.\nfaults: a b\n\tc\n\nTwo.\n"
+                             "none: because\n")
     assert [(p.text, p.faults, p.reason) for p in found] == [
         ("One fault.", ("a", "b", "c"), ""), ("Two.", (), "because")], found
     for bad in ("One.\n", "One.\nfaults:\n", "faults: a\n", "One.\nsome: a\n"):
-        assert "the last line" in refused(driver.pitfalls, bad), bad
+        assert "the last line" in refused(planted.pitfalls, bad), bad
 
 
 def test_apply_is_strict(tmp: pathlib.Path) -> None:
     """Lines may have moved; no fuzz, no patch that is there already, no reject files."""
     path = tmp / "sample.patch"
     path.write_text(SAMPLE)
-    fault = driver.parse(path)
+    fault = planted.parse(path)
     file = tmp / "tree/drivers/s390/crypto/file.c"
     for text, good in (("one\ntwo\nthree\n", True), ("one\nzwei\nthree\n", False),
                        ("eins\ntwo\nthree\n", False), ("zero\none\ntwo\nthree\n", True)):
@@ -90,10 +91,10 @@ def test_apply_is_strict(tmp: pathlib.Path) -> None:
         file.parent.mkdir(parents=True)
         file.write_text(text)
         if good:
-            driver.apply(fault, tmp / "tree")
+            planted.apply(fault, tmp / "tree")
             assert file.read_text() == text.replace("two", "zwei")
         else:
-            assert "does not apply" in refused(driver.apply, fault, tmp / "tree"), text
+            assert "does not apply" in refused(planted.apply, fault, tmp / "tree"), text
         assert [p.name for p in file.parent.iterdir()] == ["file.c"]
 
 
@@ -102,7 +103,7 @@ def test_kbuild() -> None:
     text = ("ap-objs := ap_bus.o\nCFLAGS_vfio_ap_trace.o := -I$(src)\n"
             "vfio_ap-objs := one.o \\\n\ttwo.o\nvfio_ap-objs += three.o\n"
             "obj-$(CONFIG_VFIO_AP) += vfio_ap.o\nCFLAGS_other.o := -O3\n")
-    assert driver.kbuild(text, ["vfio_ap", "tests/x_kunit"]).splitlines() == [
+    assert planted.kbuild(text, ["vfio_ap", "tests/x_kunit"]).splitlines() == [
         "CFLAGS_vfio_ap_trace.o := -I$(src)", "vfio_ap-objs := one.o  \ttwo.o",
         "vfio_ap-objs += three.o", "obj-m := vfio_ap.o tests/x_kunit.o"]
 
@@ -118,7 +119,7 @@ def test_update_keeps_what_is_equal(tmp: pathlib.Path) -> None:
             if text != " ":
                 (folder / name).write_text(text)
     times = {path: path.stat().st_mtime_ns for path in old.rglob("*.c")}
-    driver.update(new, old)
+    planted.update(new, old)
     assert (old / "same.c").stat().st_mtime_ns == times[old / "same.c"]
     assert (old / "tests/other.h").read_text() == "a" and (old / "added.c").exists()
     assert (old / "made.mod.c").exists() and not (old / "gone.c").exists()
@@ -151,7 +152,7 @@ class FakeHost(Host):
         return Result(0, "")
 
 
-class FakeBench(Bench):
+class FakeBench(FaultHost):
     """Raises an error, with a kernel report or without, when a host is booted, when the module is
     loaded, or in the test."""
 
@@ -267,11 +268,11 @@ def quick_faults(count: int) -> list[Fault]:
 def test_sample_rotates() -> None:
     """The same seed gives the same faults; consecutive seeds give all; slow ones are left out."""
     faults = quick_faults(7)
-    names = [[fault.name for fault in driver.sample(faults, seed)] for seed in range(1, 4)]
+    names = [[fault.name for fault in planted.sample(faults, seed)] for seed in range(1, 4)]
     assert all(len(set(found)) == 3 for found in names), names
     assert {name for found in names for name in found} == set("0123456"), names
-    assert [fault.name for fault in driver.sample(faults, 2)] == names[1]
-    assert len(driver.sample(quick_faults(2), 5)) == 2
+    assert [fault.name for fault in planted.sample(faults, 2)] == names[1]
+    assert len(planted.sample(quick_faults(2), 5)) == 2
 
 
 def try_faults(faults: list[Fault], flavour: str, logs: str) -> None:
@@ -286,8 +287,8 @@ def try_faults(faults: list[Fault], flavour: str, logs: str) -> None:
 
 def test_mutant_sample(lab: Lab) -> None:
     """Three planted faults, other ones each day; SEED= repeats a day's."""
-    seed = driver.seed_of_today()
-    faults = driver.sample(driver.load(), seed)
+    seed = planted.seed_of_today()
+    faults = planted.sample(planted.load(), seed)
     progress.say(f"planted faults of SEED={seed}: {' '.join(fault.name for fault in faults)}")
     try_faults(faults, lab.flavour, "test/lab.mutants.mutant_sample")
 
@@ -309,27 +310,27 @@ def test_results() -> None:
 
 def test_every_fault_applies(tmp: pathlib.Path) -> None:
     """Each to the driver as it is, within its folder."""
-    found = driver.load()
+    found = planted.load()
     assert found
     for fault in found:
-        outside = [p for p in fault.paths if pathlib.Path(p).parent != driver.CRYPTO]
+        outside = [p for p in fault.paths if pathlib.Path(p).parent != planted.CRYPTO]
         assert fault.paths and not outside, (fault.name, outside)
         tree = tmp / fault.name
-        (tree / driver.CRYPTO).mkdir(parents=True)
+        (tree / planted.CRYPTO).mkdir(parents=True)
         for name in fault.paths:
             shutil.copyfile(config.LINUX / name, tree / name)
-        driver.apply(fault, tree)
+        planted.apply(fault, tree)
 
 
 def long_every_fault_builds(lab: Lab) -> None:
     """The objects that it changes compile."""
-    faults = driver.load()
+    faults = planted.load()
     broken = []
     with driver.exclusive():
         for number, fault in enumerate(faults, 1):
             progress.say(f"building {number} of {len(faults)}: {fault.name}")
             try:
-                driver.compile_changed(fault, lab.flavour)
+                planted.compile_changed(fault, lab.flavour)
             except FaultError as error:
                 broken.append(f"{fault.name}: {error}")
     assert not broken, "\n".join(broken)
@@ -356,7 +357,7 @@ def cases(named: Named) -> set[str]:
 
 def test_every_named_test_exists() -> None:
     """In the sources that are tested."""
-    for fault in driver.load():
+    for fault in planted.load():
         for test in fault.tests:
             assert test.source.exists(), (fault.name, test.name)
             name = test.case.split(".")[0] if test.kunit else test.case
@@ -365,15 +366,15 @@ def test_every_named_test_exists() -> None:
 
 def test_every_pitfall_has_its_fault() -> None:
     """The index names each fault, and nothing that is none."""
-    index = driver.pitfalls(driver.INDEX.read_text(encoding="utf-8"))
+    index = planted.pitfalls(planted.INDEX.read_text(encoding="utf-8"))
     named = {name for pitfall in index for name in pitfall.faults}
-    known = {fault.name for fault in driver.load()}
+    known = {fault.name for fault in planted.load()}
     assert named == known, f"not in the index: {known - named}; no fault: {named - known}"
 
 
 def test_every_fix_has_its_fault() -> None:
     """Each patch of [fixes] stands in the index."""
-    index = {p.text for p in driver.pitfalls(driver.INDEX.read_text(encoding="utf-8"))}
+    index = {p.text for p in planted.pitfalls(planted.INDEX.read_text(encoding="utf-8"))}
     missing = [patch.subject for patch in patches.load(config.PATCHES)
                if patch.group == "fixes" and patch.subject not in index]
     assert not missing, missing
