@@ -40,10 +40,9 @@ LICENSES = ("GPL-2.0", "GPL-2.0-only", "GPL-2.0+", "GPL-2.0-or-later")
 UAPI_LICENSES = tuple(f"{name} WITH Linux-syscall-note" for name in LICENSES)
 NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold no comments
     "*.txt", "*/config", "*.config", "*/.kunitconfig", "*/settings", ".gitignore", "*.bin",
-    "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "README.md", "docs/*.md", "MAINTAINERS", "patches/*",
-    "Documentation/ABI/*",
-    "lab/gates/exceptions", "lab/tests/expected-*", "lab/commands/unreached",
-    "lab/faults/mutants/*", "*/py.typed")
+    "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "README.md", "docs/*.md", "MAINTAINERS",
+    "patches/*", "Documentation/ABI/*", "lab/gates/exceptions", "lab/tests/expected-*",
+    "lab/commands/unreached", "lab/faults/mutants/*", "*/py.typed")
 # Names in the kernel that codespell takes for misspelt words.
 WORDS = "aci,extraversion,filp,fro,nd,parm,ser,sie,stap,te"
 TIMEOUT = 300       # seconds for one run of a tool
