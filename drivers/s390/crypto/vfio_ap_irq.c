@@ -36,6 +36,7 @@
 #include <linux/rbtree.h>
 #include <linux/slab.h>
 #include <linux/vfio.h>
+#include <linux/workqueue.h>
 #include <asm/ap.h>
 
 #include "vfio_ap_irq.h"
@@ -140,10 +141,11 @@ struct vfio_ap_irq_row *vfio_ap_irq_row_get(struct ap_matrix_mdev *matrix_mdev,
 	return row;
 }
 
-/* The end of a reset is looked for by a worker, for whom the holder waits. */
+/* A worker that waits for the end of a reset relies on the task that waits for it. */
 static void vfio_ap_irq_assert_locked(void)
 {
-	lockdep_assert(mutex_is_locked(&matrix_dev->mdevs_lock));
+	lockdep_assert(current_work() ||
+		       lockdep_is_held(&matrix_dev->mdevs_lock));
 }
 
 /**
@@ -151,7 +153,8 @@ static void vfio_ap_irq_assert_locked(void)
  * @matrix_mdev: the mediated device
  * @row: the row; freed if nobody has it any more
  *
- * Context: matrix_dev->mdevs_lock is held, by the caller or for him.
+ * Context: matrix_dev->mdevs_lock is held by the caller, or by a task that waits
+ * for the caller.
  */
 void vfio_ap_irq_row_put(struct ap_matrix_mdev *matrix_mdev,
 			 struct vfio_ap_irq_row *row)
@@ -164,6 +167,16 @@ void vfio_ap_irq_row_put(struct ap_matrix_mdev *matrix_mdev,
 	rb_erase(&row->node, &matrix_mdev->irq.rows);
 	WRITE_ONCE(matrix_mdev->irq.nr_rows, matrix_mdev->irq.nr_rows - 1);
 	kfree(row);
+}
+
+/* The machine has accepted to enable the interrupts of a queue. */
+static void vfio_ap_irq_set_enabled(struct vfio_ap_queue *q)
+{
+	q->irq_off = false;
+	q->irq_off_accepted = false;
+	q->irq_fresh = true;
+	q->irq_enabled_at = jiffies;
+	q->irq_nr_resets = READ_ONCE(q->aq->nr_resets);
 }
 
 /**
@@ -190,7 +203,8 @@ void vfio_ap_irq_register(struct vfio_ap_queue *q, struct vfio_ap_irq_row *row,
 	q->saved_iova = row->irq.nib;
 	q->nib_page = page;
 	q->nisc = nisc;
-	q->irq_off = false;
+	q->irq_dropped = false;
+	vfio_ap_irq_set_enabled(q);
 	row->irq.domains[domain / 8] |= 0x80 >> (domain % 8);
 }
 
@@ -198,7 +212,8 @@ void vfio_ap_irq_register(struct vfio_ap_queue *q, struct vfio_ap_irq_row *row,
  * vfio_ap_irq_unregister - take a queue out of its row
  * @q: the queue
  *
- * Context: matrix_dev->mdevs_lock is held, by the caller or for him.
+ * Context: matrix_dev->mdevs_lock is held by the caller, or by a task that waits
+ * for the caller.
  */
 void vfio_ap_irq_unregister(struct vfio_ap_queue *q)
 {
@@ -212,6 +227,7 @@ void vfio_ap_irq_unregister(struct vfio_ap_queue *q)
 	vfio_ap_irq_row_put(q->matrix_mdev, row);
 	q->irq_row = NULL;
 	q->irq_off = false;
+	q->irq_dropped = false;
 }
 
 /**
@@ -322,44 +338,95 @@ static bool vfio_ap_irq_wait(struct ap_matrix_mdev *matrix_mdev,
 	return true;
 }
 
+/*
+ * Whether it was the guest that has disabled the interrupts, by a reset, which the
+ * machine executes without an intercept. Then the machine finds nothing to change,
+ * or the reset in progress, when it is asked for the first time to disable them.
+ * That it was still enabling them, or that somebody else has reset the queue, is to
+ * be ruled out: a registration that is dropped by mistake costs the guest its
+ * interrupts.
+ */
+static bool vfio_ap_irq_dropped_by_guest(struct vfio_ap_queue *q)
+{
+	unsigned long settled = q->irq_enabled_at + msecs_to_jiffies(VFIO_AP_IRQ_BOUND);
+
+	return vfio_ap_irq_registered(q) && q->irq_fresh &&
+	       time_after(jiffies, settled) &&
+	       q->irq_nr_resets == READ_ONCE(q->aq->nr_resets);
+}
+
 static void vfio_ap_irq_switch_off(struct vfio_ap_queue *q)
 {
 	union ap_qirq_ctrl ctrl = { .value = 0 };
+	struct ap_queue_status status;
 
-	ap_aqic(q->apqn, ctrl, 0);
+	status = ap_aqic(q->apqn, ctrl, 0);
+	if (status.response_code == AP_RESPONSE_NORMAL ||
+	    status.response_code == AP_RESPONSE_OTHERWISE_CHANGED)
+		q->irq_off_accepted = true;
+	if ((status.response_code == AP_RESPONSE_OTHERWISE_CHANGED ||
+	     status.response_code == AP_RESPONSE_RESET_IN_PROGRESS) &&
+	    vfio_ap_irq_dropped_by_guest(q))
+		q->irq_dropped = true;
+	q->irq_fresh = false;
 }
 
 /*
  * Whether the queue interrupts nobody. The machine knows, not the registration:
  * the AP bus may have reset the queue, or enabled interrupts for the host.
+ *
+ * PQAP(TAPQ) shows interrupts as disabled while they are being enabled, and
+ * PQAP(AQIC) is rejected meanwhile: it is repeated until the machine accepts it.
  */
 static bool vfio_ap_irq_is_off(struct vfio_ap_queue *q, u8 *rc)
 {
 	struct ap_queue_status status = ap_tapq(q->apqn, NULL);
 
 	*rc = status.response_code;
-	switch (status.response_code) {
-	case AP_RESPONSE_Q_NOT_AVAIL:
-	case AP_RESPONSE_DECONFIGURED:
-	case AP_RESPONSE_CHECKSTOPPED:
+	if (vfio_ap_not_operational(status.response_code))
 		return true;
-	case AP_RESPONSE_BUSY:
-		return false;
-	case AP_RESPONSE_RESET_IN_PROGRESS:
+	if (status.response_code == AP_RESPONSE_RESET_IN_PROGRESS)
 		return !status.irq_enabled;
-	default:
-		if (status.irq_enabled)
-			vfio_ap_irq_switch_off(q);
-		return !status.irq_enabled;
-	}
+	if (status.response_code == AP_RESPONSE_NORMAL &&
+	    !status.irq_enabled && q->irq_off_accepted)
+		return true;
+
+	if (status.irq_enabled || !q->irq_off_accepted)
+		vfio_ap_irq_switch_off(q);
+
+	return false;
 }
 
 static bool vfio_ap_irq_begin_quiesce(struct vfio_ap_queue *q)
 {
 	q->irq_wait = true;
 	q->irq_lost = 0;
-	if (vfio_ap_irq_registered(q))
+	/* Nothing can be under way for a queue that has no pages to write to. */
+	if (vfio_ap_irq_registered(q) || q->kept_nib)
 		vfio_ap_irq_switch_off(q);
+	else
+		q->irq_off_accepted = true;
+
+	return true;
+}
+
+static bool vfio_ap_irq_confirm_quiesce(struct vfio_ap_queue *q, u8 *rc)
+{
+	u8 domain = AP_QID_QUEUE(q->apqn);
+
+	if (!q->irq_wait)
+		return true;
+	if (!vfio_ap_irq_is_off(q, rc))
+		return false;
+
+	q->irq_wait = false;
+	q->irq_off = vfio_ap_irq_registered(q);
+	/* Pages are not unpinned here: that may take long, and the lock is held. */
+	if (q->irq_dropped)
+		q->irq_row->irq.domains[domain / 8] &= ~(0x80 >> (domain % 8));
+	if (q->irq_off)
+		trace_vfio_ap_queue_quiesced(dev_name(mdev_dev(q->matrix_mdev->mdev)),
+					     q->apqn, *rc);
 
 	return true;
 }
@@ -368,30 +435,30 @@ static bool vfio_ap_irq_look_quiesce(struct vfio_ap_queue *q)
 {
 	u8 rc;
 
-	if (!q->irq_wait)
-		return true;
-	if (!vfio_ap_irq_is_off(q, &rc))
-		return false;
-
-	q->irq_wait = false;
-	q->irq_off = vfio_ap_irq_registered(q);
-	if (q->irq_off)
-		trace_vfio_ap_queue_quiesced(dev_name(mdev_dev(q->matrix_mdev->mdev)),
-					     q->apqn, rc);
-
-	return true;
+	return vfio_ap_irq_confirm_quiesce(q, &rc);
 }
 
-/* A queue that does not switch its interrupts off is reset. */
+/*
+ * A queue that does not switch its interrupts off is reset. Not one that is only
+ * busy, or that could not be looked at in time because others had the lock.
+ */
 static bool vfio_ap_irq_insist(struct vfio_ap_queue *q)
 {
-	if (!q->irq_wait)
+	bool accepted = q->irq_off_accepted;
+	struct ap_queue_status status;
+	u8 rc;
+
+	if (vfio_ap_irq_confirm_quiesce(q, &rc))
+		return true;
+	if (q->irq_off_accepted && (!accepted || rc == AP_RESPONSE_BUSY))
 		return true;
 
 	dev_warn_ratelimited(mdev_dev(q->matrix_mdev->mdev),
 			     "queue %02x.%04x: interrupts stay on, resetting it\n",
 			     AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn));
-	ap_zapq(q->apqn, 0);
+	status = ap_zapq(q->apqn, 0);
+	if (status.response_code == AP_RESPONSE_NORMAL)
+		q->irq_off_accepted = true;
 
 	return true;
 }
@@ -413,7 +480,8 @@ static bool vfio_ap_irq_give_up_quiesce(struct vfio_ap_queue *q)
  * Pins and registrations are kept for vfio_ap_irq_restore(), and until then
  * PQAP(AQIC) of the guest is not executed. Waits for a bounded time only, without
  * the lock; a queue that still interrupts then is reset, as the guest would find
- * its requests lost anyway.
+ * its requests lost anyway. A queue that does not confirm after that, either,
+ * keeps its pages until it does.
  *
  * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
  */
@@ -486,31 +554,29 @@ static struct ap_queue_status vfio_ap_irq_switch_on(struct vfio_ap_queue *q)
 
 static bool vfio_ap_irq_begin_restore(struct vfio_ap_queue *q)
 {
-	/* One that did not switch them off was reset, and has done so since. */
-	if (q->irq_wait)
-		q->irq_off = vfio_ap_irq_registered(q);
-	q->irq_wait = q->irq_off;
+	/* Also a queue that has not confirmed that its interrupts are off. */
+	q->irq_wait = vfio_ap_irq_registered(q) && !q->irq_dropped;
 
 	return true;
 }
 
-/* True if the queue interrupts as registered, or refuses; irq_off tells which. */
+/* True if the queue interrupts as registered, or refuses; irq_lost tells which. */
 static bool vfio_ap_irq_look_restore(struct vfio_ap_queue *q)
 {
 	struct ap_queue_status status;
 
 	/* The registration may have been dropped since the last look. */
-	if (!q->irq_wait || !q->irq_off)
+	if (!q->irq_wait || !vfio_ap_irq_registered(q))
 		return true;
 
 	status = vfio_ap_irq_switch_on(q);
 	q->irq_lost = status.response_code;
 	switch (status.response_code) {
 	case AP_RESPONSE_NORMAL:
-		q->irq_off = false;
+		vfio_ap_irq_set_enabled(q);
 		break;
 	case AP_RESPONSE_OTHERWISE_CHANGED:
-		/* Somebody else has enabled them, for himself. */
+		/* Enabled for the host, or never disabled. */
 		vfio_ap_irq_switch_off(q);
 		return false;
 	case AP_RESPONSE_BUSY:
@@ -534,7 +600,7 @@ static void vfio_ap_irq_kick(struct ap_matrix_mdev *matrix_mdev)
 	u8 *nib;
 
 	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode) {
-		if (!vfio_ap_irq_registered(q))
+		if (!vfio_ap_irq_registered(q) || q->irq_dropped)
 			continue;
 		nib = page_to_virt(q->nib_page) + offset_in_page(q->saved_iova);
 		WRITE_ONCE(*nib, 1);
@@ -547,7 +613,7 @@ static void vfio_ap_irq_kick(struct ap_matrix_mdev *matrix_mdev)
 
 /*
  * The guest finds out when it looks at the queue, which it does now, and enables
- * the interrupts itself. The machine knows nothing of the page that is unpinned.
+ * the interrupts itself.
  */
 static void vfio_ap_irq_give_up(struct ap_matrix_mdev *matrix_mdev)
 {
@@ -555,13 +621,19 @@ static void vfio_ap_irq_give_up(struct ap_matrix_mdev *matrix_mdev)
 	int bucket;
 
 	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode) {
-		if (!q->irq_off)
+		if (!vfio_ap_irq_registered(q))
+			continue;
+		if (q->irq_dropped) {
+			vfio_ap_give_up_aqic_resources(q);
+			continue;
+		}
+		if (!q->irq_lost)
 			continue;
 		dev_notice_ratelimited(mdev_dev(matrix_mdev->mdev),
 				       "queue %02x.%04x: interrupts not restored: response code %02x\n",
 				       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn),
 				       q->irq_lost);
-		vfio_ap_free_aqic_resources(q);
+		vfio_ap_give_up_aqic_resources(q);
 	}
 }
 
@@ -615,14 +687,6 @@ void vfio_ap_irq_unmap(struct vfio_ap_queue *q)
 		vfio_ap_irq_disable(q);
 }
 
-static void vfio_ap_irq_drop(struct vfio_ap_queue *q)
-{
-	if (q->irq_off)
-		vfio_ap_free_aqic_resources(q);
-	else
-		vfio_ap_give_up_aqic_resources(q);
-}
-
 /**
  * vfio_ap_irq_forget - drop all registrations of a device
  * @matrix_mdev: the mediated device, quiesced
@@ -641,7 +705,7 @@ void vfio_ap_irq_forget(struct ap_matrix_mdev *matrix_mdev)
 		return;
 
 	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode)
-		vfio_ap_irq_drop(q);
+		vfio_ap_give_up_aqic_resources(q);
 }
 
 static int vfio_ap_irq_check_row(struct ap_matrix_mdev *matrix_mdev,

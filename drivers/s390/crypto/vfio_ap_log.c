@@ -9,7 +9,9 @@
  * interrupt for one that means nothing.
  *
  * The machine may set a byte at any time while it is registered, so its page is
- * reported each time, and once more after it was unregistered.
+ * reported each time, and once more after it was unregistered. A page that stays
+ * allocated because its queue does not disable the interrupt may still be written
+ * to, so it is reported each time, too.
  */
 
 #include <linux/cleanup.h>
@@ -24,6 +26,7 @@
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/vfio.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include "vfio_ap_log.h"
@@ -34,6 +37,9 @@
  * @iova:	the first byte of the range they lie in
  * @last:	the last byte of it
  * @nr:		number of pages; some may be there more than once
+ * @lost_first:	the first of those pages in the range of which any may have been
+ *		written to
+ * @lost_last:	the last one; less than @lost_first if there is none
  * @max:	number of pages that @pages has room for
  * @pages:	their addresses
  */
@@ -41,6 +47,8 @@ struct vfio_ap_log_pages {
 	u64 iova;
 	u64 last;
 	size_t nr;
+	unsigned long lost_first;
+	unsigned long lost_last;
 	size_t max;
 	u64 pages[] __counted_by(max);
 };
@@ -50,12 +58,18 @@ static struct ap_matrix_mdev *vfio_ap_log_mdev(struct vfio_device *vdev)
 	return container_of(vdev, struct ap_matrix_mdev, vdev);
 }
 
+static void vfio_ap_log_none_lost(struct vfio_ap_log *log)
+{
+	log->lost_first = ULONG_MAX;
+	log->lost_last = 0;
+}
+
 static void vfio_ap_log_stop_locked(struct ap_matrix_mdev *matrix_mdev)
 {
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
 	matrix_mdev->log.on = false;
-	matrix_mdev->log.all = false;
+	vfio_ap_log_none_lost(&matrix_mdev->log);
 	xa_destroy(&matrix_mdev->log.released);
 }
 
@@ -104,7 +118,7 @@ static void vfio_ap_log_set(struct iova_bitmap *dirty,
 	iova_bitmap_set(dirty, first, last - first + 1);
 }
 
-/* As many pages as there are queues with an interrupt, and pages released. */
+/* At most two pages for each queue, and those that were released. */
 static size_t vfio_ap_log_count(struct ap_matrix_mdev *matrix_mdev)
 {
 	struct vfio_ap_queue *q;
@@ -114,11 +128,34 @@ static size_t vfio_ap_log_count(struct ap_matrix_mdev *matrix_mdev)
 	int bucket;
 
 	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode)
-		nr += q->saved_isc != VFIO_AP_ISC_INVALID;
+		nr += (q->saved_isc != VFIO_AP_ISC_INVALID) + !!q->kept_nib;
 	xa_for_each(&matrix_mdev->log.released, index, entry)
 		nr++;
 
 	return nr;
+}
+
+/*
+ * Take from the lost pages those that are in the report. A report of only some in
+ * the middle leaves all of them to be reported.
+ */
+static void vfio_ap_log_take_lost_locked(struct vfio_ap_log *log,
+					 struct vfio_ap_log_pages *pages)
+{
+	unsigned long first = pages->iova >> PAGE_SHIFT;
+	unsigned long last = pages->last >> PAGE_SHIFT;
+
+	pages->lost_first = max(log->lost_first, first);
+	pages->lost_last = min(log->lost_last, last);
+	if (pages->lost_first > pages->lost_last)
+		return;
+
+	if (first <= log->lost_first && last >= log->lost_last)
+		vfio_ap_log_none_lost(log);
+	else if (first <= log->lost_first)
+		log->lost_first = last + 1;
+	else if (last >= log->lost_last)
+		log->lost_last = first - 1;
 }
 
 /* Take the pages that lie in the range; those released are reported but once. */
@@ -141,10 +178,13 @@ vfio_ap_log_take_locked(struct ap_matrix_mdev *matrix_mdev, u64 iova, u64 last)
 	pages->max = max;
 	pages->iova = iova;
 	pages->last = last;
+	vfio_ap_log_take_lost_locked(&matrix_mdev->log, pages);
 
 	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode) {
 		if (q->saved_isc != VFIO_AP_ISC_INVALID)
 			vfio_ap_log_add(pages, q->saved_iova & PAGE_MASK);
+		if (q->kept_nib)
+			vfio_ap_log_add(pages, q->kept_iova & PAGE_MASK);
 	}
 	xa_for_each_range(&matrix_mdev->log.released, index, entry,
 			  iova >> PAGE_SHIFT, end) {
@@ -161,7 +201,7 @@ static int vfio_ap_log_read_and_clear(struct vfio_device *vdev,
 {
 	struct ap_matrix_mdev *matrix_mdev = vfio_ap_log_mdev(vdev);
 	struct vfio_ap_log_pages *pages;
-	bool all;
+	unsigned long pfn;
 	size_t i;
 
 	if (!length)
@@ -170,7 +210,6 @@ static int vfio_ap_log_read_and_clear(struct vfio_device *vdev,
 	scoped_guard(mutex, &matrix_dev->mdevs_lock) {
 		if (!matrix_mdev->log.on)
 			return -EINVAL;
-		all = matrix_mdev->log.all;
 		pages = vfio_ap_log_take_locked(matrix_mdev, iova,
 						iova + length - 1);
 	}
@@ -178,9 +217,9 @@ static int vfio_ap_log_read_and_clear(struct vfio_device *vdev,
 		return -ENOMEM;
 
 	/* It pins the pages of userspace's bitmap, so not under the lock. */
-	if (all)
-		iova_bitmap_set(dirty, iova, length);
-	for (i = 0; i < pages->nr && !all; i++)
+	for (pfn = pages->lost_first; pfn <= pages->lost_last; pfn++)
+		vfio_ap_log_set(dirty, pages, (u64)pfn << PAGE_SHIFT);
+	for (i = 0; i < pages->nr; i++)
 		vfio_ap_log_set(dirty, pages, pages->pages[i]);
 	kvfree(pages);
 
@@ -200,6 +239,7 @@ static const struct vfio_log_ops vfio_ap_log_ops = {
 void vfio_ap_log_init(struct ap_matrix_mdev *matrix_mdev)
 {
 	xa_init(&matrix_mdev->log.released);
+	vfio_ap_log_none_lost(&matrix_mdev->log);
 	matrix_mdev->vdev.log_ops = &vfio_ap_log_ops;
 }
 
@@ -208,24 +248,33 @@ void vfio_ap_log_init(struct ap_matrix_mdev *matrix_mdev)
  * @matrix_mdev: the mediated device
  * @nib: guest address of the notification indicator byte
  *
- * Without memory to note it, everything is reported from here on.
+ * Without memory to note it, the next report has all pages between this one and
+ * others for which there was none, either.
  *
- * Context: matrix_dev->mdevs_lock is held, by the caller or for him.
+ * Context: matrix_dev->mdevs_lock is held by the caller, or by a task that waits
+ * for the caller.
  */
 void vfio_ap_log_released_locked(struct ap_matrix_mdev *matrix_mdev,
 				 dma_addr_t nib)
 {
-	lockdep_assert(mutex_is_locked(&matrix_dev->mdevs_lock));
+	struct vfio_ap_log *log = &matrix_mdev->log;
+	unsigned long page = nib >> PAGE_SHIFT;
 
-	if (!matrix_mdev->log.on)
+	/* A worker that waits for the end of a reset relies on the task that waits for it. */
+	lockdep_assert(current_work() ||
+		       lockdep_is_held(&matrix_dev->mdevs_lock));
+
+	if (!log->on)
 		return;
-	if (xa_err(xa_store(&matrix_mdev->log.released, nib >> PAGE_SHIFT,
-			    xa_mk_value(1), GFP_KERNEL_ACCOUNT)))
-		matrix_mdev->log.all = true;
+	if (!xa_err(xa_store(&log->released, page, xa_mk_value(1),
+			     GFP_KERNEL_ACCOUNT)))
+		return;
+	log->lost_first = min(log->lost_first, page);
+	log->lost_last = max(log->lost_last, page);
 }
 
 /**
- * vfio_ap_log_reset - stop logging for a device that is reset or closed
+ * vfio_ap_log_reset - stop logging for a device that is opened or closed
  * @matrix_mdev: the mediated device
  *
  * Context: matrix_dev->mdevs_lock is held.

@@ -17,14 +17,17 @@ struct ap_matrix_mdev;
  * struct vfio_ap_log - the log of a mediated device; guarded by
  *			matrix_dev->mdevs_lock
  * @on:		userspace has started it
- * @all:	a page could not be noted, so each is reported
  * @released:	pages that were registered and have not been reported since, by
  *		guest page frame number
+ * @lost_first:	the first page for which there was no memory in @released; all
+ *		pages up to @lost_last are reported instead
+ * @lost_last:	the last one; less than @lost_first if there is none
  */
 struct vfio_ap_log {
 	bool on;
-	bool all;
 	struct xarray released;
+	unsigned long lost_first;
+	unsigned long lost_last;
 };
 
 void vfio_ap_log_init(struct ap_matrix_mdev *matrix_mdev);

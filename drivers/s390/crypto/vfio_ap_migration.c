@@ -532,11 +532,13 @@ static int vfio_ap_migration_fill_info(struct vfio_ap_migration_file *migf,
 	guard(mutex)(&matrix_dev->mdevs_lock);
 	guard(spinlock)(&migf->lock);
 
+	/* Whatever else has become of the session */
+	if (!migf->matrix_mdev ||
+	    !vfio_ap_migration_in_precopy(migf->matrix_mdev->mig.state))
+		return -EINVAL;
 	ret = vfio_ap_migration_file_status_locked(migf);
 	if (ret)
 		return ret;
-	if (!vfio_ap_migration_in_precopy(migf->matrix_mdev->mig.state))
-		return -EINVAL;
 
 	vdev = &migf->matrix_mdev->vdev;
 	if (vdev->precopy_info_v2) {
@@ -1634,7 +1636,7 @@ void vfio_ap_migration_exit(struct ap_matrix_mdev *matrix_mdev)
  * @reason: why the session ends
  *
  * For VFIO_DEVICE_RESET and close. Never fails. PQAP(AQIC) of the guest is not
- * executed afterwards, until vfio_ap_irq_release().
+ * executed afterwards, until vfio_ap_irq_release(). Only close ends DMA logging.
  *
  * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
  */
@@ -1645,7 +1647,9 @@ void vfio_ap_migration_reset(struct ap_matrix_mdev *matrix_mdev,
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 	vfio_ap_migration_end_locked(matrix_mdev, reason);
-	vfio_ap_log_reset(matrix_mdev);
+	/* Userspace asks for reports before, during and after a reset of the guest. */
+	if (reason != VFIO_AP_REASON_RESET)
+		vfio_ap_log_reset(matrix_mdev);
 	vfio_ap_irq_hold(matrix_mdev);
 	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_RUNNING);
 }

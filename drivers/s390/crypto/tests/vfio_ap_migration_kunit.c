@@ -1651,7 +1651,7 @@ static void precopy_info_errors(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP_COPY));
 	KUNIT_EXPECT_EQ(test, -EINVAL, precopy_info(t, &info));
 	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_STOP));
-	KUNIT_EXPECT_EQ(test, -ENODEV, precopy_info(t, &info));
+	KUNIT_EXPECT_EQ(test, -EINVAL, precopy_info(t, &info));
 
 	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
 	KUNIT_EXPECT_EQ(test, -EINVAL, precopy_info(t, &info));

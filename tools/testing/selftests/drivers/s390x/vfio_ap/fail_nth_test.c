@@ -45,6 +45,9 @@ static const struct {
 } knobs[] = {
 	{ FAULTS "failslab/ignore-gfp-wait", "N", "needs CONFIG_FAILSLAB" },
 	{ FAULTS "failslab/verbose", "0", "needs CONFIG_FAILSLAB" },
+	/* For reset_without_memory() */
+	{ FAULTS "failslab/task-filter", "Y", "needs CONFIG_FAILSLAB" },
+	{ FAULTS "failslab/times", "-1", "needs CONFIG_FAILSLAB" },
 	{ FAULTS "fail_page_alloc/ignore-gfp-wait", "N", "needs CONFIG_FAIL_PAGE_ALLOC" },
 	{ FAULTS "fail_page_alloc/verbose", "0", "needs CONFIG_FAIL_PAGE_ALLOC" },
 	{ FAULTS "fail_usercopy/verbose", "0", "needs CONFIG_FAULT_INJECTION_USERCOPY" },
@@ -566,6 +569,69 @@ static int log_all(struct nth *t)
 TEST_F_TIMEOUT(fail_nth, pages_are_logged, ENV_TIMEOUT)
 {
 	TRY(ENV_RUNNING, log_all, STATE(RUNNING));
+}
+
+/* Number of dirty pages, or a negative errno */
+static int dirty_pages(struct nth *t)
+{
+	static __u64 bitmap[16];
+	struct vfio_device_feature_dma_logging_report report = {
+		.length = 1 << 20,
+		.page_size = 4096,
+		.bitmap = (uintptr_t)bitmap,
+	};
+	unsigned int i;
+	int nr, ret;
+
+	memset(bitmap, 0, sizeof(bitmap));
+	ret = vfio_feature(t->four.env.dev.device, VFIO_DEVICE_FEATURE_GET |
+			   VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &report, sizeof(report));
+	for (i = 0, nr = 0; i < sizeof(bitmap) / sizeof(*bitmap); i++)
+		nr += __builtin_popcountll(bitmap[i]);
+	return ret ?: nr;
+}
+
+/*
+ * The same with each slab allocation failing if @fail is "1": the kernel repeats some
+ * that fail once. Tasks are concerned only that have asked for it, see knobs[].
+ */
+static int reset_without_memory(struct nth *t, const char *fail)
+{
+	int fd, ret;
+
+	ret = ap_file_write(FAULTS "failslab/probability", "100");
+	if (ret)
+		return ret;
+	fd = open("/proc/thread-self/make-it-fail", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || pwrite(fd, fail, 1, 0) != 1)
+		ret = -EPROTO;
+	else
+		ret = reset(t);
+	if (fd < 0 || pwrite(fd, "0", 1, 0) != 1)
+		ret = -EPROTO;
+	close(fd);
+	return ret ?: ap_file_write(FAULTS "failslab/probability", "0");
+}
+
+/*
+ * The reset drops the registrations. Without memory to record their page it is
+ * reported all the same. The first time nothing fails, but the code is brought into
+ * memory: a page fault that finds no memory is repeated for ever.
+ */
+TEST_F_TIMEOUT(fail_nth, a_page_that_cannot_be_recorded_is_in_the_next_report_only, ENV_TIMEOUT)
+{
+	struct nth *t = &self->nth;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, log_start(t));
+		EXPECT_EQ(0, reset_without_memory(t, i ? "1" : "0"));
+		EXPECT_EQ(1, dirty_pages(t));
+		EXPECT_EQ(0, dirty_pages(t));
+		ASSERT_EQ(0, log_stop(t));
+		ASSERT_EQ(0, heal(t));
+		expect_as_before(_metadata, t);
+	}
 }
 
 /* The same configuration again */

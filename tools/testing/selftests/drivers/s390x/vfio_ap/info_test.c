@@ -268,6 +268,8 @@ static const struct refusal refusals[] = {
 	{ "argsz of the header alone", -EINVAL, 20, SET_EVENT, 0, 1, -1 },
 	{ "argsz that cuts the eventfd", -EINVAL, 23, SET_EVENT, 0, 1, -1 },
 	{ "second interrupt", -EINVAL, 24, SET_EVENT, 1, 1, -1 },
+	{ "no interrupt", -EINVAL, 20, SET_EVENT, 0, 0, -1 },
+	{ "no interrupt, but an eventfd", -EINVAL, 24, SET_EVENT, 0, 0, -1 },
 	{ "two interrupts", -EINVAL, 28, SET_EVENT, 0, 2, -1 },
 	{ "start and count overflow", -EINVAL, 24, SET_EVENT, UINT_MAX, 1, -1 },
 	{ "all interrupts there could be", -EINVAL, 24, SET_EVENT, 0, UINT_MAX, -1 },
@@ -301,6 +303,22 @@ static int set_irqs(int device, const struct refusal *refusal, __u32 index)
 	};
 
 	return call(device, VFIO_DEVICE_SET_IRQS, &arg);
+}
+
+/* Without interrupts there is no eventfd: nothing behind argsz is read */
+TEST_F_TIMEOUT(info, set_irqs_for_no_interrupt_reads_no_eventfd, ENV_TIMEOUT)
+{
+	struct vfio_irq_set set = { .argsz = sizeof(set), .flags = SET_EVENT };
+	__u32 nr;
+
+	ASSERT_EQ(0, info_get(self->device, INFO_SIZE, &self->info));
+	nr = self->info.device.num_irqs;
+	for (set.index = 0; set.index < nr; set.index++) {
+		EXPECT_EQ(-EINVAL, call(self->device, VFIO_DEVICE_SET_IRQS,
+					edge_put(&self->edge, &set, sizeof(set)))) {
+			TH_LOG("index %u", set.index);
+		}
+	}
 }
 
 TEST_F_TIMEOUT(info, bad_calls_of_set_irqs_are_refused_and_change_nothing, ENV_TIMEOUT)

@@ -254,16 +254,22 @@ TEST_F_TIMEOUT(interrupt, without_them_the_guest_hangs_on_the_other_side, ENV_TI
 	ASSERT_EQ(0, guest_stop(&f->guest));
 }
 
-/* The guest executes PQAP(AQIC) for its first queue; the response code, or a negative errno */
-static int first_aqic(struct four *f, bool enable, __u64 addr)
+/* The guest executes PQAP(AQIC) for a queue; the response code, or a negative errno */
+static int queue_aqic(struct four *f, unsigned int apqn, bool enable, __u64 addr)
 {
 	int ret;
 
 	/* As a guest does it: a reset that the driver or the AP bus has begun may not have ended */
 	do {
-		ret = guest_aqic(&f->guest, f->apids[0] << 8 | f->domains[0], enable, addr);
+		ret = guest_aqic(&f->guest, apqn, enable, addr);
 	} while (ret == RESETTING);
 	return ret;
+}
+
+/* The same for its first queue */
+static int first_aqic(struct four *f, bool enable, __u64 addr)
+{
+	return queue_aqic(f, f->apids[0] << 8 | f->domains[0], enable, addr);
 }
 
 TEST_F_TIMEOUT(interrupt, the_guest_is_told_busy_while_stopped, ENV_TIMEOUT)
@@ -629,6 +635,31 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_is_busy_is_asked_again, ENV_TIMEOUT)
 	EXPECT_EQ(0U, four_requeued(&c));
 }
 
+/*
+ * The machine enables an interrupt some time after it has accepted PQAP(AQIC), and
+ * rejects PQAP(AQIC) until then. PQAP(TAPQ) shows the interrupt as disabled.
+ */
+TEST_F_TIMEOUT(interrupt, stop_disables_an_interrupt_that_is_being_enabled, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	int polls;
+
+	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
+	for (polls = 0; polls < 8; polls++) {
+		ASSERT_EQ(0, ap_sim_control("aqic_polls %d", polls));
+		ASSERT_EQ(0, first_aqic(f, true, GUEST_NIB));
+		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
+		EXPECT_EQ(0, four_irqs(f)) {
+			TH_LOG("aqic_polls %d: a queue is still armed in STOP", polls);
+		}
+		ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
+		EXPECT_EQ(1, four_irqs(f));
+		EXPECT_EQ(0, first_aqic(f, false, 0));
+		EXPECT_EQ(0, four_irqs(f));
+	}
+}
+
 /* Nothing interrupts a guest that has stopped, whatever it takes */
 TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
 {
@@ -650,19 +681,25 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
 	EXPECT_LE(1U, four_requeued(&c));
 }
 
-/* Nobody learns that it has complied: it does not lose its interrupts for that */
+/* A queue that has accepted PQAP(AQIC) is not reset because PQAP(TAPQ) answers busy */
 TEST_F_TIMEOUT(interrupt, a_queue_that_tells_nothing_has_its_interrupts_again, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
+	struct guest_counters c;
+	long resets;
 
 	work(_metadata, f, HELD);
+	resets = ap_sim_counter("zapq");
 	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x tapq %x", f->apids[1], f->domains[0], BUSY));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x tapq 0 0", f->apids[1], f->domains[0]));
+	EXPECT_EQ(resets, ap_sim_counter("zapq"));
 	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ((long)FOUR, four_irqs(f));
 	goes_on(_metadata, f);
+	guest_counters(&f->guest, &c);
+	EXPECT_EQ(0U, four_requeued(&c));
 }
 
 /* The AP bus resets queues behind the driver's back: what the guest wants is known */
@@ -680,6 +717,52 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_was_reset_is_switched_on_again, ENV_TIMEO
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ((long)FOUR, four_irqs(f));
 	goes_on(_metadata, f);
+}
+
+/*
+ * The machine executes PQAP(RAPQ) of the guest without an intercept. It disables the
+ * interrupt, which must not come back: the guest may use the page for something else.
+ */
+TEST_F_TIMEOUT(interrupt, a_registration_that_the_guest_reset_is_not_restored, ENV_TIMEOUT)
+{
+	const struct timespec settled = { .tv_nsec = 600000000 };
+	const __u64 other_nib = GUEST_NIB + 0x10000;
+	struct four *f = &self->four;
+	const struct stream *s = &f->env.decoded;
+	unsigned int first = f->apids[0] << 8 | f->domains[0];
+	unsigned int other = f->apids[1] << 8 | f->domains[0];
+	unsigned int polls;
+	long pins;
+
+	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
+	ASSERT_EQ(0, queue_aqic(f, other, true, other_nib));
+	pins = vfio_ap_pinned();
+	/* The reset has completed when the guest is stopped, or is still in progress */
+	for (polls = 0; polls <= 2; polls += 2) {
+		ASSERT_EQ(0, ap_sim_control("reset_polls %u", polls));
+		ASSERT_EQ(0, first_aqic(f, true, GUEST_NIB));
+		ASSERT_EQ(2, four_irqs(f));
+		/* The driver allows half a second for interrupts to be enabled */
+		nanosleep(&settled, NULL);
+		ASSERT_EQ(0, guest_rapq(&f->guest, first));
+		ASSERT_EQ(1, four_irqs(f));
+
+		nib_clear(f);
+		ASSERT_EQ(0, env_stream(&f->env));
+		EXPECT_EQ(1U, s->nr_irqs);
+		EXPECT_EQ(other_nib, s->irqs[s->nr_irqs - 1].nib);
+		EXPECT_EQ(1, four_irqs(f));
+		EXPECT_EQ(0, nib_value(f));
+		EXPECT_EQ(pins, vfio_ap_pinned());
+	}
+
+	/* The guest may enable it again */
+	EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
+	EXPECT_EQ(2, four_irqs(f));
+	ASSERT_EQ(0, env_stream(&f->env));
+	EXPECT_EQ(2U, s->nr_irqs);
+	EXPECT_EQ(2, four_irqs(f));
+	EXPECT_EQ(1, nib_value(f));
 }
 
 /* A card that is gone, for now, holds nothing up */
@@ -806,7 +889,7 @@ TEST_F_TIMEOUT(interrupt, the_page_of_the_byte_is_logged, ENV_TIMEOUT)
 	EXPECT_EQ(0, log_stop(f));
 }
 
-TEST_F_TIMEOUT(interrupt, logging_ends_with_a_reset, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, logging_takes_any_page_size_that_is_a_power_of_two, ENV_TIMEOUT)
 {
 	static const struct {
 		__u64 asked;
@@ -815,7 +898,6 @@ TEST_F_TIMEOUT(interrupt, logging_ends_with_a_reset, ENV_TIMEOUT)
 	struct four *f = &self->four;
 	unsigned int i;
 	__u64 page;
-	bool has_nib;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		page = sizes[i].asked;
@@ -824,9 +906,55 @@ TEST_F_TIMEOUT(interrupt, logging_ends_with_a_reset, ENV_TIMEOUT)
 		}
 		if (!sizes[i].ret)
 			EXPECT_EQ(4096U, page);
-		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
-		EXPECT_EQ(-EINVAL, log_report(f, 0, f->env.dev.mem_size, &has_nib));
+		ASSERT_EQ(0, log_stop(f));
 	}
+}
+
+/* QEMU resets the device of a guest that reboots, and goes on asking for reports */
+TEST_F_TIMEOUT(interrupt, logging_goes_on_after_a_reset_and_ends_with_close, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	__u64 all = f->env.dev.mem_size, page = 4096;
+	bool has_nib = false;
+
+	ASSERT_EQ(0, log_start(f, &page));
+	work(_metadata, f, LATENCY);
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	/* The reset has dropped the registrations: their page is reported one last time */
+	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
+	EXPECT_TRUE(has_nib);
+	EXPECT_EQ(0, log_report(f, 0, all, &has_nib));
+	EXPECT_EQ(-EBUSY, log_start(f, &page));
+
+	ASSERT_EQ(0, four_renew(f));
+	EXPECT_EQ(-EINVAL, log_report(f, 0, all, &has_nib));
+	EXPECT_EQ(0, log_start(f, &page));
+}
+
+/* The queue may write to the page of an interrupt that it does not disable */
+TEST_F_TIMEOUT(interrupt, a_page_that_stays_allocated_is_logged_each_time, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	__u64 all = f->env.dev.mem_size, page = 4096;
+	bool has_nib = false;
+	int i;
+
+	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
+	ASSERT_EQ(0, log_start(f, &page));
+	ASSERT_EQ(0, first_aqic(f, true, GUEST_NIB));
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 200"));
+	EXPECT_EQ(0, first_aqic(f, false, 0));
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(1, log_report(f, 0, all, &has_nib)) {
+			TH_LOG("report %d", i);
+		}
+		EXPECT_TRUE(has_nib);
+		has_nib = false;
+	}
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
+	EXPECT_EQ(0, log_report(f, 0, all, &has_nib));
 }
 
 static void *write_stream(void *arg)

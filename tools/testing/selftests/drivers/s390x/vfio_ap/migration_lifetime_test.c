@@ -391,7 +391,7 @@ static void expect_dead_file(struct __test_metadata *_metadata, int fd, bool sou
 		EXPECT_EQ(source ? -ENODEV : -EBADF, env_try_read(fd));
 		EXPECT_EQ(source ? -EBADF : -ENODEV, env_try_write(fd));
 		EXPECT_EQ(1, poll(&p, 1, 0));
-		EXPECT_EQ(source ? -ENODEV : -ENOTTY, vfio_precopy_info(fd, &info));
+		EXPECT_EQ(source ? -EINVAL : -ENOTTY, vfio_precopy_info(fd, &info));
 		EXPECT_EQ(0, fstat(fd, &st));
 		EXPECT_EQ(-1, lseek(fd, 0, SEEK_SET));
 		EXPECT_EQ(ESPIPE, errno);

@@ -396,7 +396,7 @@ TEST_F_TIMEOUT(precopy, stop_copy_appends_the_end_to_the_same_file, ENV_TIMEOUT)
 	}
 	EXPECT_EQ(0, env_resume(&src->env, src->out.data, src->out.len, 0));
 	EXPECT_EQ(-ENODEV, env_try_read(src->fd));
-	EXPECT_EQ(-ENODEV, try_info(src->fd));
+	EXPECT_EQ(-EINVAL, try_info(src->fd));
 }
 
 /* Refused while the guest still runs at the source, which then stays there */
@@ -469,7 +469,7 @@ TEST_F_TIMEOUT(precopy, the_end_of_the_session_wakes_pollers, ENV_TIMEOUT)
 			TH_LOG("way %d", way);
 		}
 		EXPECT_EQ(-ENODEV, env_try_read(src->fd));
-		EXPECT_EQ(-ENODEV, try_info(src->fd));
+		EXPECT_EQ(-EINVAL, try_info(src->fd));
 		EXPECT_TRUE(readable(src->fd));
 	}
 }
@@ -585,10 +585,10 @@ TEST_F_TIMEOUT(file, precopy_info_belongs_to_the_pre_copy_states, ENV_TIMEOUT)
 	ASSERT_EQ(0, env_enter(&src->env, VFIO_DEVICE_STATE_PRE_COPY, &old));
 	EXPECT_EQ(0, try_info(old));
 	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
-	EXPECT_EQ(-ENODEV, try_info(old));
+	EXPECT_EQ(-EINVAL, try_info(old));
 	/* The state is right, but it is that of another session */
 	ASSERT_EQ(0, env_enter(&src->env, VFIO_DEVICE_STATE_PRE_COPY, &fd));
-	EXPECT_EQ(-ENODEV, try_info(old));
+	EXPECT_EQ(-EINVAL, try_info(old));
 	EXPECT_TRUE(info_is(fd, src->start, 0, 0));
 	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY_P2P, NULL));
 	EXPECT_TRUE(info_is(fd, src->start, 0, 0));
@@ -598,9 +598,16 @@ TEST_F_TIMEOUT(file, precopy_info_belongs_to_the_pre_copy_states, ENV_TIMEOUT)
 	EXPECT_EQ(0, env_read(fd, 0, &src->out));
 	EXPECT_EQ(-EINVAL, try_info(fd));
 	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
-	EXPECT_EQ(-ENODEV, try_info(fd));
+	EXPECT_EQ(-EINVAL, try_info(fd));
 	close(fd);
 	close(old);
+
+	/* A session that the host has ended tells so in PRE_COPY only */
+	ASSERT_EQ(0, env_enter(&src->env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
+	ASSERT_EQ(0, change(src));
+	EXPECT_EQ(-ECANCELED, env_try_read(fd));
+	EXPECT_EQ(-EINVAL, try_info(fd));
+	close(fd);
 }
 
 /* A temporary end is none that a nonblocking reader would have to wait for */
@@ -955,7 +962,7 @@ TEST_F_TIMEOUT(republish, cancelled_after_a_change, ENV_TIMEOUT)
 		EXPECT_TRUE(is_right(src));
 		EXPECT_EQ(1U, count_pairs(src));
 		EXPECT_EQ(-ENODEV, env_try_read(old));
-		EXPECT_EQ(-ENODEV, try_info(old));
+		EXPECT_EQ(-EINVAL, try_info(old));
 		close(old);
 		EXPECT_EQ(0, env_resume(&src->env, src->out.data, src->out.len, 0));
 	}

@@ -751,7 +751,7 @@ TEST_F_TIMEOUT(report, enodev_of_a_file_whose_session_has_ended, ENV_TIMEOUT)
 	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_PRE_COPY, &fd));
 	ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
 	EXPECT_EQ(-ENODEV, env_try_read(fd));
-	EXPECT_EQ(-ENODEV, vfio_precopy_info(fd, &info));
+	EXPECT_EQ(-EINVAL, vfio_precopy_info(fd, &info));
 	close(fd);
 	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RESUMING, &fd));
 	ASSERT_EQ(0, vfio_ap_reset(&env->dev));

@@ -30,6 +30,9 @@
 #define CHECKSTOPPED		0x04
 #define BUSY			0x05
 #define INVALID_ADDRESS		0x06
+#define STATE_CHANGE_IN_PROGRESS	0x0a
+#define ASSOC_SECRET_NOT_UNIQUE	0x35
+#define ASSOC_FAILED		0x36
 /* One that neither PQAP(TAPQ) nor PQAP(ZAPQ) has any reason to give */
 #define ODD			0x07
 
@@ -361,6 +364,21 @@ TEST_F_TIMEOUT(queue, an_unassigned_queue_forgets_its_device, ENV_TIMEOUT)
 	EXPECT_FALSE(log_has(p, "BUG:"));
 }
 
+/* An adapter is filtered because of a queue that is assigned, not because of one that was */
+TEST_F_TIMEOUT(queue, an_adapter_comes_back_when_its_unbound_domain_is_unassigned, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	char *uuid = p->env.dev.uuid;
+
+	ASSERT_EQ(0, unbind_sibling(p));
+	EXPECT_FALSE(guest_has(uuid, p->apid));
+	EXPECT_TRUE(guest_has(uuid, p->other));
+	ASSERT_EQ(0, ap_mdev_write(uuid, "unassign_domain", "%u", p->sibling));
+	EXPECT_TRUE(guest_has(uuid, p->apid));
+	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
+	EXPECT_TRUE(guest_has(uuid, p->other));
+}
+
 /* A request for the device has come; drains the eventfds */
 static bool wait_for_request(int request, int change)
 {
@@ -572,13 +590,15 @@ TEST_F_TIMEOUT(queue, closing_ends_though_the_reset_does_not, ENV_TIMEOUT)
 	snprintf(text, sizeof(text), "Reset of queue %02x.%04x failed", p->apid, p->domain);
 	EXPECT_TRUE(log_has(p, text));
 
-	/* Still, for the next guest */
-	answer_truly(p);
-	ASSERT_EQ(0, reopen(p));
+	/* Nor is it passed to the next guest, but it is when a reset completes */
+	ASSERT_EQ(0, run_bounded(p, reopen));
 	expect_not_passed(_metadata, p, uuid);
 	EXPECT_STREQ("assigned", queue_status(p->apid, p->domain));
 	EXPECT_STREQ("in use", queue_status(p->other, p->domain));
-	expect_recovers(_metadata, p);
+	answer_truly(p);
+	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
+	EXPECT_TRUE(guest_has(uuid, p->apid));
+	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
 }
 
 TEST_F_TIMEOUT(queue, unassigning_ends_though_the_reset_does_not, ENV_TIMEOUT)
@@ -632,6 +652,33 @@ TEST_F_TIMEOUT(queue, filtering_ends_though_the_reset_does_not, ENV_TIMEOUT)
 	expect_recovers(_metadata, p);
 }
 
+/* The next guest does not pay for a queue that was only slow */
+TEST_F_TIMEOUT(queue, a_slow_reset_is_repeated_when_the_device_is_opened, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+
+	ASSERT_EQ(0, answer(p, "tapq", RESET_IN_PROGRESS, 0));
+	ASSERT_EQ(0, run_bounded(p, close_device));
+	expect_not_passed(_metadata, p, p->env.dev.uuid);
+	answer_truly(p);
+	ASSERT_EQ(0, reopen(p));
+	EXPECT_TRUE(guest_has(p->env.dev.uuid, p->apid));
+	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
+}
+
+/* The log says that such a queue is not passed to guests */
+TEST_F_TIMEOUT(queue, an_adapter_with_a_stuck_queue_is_taken_by_a_reset_and_given_back, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+
+	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	EXPECT_EQ(-EIO, vfio_ap_reset(&p->env.dev));
+	expect_not_passed(_metadata, p, p->env.dev.uuid);
+	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
+	EXPECT_TRUE(guest_has(p->env.dev.uuid, p->apid));
+	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
+}
+
 /* An answer that there is no reason for does not mean that a queue is reset */
 TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_has_failed, ENV_TIMEOUT)
 {
@@ -647,8 +694,6 @@ TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_has_failed, ENV_TIMEOUT)
 
 	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
 	ASSERT_EQ(0, run_bounded(p, close_device));
-	expect_not_passed(_metadata, p, dev->uuid);
-	ASSERT_EQ(0, reopen(p));
 	expect_not_passed(_metadata, p, dev->uuid);
 	expect_recovers(_metadata, p);
 }
@@ -802,6 +847,66 @@ TEST_F_TIMEOUT(queue, an_interrupt_goes_with_its_adapter, ENV_TIMEOUT)
 	EXPECT_FALSE(log_has(p, "WARNING:"));
 }
 
+/* Answers that a guest with secrets or a change of the configuration can bring about */
+TEST_F_TIMEOUT(queue, an_odd_answer_to_disable_keeps_the_pages_and_warns_nobody, ENV_TIMEOUT)
+{
+	static const unsigned int codes[] = {
+		STATE_CHANGE_IN_PROGRESS, ASSOC_SECRET_NOT_UNIQUE, ASSOC_FAILED,
+	};
+	struct place *p = &self->place;
+	long before;
+	size_t i;
+
+	enable_interrupts(_metadata, p, &before);
+	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
+		ASSERT_EQ(0, answer(p, "aqic", codes[i], 0));
+		EXPECT_EQ((int)codes[i], vcpu_aqic(p, false));
+		ASSERT_EQ(0, answer(p, "aqic", 0, 0));
+		EXPECT_EQ(before, vfio_ap_pinned());
+		ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
+		EXPECT_EQ(0, vcpu_aqic(p, true));
+
+		ASSERT_EQ(0, answer(p, "tapq", codes[i], 0));
+		EXPECT_EQ(0, vcpu_aqic(p, false));
+		ASSERT_EQ(0, answer(p, "tapq", 0, 0));
+		EXPECT_EQ(before, vfio_ap_pinned());
+		ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
+		EXPECT_EQ(0, vcpu_aqic(p, true));
+	}
+	EXPECT_FALSE(log_has(p, "WARNING:"));
+
+	ASSERT_EQ(0, answer(p, "aqic", ASSOC_FAILED, 0));
+	EXPECT_EQ(ASSOC_FAILED, vcpu_aqic(p, false));
+	ASSERT_EQ(0, answer(p, "aqic", 0, 0));
+	EXPECT_TRUE(log_has(p, "may still interrupt: two pages stay allocated"));
+	ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
+
+	/* A change of the state ends by itself: the queue is asked again */
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	ASSERT_EQ(0, answer(p, "aqic", STATE_CHANGE_IN_PROGRESS, 1));
+	EXPECT_EQ(0, vcpu_aqic(p, false));
+	EXPECT_FALSE(log_has(p, "may still interrupt"));
+}
+
+/* While an interrupt is being enabled PQAP(TAPQ) shows it as disabled: that is no proof */
+TEST_F_TIMEOUT(queue, an_interrupt_that_is_being_enabled_keeps_its_pages, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	long before;
+
+	ASSERT_EQ(0, vcpu_create(p));
+	before = vfio_ap_pinned();
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 200"));
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	EXPECT_EQ(BUSY, vcpu_aqic(p, false));
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	EXPECT_EQ(before, vfio_ap_pinned());
+	EXPECT_TRUE(log_has(p, "may still interrupt: two pages stay allocated"));
+	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
+	EXPECT_EQ(0, vcpu_aqic(p, true));
+	EXPECT_TRUE(queue_notifies(p));
+}
+
 /* The queue accepts it, and does not do it in time: what it writes to must stay */
 TEST_F_TIMEOUT(queue, an_interrupt_that_stays_on_keeps_its_pages, ENV_TIMEOUT)
 {
@@ -938,7 +1043,7 @@ static void expect_no_stray_writes(struct __test_metadata *_metadata, struct pla
 	/* When the queue can be reset the two pages go */
 	answer_truly(p);
 	ASSERT_EQ(0, vfio_ap_open(dev, uuid, dev->path));
-	expect_not_passed(_metadata, p, uuid);
+	EXPECT_TRUE(guest_has(uuid, p->apid));
 	expect_recovers(_metadata, p);
 }
 

@@ -25,6 +25,7 @@
 
 /* PQAP(AQIC): function code in GR0, enable in GR1 */
 #define AQIC_FC		0x3000000UL
+#define RAPQ_FC		0x1000000UL
 #define AQIC_IR		0x800000000000UL
 
 /* In the guest's lowcore: program interruption code, program old PSW */
@@ -175,7 +176,7 @@ int guest_wait_end(struct guest *guest)
 	return guest->running ? join(guest) : -ESRCH;
 }
 
-int guest_aqic(struct guest *guest, unsigned int apqn, bool enable, __u64 addr)
+static int pqap(struct guest *guest, __u64 gr0, __u64 gr1, __u64 gr2)
 {
 	/* PQAP, and DIAG 500 with which it ends */
 	static const __u8 code[] = { 0xb2, 0xaf, 0x00, 0x00, 0x83, 0x00, 0x05, 0x00 };
@@ -184,9 +185,9 @@ int guest_aqic(struct guest *guest, unsigned int apqn, bool enable, __u64 addr)
 
 	guest_write(guest, SMALL, code, sizeof(code));
 	kvm_cpu_set_psw(&guest->cpu, KVM_PSW_MASK, SMALL);
-	run->s.regs.gprs[0] = AQIC_FC | apqn;
-	run->s.regs.gprs[1] = enable ? AQIC_IR | GUEST_ISC : 0;
-	run->s.regs.gprs[2] = addr;
+	run->s.regs.gprs[0] = gr0;
+	run->s.regs.gprs[1] = gr1;
+	run->s.regs.gprs[2] = gr2;
 	run->kvm_dirty_regs = KVM_SYNC_GPRS;
 	ret = guest_start(guest) ?: guest_wait_end(guest);
 	if (ret)
@@ -194,6 +195,16 @@ int guest_aqic(struct guest *guest, unsigned int apqn, bool enable, __u64 addr)
 	if (!kvm_cpu_intercepted(&guest->cpu, 0x8300))
 		return -EPROTO;
 	return run->s.regs.gprs[1] >> 16 & 0xff;
+}
+
+int guest_aqic(struct guest *guest, unsigned int apqn, bool enable, __u64 addr)
+{
+	return pqap(guest, AQIC_FC | apqn, enable ? AQIC_IR | GUEST_ISC : 0, addr);
+}
+
+int guest_rapq(struct guest *guest, unsigned int apqn)
+{
+	return pqap(guest, RAPQ_FC | apqn, 0, 0);
 }
 
 void guest_counters(const struct guest *guest, struct guest_counters *counters)

@@ -48,6 +48,8 @@ void guest_write(struct guest *guest, __u64 addr, const void *data, size_t len);
  * disable them, and nothing else. The response code or a negative errno
  */
 int guest_aqic(struct guest *guest, unsigned int apqn, bool enable, __u64 addr);
+/* The same with PQAP(RAPQ), which the host does not intercept */
+int guest_rapq(struct guest *guest, unsigned int apqn);
 
 /* Let it run; stop it, which is done when this returns, even while it sleeps */
 int guest_start(struct guest *guest);
