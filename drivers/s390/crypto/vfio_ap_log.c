@@ -118,6 +118,19 @@ static void vfio_ap_log_set(struct iova_bitmap *dirty,
 	iova_bitmap_set(dirty, first, last - first + 1);
 }
 
+static void vfio_ap_log_set_lost(struct iova_bitmap *dirty,
+				 const struct vfio_ap_log_pages *pages)
+{
+	u64 first, last;
+
+	if (pages->lost_first > pages->lost_last)
+		return;
+
+	first = max((u64)pages->lost_first << PAGE_SHIFT, pages->iova);
+	last = min(((u64)pages->lost_last << PAGE_SHIFT) + PAGE_SIZE - 1, pages->last);
+	iova_bitmap_set(dirty, first, last - first + 1);
+}
+
 /* At most two pages for each queue, and those that were released. */
 static size_t vfio_ap_log_count(struct ap_matrix_mdev *matrix_mdev)
 {
@@ -201,7 +214,6 @@ static int vfio_ap_log_read_and_clear(struct vfio_device *vdev,
 {
 	struct ap_matrix_mdev *matrix_mdev = vfio_ap_log_mdev(vdev);
 	struct vfio_ap_log_pages *pages;
-	unsigned long pfn;
 	size_t i;
 
 	if (!length)
@@ -217,8 +229,7 @@ static int vfio_ap_log_read_and_clear(struct vfio_device *vdev,
 		return -ENOMEM;
 
 	/* It pins the pages of userspace's bitmap, so not under the lock. */
-	for (pfn = pages->lost_first; pfn <= pages->lost_last; pfn++)
-		vfio_ap_log_set(dirty, pages, (u64)pfn << PAGE_SHIFT);
+	vfio_ap_log_set_lost(dirty, pages);
 	for (i = 0; i < pages->nr; i++)
 		vfio_ap_log_set(dirty, pages, pages->pages[i]);
 	kvfree(pages);
