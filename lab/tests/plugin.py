@@ -292,7 +292,8 @@ class Plugin:
         counts = self.settings.counts
         if report.failed:
             counts.failed += 1
-            print(f"not ok {report.nodeid} ({report.when})\n{report.longreprtext}",
+            printed = "".join(f"\n{title}\n{text}" for title, text in report.sections)
+            print(f"not ok {report.nodeid} ({report.when})\n{report.longreprtext}{printed}",
                   file=sys.__stdout__, flush=True)
         elif report.skipped:
             counts.skipped += 1

@@ -42,7 +42,7 @@ def test_outcomes(tmp: pathlib.Path) -> None:
     """Exceptions fail a test, as do fixtures that do not exist; long tests are left out."""
     done = session(tmp, "def helper(): assert False\n"
                         "def test_good(tmp): assert tmp.is_dir() and not list(tmp.iterdir())\n"
-                        "def test_bad():\n    print('context')\n    assert False, 'because'\n"
+                        "def test_bad():\n    print('con' 'text')\n    assert False, 'because'\n"
                         "def test_odd(nothing): pass\n"
                         "def long_way(minutes): assert minutes == 3\n")
     assert done.rc == 1, done.out
