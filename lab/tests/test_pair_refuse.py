@@ -219,7 +219,8 @@ def test_source_loses_a_card_midway(a: Host, b: Host) -> None:
             outcome = migration.outcome()
             check_refused(outcome, log, target.mdev, errno.ENXIO,
                           ["adapter 06 assigned: source 0 here 1"])
-            assert outcome.states == ["pre-copy", "stop-copy", "running"], outcome.states
+            # QEMU 10.0 ends its own part first, which leaves STOP_COPY, and then starts the device.
+            assert outcome.states == ["pre-copy", "stop-copy", "stop", "running"], outcome.states
             assert source.mdev.guest_matrix() == LESS.matrix()
         source.call("cont")
         check_intact(source)
