@@ -27,14 +27,13 @@ kernel, in build/mutants. A host is booted again if a test may have left traces 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import pathlib
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lab.common import config, progress
+from lab.common import config, lock, progress
 from lab.common.errors import LabError
 from lab.faults.planted import PROFILE, WORK, Fault, FaultError, Named, build, load
 from lab.host.errors import CommandTimeout, HostSilent
@@ -310,13 +309,8 @@ def run_all(faults: list[Fault], flavour: str, logs: str = "mutants") -> Results
 @contextlib.contextmanager
 def exclusive() -> Iterator[None]:
     """One run at a time builds in build/mutants."""
-    config.OUT.mkdir(parents=True, exist_ok=True)
-    with (config.OUT / ".mutants.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise LabError("another run of planted faults builds in "
-                           f"{WORK} and writes to {config.OUT}") from None
+    with lock.exclusive(config.OUT / ".mutants.lock", "another run of planted faults builds in "
+                        f"{WORK} and writes to {config.OUT}"):
         yield
 
 

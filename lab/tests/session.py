@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from lab.common import config, progress
+from lab.common import config, lock, progress
 from lab.common.errors import LabError
 from lab.tests import names, plugin, suites
 
@@ -21,12 +20,7 @@ ARGUMENTS = ("-p", "no:terminal", "-p", "no:cacheprovider", "--capture=sys", "-c
 @contextlib.contextmanager
 def exclusive() -> Iterator[None]:
     """One run at a time writes to out/; the logs of the run before are removed."""
-    config.OUT.mkdir(parents=True, exist_ok=True)
-    with (config.OUT / ".test.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise LabError(f"another test run writes to {config.OUT}") from None
+    with lock.exclusive(config.OUT / ".test.lock", f"another test run writes to {config.OUT}"):
         shutil.rmtree(config.LOGS / "test", ignore_errors=True)
         yield
 

@@ -203,7 +203,7 @@ class Runner:
         self._programs = [suite for suite in suites if suite.section.kind == "kselftest"]
         self._pool = pool
         self._second = second
-        self.ending = False
+        self.ending = threading.Event()
         self._thread = threading.Thread(target=self._beside, name="second host")
 
     def start(self) -> None:
@@ -213,7 +213,7 @@ class Runner:
 
     def _beside(self) -> None:
         # An emulator ends with the thread that started it, so this thread shuts it down.
-        while not self.ending and self._go_on(self._second):
+        while not self.ending.is_set() and self._go_on(self._second):
             pass
         self._second.close()
 
@@ -236,7 +236,7 @@ class Runner:
 
     def stop(self, abort: bool) -> None:
         """Wait for the second host; abort: cut its power instead."""
-        self.ending = True
+        self.ending.set()
         if abort:
             self._second.abort()
         if self._thread.ident:

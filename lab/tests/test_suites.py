@@ -173,8 +173,7 @@ def test_no_program_starts_after_an_abort() -> None:
     runner.start()
     stopper = threading.Thread(target=runner.stop, args=(True,))
     stopper.start()
-    while not runner.ending:
-        pass
+    assert runner.ending.wait(60)
     gate.wait()
     stopper.join()
     assert [title for title, _ in ran] == ["p0"], ran
