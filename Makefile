@@ -53,7 +53,8 @@ help:
 	@echo '                     ASSISTED_BY="LLM [TOOLS]", LAB_URL=where to get this repository'
 	@echo '  make difference    where patches/, build/linux and the top level disagree'
 	@echo
-	@echo '  make linux         build/linux only: pristine source with the patches on it'
+	@echo '  make linux         build/linux and build/qemu only: pristine sources with the patches on'
+	@echo '                     them'
 	@echo '  make pin           record the newest package versions in lab/image/pins.json; if the'
 	@echo '                     mirror lacks a recorded one, another is taken with a warning'
 	@echo '  make clean         remove build/ and out/, the cache of downloads excepted'

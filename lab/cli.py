@@ -20,7 +20,7 @@ from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.gates import gates, tools
 from lab.host.lab import Lab
-from lab.image import debs, kernel, machine, roots
+from lab.image import debs, kernel, machine, qemu, roots
 from lab.tests import names
 
 
@@ -40,14 +40,14 @@ def exclusive() -> Iterator[None]:
 def fetched(source: str | None, hosts: bool) -> bool:
     """Whether nothing has to be downloaded."""
     pins = debs.read_pins()
-    return ((not hosts or (config.BUILD / "python").exists()
-             and all(roots.ready(root) for root in (roots.EMULATOR, roots.HOSTS)))
+    return (qemu.ready() and (not hosts or debs.have_python_modules() and roots.ready(roots.HOSTS))
             and (source is not None or (config.BUILD / "linux.from").exists()
                  or debs.cached(debs.KERNEL, pins.get(debs.KERNEL.name)) is not None))
 
 
 def prepare(flavours: list[str], hosts: bool = True) -> None:
-    """Everything up to built kernels of these flavours; [] for the source tree only."""
+    """Everything up to built kernels of these flavours. Without hosts and flavours, only the
+    sources of the kernel and of QEMU."""
     source = os.environ.get("KERNEL") or None
     with progress.stage("checks and packages"):
         machine.check_machine()
@@ -58,6 +58,11 @@ def prepare(flavours: list[str], hosts: bool = True) -> None:
             with progress.stage("downloads and root file systems"):
                 debs.python_modules()
                 roots.prepare()
+        with progress.stage("emulator" if hosts else "emulator's source and patches"):
+            if hosts:
+                qemu.prepare()
+            else:
+                qemu.source()
         with progress.stage("kernel source and patches"):
             kernel.prepare([], source)
         for flavour in flavours:
@@ -198,7 +203,7 @@ def command_prepare(options: argparse.Namespace) -> int:
 
 
 def command_source(options: argparse.Namespace) -> int:
-    """Make build/linux only."""
+    """Make build/linux and build/qemu only."""
     prepare([], hosts=False)
     return 0
 
@@ -213,10 +218,12 @@ def command_docs(options: argparse.Namespace) -> int:
 
 
 def command_clean(options: argparse.Namespace) -> int:
-    """Remove build/ and out/, but neither downloads nor unsaved work in build/linux."""
+    """Remove build/ and out/, but no download and no unsaved work in build/linux or build/qemu."""
     with exclusive():
         if (config.LINUX / ".git").exists():
             kernel.refuse_to_lose_work("make clean removes it")
+        if (config.QEMU / ".git").exists():
+            qemu.refuse_to_lose_work("make clean removes it")
         for path in [*config.BUILD.glob("*"), *config.OUT.glob("*")]:
             if path not in (config.CACHE, config.BUILD / ".lock"):
                 kernel.remove(path)
@@ -228,7 +235,7 @@ def command_pin(options: argparse.Namespace) -> int:
     with exclusive():
         machine.prepare(network=True)
         found: dict[str, object] = {}
-        for package in (debs.KERNEL, debs.QMP):
+        for package in (debs.KERNEL, debs.QMP, debs.MESON, debs.QEMU):
             offer = debs.newest(package)
             found[package.name] = {"suite": package.suite, "version": offer.version,
                                    "sha256": offer.sha256}
@@ -265,7 +272,7 @@ def parse_options() -> argparse.Namespace:
     ready = add("prepare", command_prepare, "download and build only")
     ready.add_argument("flavours", nargs="*", choices=[*config.FRAGMENTS, []],
                        help="kernels to build")
-    add("source", command_source, "make build/linux only: pristine source and patches")
+    add("source", command_source, "make build/linux and build/qemu only: sources and patches")
     add("docs", command_docs, "build the documentation as HTML in out/docs")
     add("clean", command_clean, "remove build/ and out/, except downloads")
     add("pin", command_pin, "record the newest versions in lab/image/pins.json")

@@ -12,7 +12,8 @@ OUT = pathlib.Path(os.environ.get("LAB_OUT") or REPO / "out").resolve()
 
 CACHE = BUILD / "cache"
 LINUX = BUILD / "linux"
-QEMU_ROOT = BUILD / "qemu"
+QEMU = BUILD / "qemu"
+QEMU_OBJECTS = BUILD / "qemu-machine"
 S390_ROOT = BUILD / "root-s390x"
 IMAGE = BUILD / "root-s390x.erofs"
 LOGS = OUT / "logs"

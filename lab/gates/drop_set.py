@@ -2,7 +2,8 @@
 """The series without one of its groups, built and tested as if it had never had more.
 
 A copy of the lab, whose patches/ lacks the group, builds a kernel of its own and runs its tests;
-downloads and root file systems are those of the lab that it is a copy of.
+downloads and root file systems are those of the lab that it is a copy of. The emulator is built
+anew.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from lab.series import patches
 from lab.series.git import KernelTree, SeriesError
 
 # What the copy takes from build/; it changes none of them, as they are ready.
-SHARED = (config.CACHE, config.BUILD / "python", roots.EMULATOR.folder, roots.HOSTS.folder,
-          config.IMAGE, *(root.folder.with_name(f"{root.folder.name}.json")
-                          for root in (roots.EMULATOR, roots.HOSTS)),
+SHARED = (config.CACHE, config.BUILD / "python", roots.HOSTS.folder, config.IMAGE,
+          roots.HOSTS.folder.with_name(f"{roots.HOSTS.folder.name}.json"),
           config.IMAGE.with_name(f"{config.IMAGE.name}.from"))
 # All in one host, and a stock QEMU that migrates and is refused; what the group brings is tested
 # by pair.migratable and pair.policy.
@@ -49,7 +49,7 @@ def copy_lab(root: pathlib.Path, where: pathlib.Path, rest: Sequence[patches.Pat
     shutil.rmtree(where, ignore_errors=True)
     repo = KernelTree(root)
     for name in repo.paths("ls-files", "-z", "--cached", "--others", "--exclude-standard"):
-        if name == "Makefile" or name.startswith("lab/"):
+        if name == "Makefile" or name.startswith(("lab/", "patches/qemu/")):
             if (root / name).is_file():
                 target = where / name
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lab.common import progress
 from lab.common.run import run
-from lab.gates import builds, drop_set, structure, tools
+from lab.gates import builds, drop_set, emulator, structure, tools
 from lab.gates.schedule import Gate, results
 from lab.image import machine
 from lab.series import mails, patches
@@ -110,6 +110,7 @@ class Checker:
         for patch in self.patches:
             yield Gate(f"checkpatch.{patch.name.removesuffix('.patch')}", self.checkpatch(patch),
                        cost=len(patch.data) / 10_000)
+        yield from emulator.gates()
         yield Gate("kernel-doc", self.kernel_doc)
         yield Gate("spdx", self.spdx)
         yield Gate("codespell", self.codespell, cost=10)
@@ -132,6 +133,7 @@ class Checker:
         yield Gate("without-policy.tests",
                    lambda: drop_set.test(POLICY, self.layout.root, self.patches), cost=1000)
         yield Gate("clang", lambda: tools.clang(self.tree, self.builds, self.head), builds=True)
+        yield from emulator.more_gates()
         yield Gate("coccinelle",
                    lambda: tools.coccinelle(self.tree, self.builds, self.head), builds=True)
 

@@ -22,7 +22,7 @@ from lab.host.console import is_report, leak_records
 from lab.host.errors import HostDied, HostReport, HostSilent
 from lab.host.process import Command, Process, Result
 from lab.host.profile import Profile, mask
-from lab.image import roots
+from lab.image import qemu
 
 SILENCE = {"fast": 120.0, "debug": 300.0, "full": 300.0, "cover": 120.0, "kcsan": 300.0}
 BOOT_LIMIT = {"fast": 300.0, "debug": 900.0, "full": 900.0, "cover": 300.0, "kcsan": 900.0}
@@ -117,7 +117,7 @@ class Host:
                    "panic=-1 net.ifnames=0 "
                    f"{'quiet ' if self._interactive else ''}{profile.cmdline}").strip()
         return [
-            *roots.emulator(),
+            *qemu.emulator(),
             "-M", "s390-ccw-virtio", "-cpu", "max",
             *(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"] if profile.icount
               else ["-accel", "tcg,thread=multi"]),

@@ -40,17 +40,28 @@ class Package:
     """A package to download as a file: from which suite, and which versions will do.
 
     instead: what the user can do if the suite does not offer the package.
+    source: a source package. Its file is the .dsc, which has the checksums of the others.
     """
 
     name: str
     suite: str
     versions: str       # regular expression on the upstream version
     instead: str = ""
+    source: bool = False
+
+    def file_name(self, version: str) -> str:
+        """The name of the file in the cache."""
+        if self.source:
+            return f"{self.name}_{re.sub('^[0-9]+:', '', version)}.dsc"
+        return f"{self.name}_{version.replace(':', '%3a')}.deb"
 
 
 KERNEL = Package("linux-source-7.3", "trixie-backports", r"7\.3\.\d+",
                  "`make ... KERNEL=/path/to/linux` takes a source tree of yours")
 QMP = Package("python3-qemu-qmp", "trixie-backports", r"[\d.]+")
+# QEMU needs a newer meson than Debian 12 has.
+MESON = Package("meson", "bookworm-backports", r"[\d.]+")
+QEMU = Package("qemu", "trixie", r"10\.0\.\d+\+ds", source=True)
 
 
 @dataclass(frozen=True)
@@ -77,9 +88,10 @@ def write_pins(pins: dict[str, Any], path: pathlib.Path = PINS) -> None:
     path.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def source_line(suite: str, architecture: str, uri: str | None = None) -> str:
-    """A line for a sources.list, on the machine's mirror."""
-    return (f"deb [arch={architecture} signed-by={KEYRING}] {uri or machine.mirror()} {suite} main")
+def source_line(suite: str, architecture: str, uri: str | None = None, kind: str = "deb") -> str:
+    """A line for a sources.list, on the machine's mirror. kind: "deb" or "deb-src"."""
+    return (f"{kind} [arch={architecture} signed-by={KEYRING}] "
+            f"{uri or machine.mirror()} {suite} main")
 
 
 def sha256_of(path: pathlib.Path) -> str:
@@ -105,13 +117,23 @@ def upstream(version: str) -> str:
 
 
 def parse_offers(records: str) -> list[Offer]:
-    """The output of apt-cache show."""
+    """The output of apt-cache show or showsrc."""
     found = []
     for record in records.split("\n\n"):
         keys = dict(re.findall(r"^(Version|SHA256|Filename): (\S+)$", record, re.M))
+        for name, sha256 in source_files(record).items():
+            if name.endswith(".dsc"):
+                keys |= {"SHA256": sha256, "Filename": name}
         if len(keys) == 3:
             found.append(Offer(keys["Version"], keys["SHA256"], keys["Filename"]))
     return found
+
+
+def source_files(record: str) -> dict[str, str]:
+    """The files of a source package and their SHA-256, from its .dsc or from an index."""
+    block = re.search(r"^Checksums-Sha256: *\n((?: .*\n?)+)", record, re.M)
+    return {name: sha256 for sha256, name in
+            re.findall(r"^ ([0-9a-f]{64}) \d+ (\S+)$", block[1] if block else "", re.M)}
 
 
 def candidates(package: Package, offers: list[Offer],
@@ -133,13 +155,19 @@ def candidates(package: Package, offers: list[Offer],
     return found
 
 
-def _apt(suite: str) -> dict[str, str]:
-    """The environment that makes apt use a configuration of our own for a suite."""
-    folder = config.BUILD / "apt" / suite
+def _folder(package: Package) -> pathlib.Path:
+    """Where apt keeps what it knows of a package's suite."""
+    return config.BUILD / "apt" / (f"{package.suite}-source" if package.source else package.suite)
+
+
+def _apt(package: Package) -> dict[str, str]:
+    """The environment that makes apt use a configuration of our own for a package's suite."""
+    folder = _folder(package)
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
-    (folder / "sources.list").write_text(source_line(suite, "amd64") + "\n")
+    (folder / "sources.list").write_text(
+        source_line(package.suite, "amd64", kind="deb-src" if package.source else "deb") + "\n")
     (folder / "apt.conf").write_text(
         f'Dir::Etc::SourceList "{folder}/sources.list";\n'
         'Dir::Etc::SourceParts "/dev/null";\n'
@@ -155,13 +183,14 @@ def _apt(suite: str) -> dict[str, str]:
 
 def offers_of(package: Package) -> list[Offer]:
     """What the suite's signed index has of a package."""
-    apt = _apt(package.suite)
-    log = config.LOGS / f"apt-{package.suite}.log"
+    apt = _apt(package)
+    log = config.LOGS / f"apt-{_folder(package).name}.log"
     try:
         logged(f"apt index of {package.suite}", ["apt-get", "update", "--error-on=any"], log, apt)
     except CommandFailed as error:
         raise FetchError(f"the index of {package.suite} cannot be fetched: {error}") from None
-    done = run(["apt-cache", "show", package.name], env={**os.environ, **apt})
+    show = ["showsrc", "--only-source"] if package.source else ["show"]
+    done = run(["apt-cache", *show, package.name], env={**os.environ, **apt})
     return parse_offers(done.out)
 
 
@@ -169,13 +198,19 @@ def cached(package: Package, pin: dict[str, str] | None) -> pathlib.Path | None:
     """The pinned file if it is in the cache and verifies."""
     if not pin:
         return None
-    path = config.CACHE / f"{package.name}_{pin['version'].replace(':', '%3a')}.deb"
-    if path.exists() and sha256_of(path) == pin["sha256"]:
-        return path
-    return None
+    path = config.CACHE / package.file_name(pin["version"])
+    return path if verifies(path, pin["sha256"]) else None
 
 
-def deb(package: Package) -> pathlib.Path:
+def verifies(path: pathlib.Path, sha256: str) -> bool:
+    """Whether a file is there with this checksum; of a .dsc, whether its other files are, too."""
+    if not path.exists() or sha256_of(path) != sha256:
+        return False
+    others = source_files(path.read_text(encoding="utf-8")) if path.suffix == ".dsc" else {}
+    return all(verifies(path.with_name(name), sha) for name, sha in others.items())
+
+
+def fetch(package: Package) -> pathlib.Path:
     """The package's file, from the cache or the mirror, verified.
 
     If the mirror does not have the pinned version any more, the newest one that it has."""
@@ -204,24 +239,29 @@ def first_present(package: Package, offers: list[Offer]) -> tuple[Offer, pathlib
 def download(package: Package, offer: Offer) -> pathlib.Path:
     """Bring an offer into the cache; a broken-off download is continued."""
     config.CACHE.mkdir(parents=True, exist_ok=True)
-    path = config.CACHE / f"{package.name}_{offer.version.replace(':', '%3a')}.deb"
-    if path.exists() and sha256_of(path) == offer.sha256:
+    path = config.CACHE / package.file_name(offer.version)
+    if verifies(path, offer.sha256):
         return path
     say(f"downloading {package.name} {offer.version}")
-    folder = config.BUILD / "apt" / package.suite / "cache/archives"
+    folder = _folder(package) / "cache/archives"
+    get = ["source", "--download-only", "--only-source"] if package.source else ["download"]
     try:
         logged(f"download of {package.name}",
-               ["apt-get", "download", f"{package.name}={offer.version}"],
-               config.LOGS / f"download-{package.name}.log", _apt(package.suite), cwd=folder)
+               ["apt-get", *get, f"{package.name}={offer.version}"],
+               config.LOGS / f"download-{package.name}.log", _apt(package), cwd=folder)
     except CommandFailed as error:
         if re.search(r"^ *E: Failed to fetch .* 404 ", str(error), re.M):
             raise Absent(f"{package.name} {offer.version}: {package.suite} lists it, "
                          "the mirror answers 404") from None
         raise FetchError(f"{package.name} {offer.version} cannot be downloaded: {error}") from None
-    got = max(folder.glob(f"{package.name}_*.deb"), key=lambda p: p.stat().st_mtime)
-    if sha256_of(got) != offer.sha256:
+    pattern = path.name if package.source else f"{package.name}_*.deb"
+    got = max(folder.glob(pattern), key=lambda p: p.stat().st_mtime)
+    if not verifies(got, offer.sha256):
         got.unlink()
         raise FetchError(f"{package.name} {offer.version}: the download has a wrong SHA-256")
+    if package.source:
+        for name in source_files(got.read_text(encoding="utf-8")):
+            (folder / name).replace(config.CACHE / name)
     got.replace(path)
     return path
 
@@ -231,17 +271,29 @@ def newest(package: Package) -> Offer:
     return first_present(package, candidates(package, offers_of(package)))[0]
 
 
+def have_python_modules() -> bool:
+    """Whether the pinned modules are in build/python."""
+    stamp = config.BUILD / "python/.from"
+    pins = read_pins()
+    wanted = " ".join(package.file_name(pins[package.name]["version"])
+                      for package in (QMP, MESON) if package.name in pins)
+    return stamp.exists() and stamp.read_text() == wanted
+
+
 def python_modules() -> None:
-    """Unpack python3-qemu-qmp to build/python, where lab.qemu_client looks for it."""
-    path = deb(QMP)
+    """Unpack python3-qemu-qmp and meson to build/python, where lab.guest.qmp and lab.image.qemu
+    look for them."""
+    paths = [fetch(package) for package in (QMP, MESON)]
     target = config.BUILD / "python"
     stamp = target / ".from"
-    if stamp.exists() and stamp.read_text() == path.name:
+    names = " ".join(path.name for path in paths)
+    if stamp.exists() and stamp.read_text() == names:
         return
     scratch = config.BUILD / "python.new"
     for folder in (scratch, target):
         shutil.rmtree(folder, ignore_errors=True)
-    run(["dpkg-deb", "-x", path, scratch], error=FetchError)
+    for path in paths:
+        run(["dpkg-deb", "-x", path, scratch], error=FetchError)
     (scratch / "usr/lib/python3/dist-packages").rename(target)
     shutil.rmtree(scratch)
-    stamp.write_text(path.name)
+    stamp.write_text(names)

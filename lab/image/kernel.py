@@ -91,7 +91,7 @@ def tree(kernel: str | None) -> None:
     remove(scratch)
     scratch.mkdir(parents=True)
     if kernel is None:
-        deb = debs.deb(debs.KERNEL)
+        deb = debs.fetch(debs.KERNEL)
         name = deb.stem.replace("_", " ").replace("%3a", ":")
         unpack(deb, scratch)
     else:

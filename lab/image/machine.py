@@ -30,26 +30,35 @@ PACKAGES = (
     "gcc-s390x-linux-gnu",
     "git",
     "kmod",
+    "libattr1-dev",
     "libc6-dev-s390x-cross",
     "libclang-rt-14-dev",
     "libelf-dev",
+    "libglib2.0-dev",
+    "libslirp-dev",
     "libssl-dev",
     "llvm-14",
     "mmdebstrap",
     "mypy",
+    "ninja-build",
+    "pkg-config",
     "python3",
+    "python3-distlib",
     "python3-git",
     "python3-ply",
     "python3-pytest",
     "python3-pytest-timeout",
+    "python3-venv",
     "rsync",
     "shellcheck",
     "sparse",
     "spin",
     "xz-utils",
+    "zlib1g-dev",
 )
 
-# GiB: an empty build/ grows to 5 (both kernels), with 2 in between; and when kernels are there.
+# GiB: an empty build/ grows to 6 (both kernels, QEMU), with 2 in between; and when kernels are
+# there.
 DISK_FRESH = 8
 DISK_AGAIN = 2
 

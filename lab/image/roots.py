@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The two root file systems that mmdebstrap unpacks: the emulator (amd64) and the hosts (s390x).
+"""The root file system of the hosts (s390x), which mmdebstrap unpacks.
 
 Nothing is installed or run: packages are unpacked only, so the machine needs no emulation and
-stays as it is. The emulator is started with the libraries of its own root.
+stays as it is.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ from typing import Any
 
 from lab.common import config
 from lab.common.progress import say
-from lab.common.run import CommandFailed, logged, run
+from lab.common.run import CommandFailed, logged
 from lab.image import debs, machine
-
-# QEMU before 9 gets LARL beyond 2 GiB wrong, which breaks per-CPU data in modules.
-QEMU = ("qemu-system-s390x", "qemu-system-common", "qemu-system-data")
 
 
 @dataclass(frozen=True)
@@ -40,10 +37,6 @@ class Root:
     spare: str = ""
 
 
-EMULATOR = Root(
-    "qemu", "amd64", ("bookworm", "bookworm-backports"),
-    tuple(f"{name}/bookworm-backports" for name in QEMU), config.QEMU_ROOT)
-
 HOSTS = Root(
     "root-s390x", "s390x", ("trixie",),
     ("qemu-system-s390x", "bash", "busybox", "coreutils", "iproute2", "kmod", "mdevctl", "mount",
@@ -55,14 +48,6 @@ RECIPE = 2
 
 # A mirror that lacks a version may lack its replacement, too: runs of mmdebstrap at most.
 ATTEMPTS = 4
-
-
-def emulator() -> list[str]:
-    """The command that runs the emulator with its own libraries."""
-    root = config.QEMU_ROOT
-    libs = ":".join(f"{root}/{d}" for d in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"))
-    return [f"{root}/lib64/ld-linux-x86-64.so.2", "--library-path", libs,
-            f"{root}/usr/bin/qemu-system-s390x", "-L", f"{root}/usr/share/qemu"]
 
 
 def stamp_of(root: Root) -> str:
@@ -302,29 +287,15 @@ def image() -> None:
     stamp.write_text(source)
 
 
-def versions() -> str:
-    """One line: the emulator's version, and that of the QEMU in the hosts."""
-    done = run([*emulator(), "--version"])
-    if done.rc:
-        raise debs.FetchError(f"the emulator does not start: {done.err.strip()[:300]}")
-    guest = packages_of(HOSTS).get("qemu-system-s390x", "?").split()[0]
-    first = done.out.splitlines()[0].removeprefix("QEMU emulator version ")
-    return f"emulator: QEMU {first}; QEMU in the hosts: {guest}"
-
-
 def prepare() -> None:
-    """Both root file systems and the image."""
-    for root in (EMULATOR, HOSTS):
-        unpack(root)
+    """The root file system and its image."""
+    unpack(HOSTS)
     image()
-    say(versions())
+    say(f"QEMU in the hosts: {packages_of(HOSTS).get('qemu-system-s390x', '?').split()[0]}")
 
 
 def pins() -> dict[str, Any]:
-    """What `make pin` records of the roots: makes them anew from what the suites have now."""
-    found = {}
-    for root in (EMULATOR, HOSTS):
-        _stamp(root).unlink(missing_ok=True)
-        unpack(root)
-        found[root.name] = packages_of(root)
-    return found
+    """What `make pin` records of the root: makes it anew from what its suites have now."""
+    _stamp(HOSTS).unlink(missing_ok=True)
+    unpack(HOSTS)
+    return {HOSTS.name: packages_of(HOSTS)}

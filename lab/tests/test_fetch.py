@@ -22,6 +22,7 @@ from lab.image.roots import applets, changed_packages
 from lab.tests.test_env import replaced
 
 LINUX = Package("linux-source-7.3", "suite", r"7\.3\.\d+")
+SOURCE = Package("lab-source", "suite", r"10\.0\.\d+\+ds", source=True)
 OFFERS = [Offer("7.3.4-1~bpo13+1", "aa", "pool/1"), Offer("7.3.10-1~bpo13+1", "bb", "pool/2"),
           Offer("7.4.1-1", "cc", "pool/3")]
 
@@ -36,10 +37,11 @@ class Mirror:
         self.uri = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def line(self, suite: str, architecture: str, uri: str | None = None) -> str:
+    def line(self, suite: str, architecture: str, uri: str | None = None,
+             kind: str = "deb") -> str:
         """In place of debs.source_line()."""
         assert uri != ""
-        return f"deb [arch={architecture} trusted=yes] {self.uri}/{suite} ./"
+        return f"{kind} [arch={architecture} trusted=yes] {self.uri}/{suite} ./"
 
     def add(self, suite: str, name: str, version: str, depends: str = "") -> pathlib.Path:
         """A package, and its entry in the index of the suite."""
@@ -58,16 +60,44 @@ class Mirror:
         with (pool / "Packages").open("a") as index:
             index.write(f"{control}Filename: ./{path.name}\nSize: {path.stat().st_size}\n"
                         f"SHA256: {debs.sha256_of(path)}\n\n")
-        index_path = pool / "Packages"
-        (pool / "Release").write_text(
-            f"Codename: {suite}\nSuite: {suite}\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
-            f" {debs.sha256_of(index_path)} {index_path.stat().st_size} Packages\n")
+        release(pool, suite, "Packages")
         return path
+
+    def add_source(self, suite: str, name: str, version: str) -> pathlib.Path:
+        """A source package, and its entry in the index of the suite; returns its .dsc."""
+        pool = self.folder / suite
+        pool.mkdir(exist_ok=True)
+        stem = f"{name}_{version.partition(':')[2]}"
+        archive, dsc = pool / f"{stem}.tar.xz", pool / f"{stem}.dsc"
+        archive.write_bytes(version.encode())
+        head = f"Format: 3.0 (native)\n{{}}: {name}\nBinary: {name}\nVersion: {version}\n"
+        dsc.write_text(f"{head.format('Source')}{checksums([archive])}")
+        with (pool / "Sources").open("a") as index:
+            index.write(f"{head.format('Package')}Directory: .\n{checksums([dsc, archive])}\n")
+        release(pool, suite, "Sources")
+        return dsc
 
     def close(self) -> None:
         """End the server."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def checksums(paths: list[pathlib.Path]) -> str:
+    """The files of a source package, as a .dsc and an index list them."""
+    text = ""
+    for field, algorithm in (("Files", "md5"), ("Checksums-Sha256", "sha256")):
+        text += f"{field}:\n" + "".join(
+            f" {hashlib.new(algorithm, path.read_bytes()).hexdigest()} {path.stat().st_size} "
+            f"{path.name}\n" for path in paths)
+    return text
+
+
+def release(pool: pathlib.Path, suite: str, index: str) -> None:
+    """The Release file of a suite with one index."""
+    (pool / "Release").write_text(
+        f"Codename: {suite}\nSuite: {suite}\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
+        f" {debs.sha256_of(pool / index)} {(pool / index).stat().st_size} {index}\n")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -136,7 +166,7 @@ def test_pin_present(tmp: pathlib.Path) -> None:
     with mirror(tmp) as (served, said):
         pin(served.add("suite", LINUX.name, "7.3.4-1"))
         served.add("suite", LINUX.name, "7.3.5-1")
-        assert debs.deb(LINUX).name == "linux-source-7.3_7.3.4-1.deb"
+        assert debs.fetch(LINUX).name == "linux-source-7.3_7.3.4-1.deb"
         assert not warnings(said), said
 
 
@@ -146,7 +176,7 @@ def test_pin_gone_from_index(tmp: pathlib.Path) -> None:
         pin(served.add("other", LINUX.name, "7.3.4-1"))
         for version in ("7.3.5-1", "7.3.10-1", "7.4.1-1"):
             served.add("suite", LINUX.name, version)
-        path = debs.deb(LINUX)
+        path = debs.fetch(LINUX)
         assert path.name == "linux-source-7.3_7.3.10-1.deb" and path.exists(), path
         check_replaced(said, "7.3.4-1", "7.3.10-1")
 
@@ -159,9 +189,49 @@ def test_pin_answers_404(tmp: pathlib.Path) -> None:
         path.unlink()
         served.add("suite", LINUX.name, "7.3.5-1")
         served.add("suite", LINUX.name, "7.3.6-1").unlink()
-        assert debs.deb(LINUX).name == "linux-source-7.3_7.3.5-1.deb"
+        assert debs.fetch(LINUX).name == "linux-source-7.3_7.3.5-1.deb"
         check_replaced(said, "7.3.4-1", "7.3.5-1")
         assert debs.newest(LINUX).version == "7.3.5-1"
+
+
+def pin_source(dsc: pathlib.Path, version: str) -> None:
+    """Pin a source package."""
+    debs.write_pins({SOURCE.name: {"suite": SOURCE.suite, "version": version,
+                                   "sha256": debs.sha256_of(dsc)}}, debs.PINS)
+
+
+def test_source_pin_present(tmp: pathlib.Path) -> None:
+    """All files of a source package come into the cache, and serve without the mirror."""
+    with mirror(tmp) as (served, said):
+        pin_source(served.add_source("suite", SOURCE.name, "1:10.0.2+ds-1"), "1:10.0.2+ds-1")
+        served.add_source("suite", SOURCE.name, "1:10.0.3+ds-1")
+        dsc = debs.fetch(SOURCE)
+        assert dsc.name == "lab-source_10.0.2+ds-1.dsc" and not warnings(said), said
+        assert dsc.with_suffix(".tar.xz").read_text() == "1:10.0.2+ds-1"
+        shutil.rmtree(tmp / "mirror/suite")
+        assert debs.fetch(SOURCE) == dsc
+        dsc.with_suffix(".tar.xz").write_text("damaged")
+        check_refused(lambda: debs.fetch(SOURCE), "index of suite")
+
+
+def test_source_pin_gone(tmp: pathlib.Path) -> None:
+    """The index does not list the pinned source: the newest that will do, one warning."""
+    with mirror(tmp) as (served, said):
+        pin_source(served.add_source("other", SOURCE.name, "1:10.0.2+ds-1"), "1:10.0.2+ds-1")
+        for version in ("1:10.0.9+ds-1", "1:10.0.13+ds-1", "1:10.1.0+ds-1"):
+            served.add_source("suite", SOURCE.name, version)
+        assert debs.fetch(SOURCE).name == "lab-source_10.0.13+ds-1.dsc"
+        lines = warnings(said)
+        assert len(lines) == 1 and "10.0.2" in lines[0] and "10.0.13" in lines[0], said
+
+
+def test_source_damaged(tmp: pathlib.Path) -> None:
+    """A tar archive that does not verify is refused."""
+    with mirror(tmp) as (served, _):
+        dsc = served.add_source("suite", SOURCE.name, "1:10.0.2+ds-1")
+        pin_source(dsc, "1:10.0.2+ds-1")
+        dsc.with_suffix(".tar.xz").write_text("x" * len("1:10.0.2+ds-1"))
+        check_refused(lambda: debs.fetch(SOURCE), SOURCE.name, "10.0.2")
 
 
 def test_damaged_download(tmp: pathlib.Path) -> None:
@@ -171,7 +241,7 @@ def test_damaged_download(tmp: pathlib.Path) -> None:
         pin(path)
         served.add("suite", LINUX.name, "7.3.3-1")
         path.write_bytes(b"x" * path.stat().st_size)
-        check_refused(lambda: debs.deb(LINUX), LINUX.name, "7.3.4-1")
+        check_refused(lambda: debs.fetch(LINUX), LINUX.name, "7.3.4-1")
         assert not warnings(said), said
 
 
@@ -180,7 +250,7 @@ def test_kernel_not_offered(tmp: pathlib.Path) -> None:
     kernel = dataclasses.replace(debs.KERNEL, suite="suite")
     with mirror(tmp) as (served, _):
         served.add("suite", "other", "1-1")
-        check_refused(lambda: debs.deb(kernel), kernel.name, "offers no version",
+        check_refused(lambda: debs.fetch(kernel), kernel.name, "offers no version",
                       "make ... KERNEL=/path/to/linux")
 
 
@@ -189,7 +259,7 @@ def test_kernel_answers_404(tmp: pathlib.Path) -> None:
     kernel = dataclasses.replace(debs.KERNEL, suite="suite")
     with mirror(tmp) as (served, _):
         served.add("suite", kernel.name, "7.3.4-1").unlink()
-        check_refused(lambda: debs.deb(kernel), "7.3.4-1", "404",
+        check_refused(lambda: debs.fetch(kernel), "7.3.4-1", "404",
                       "make ... KERNEL=/path/to/linux")
 
 
@@ -276,12 +346,11 @@ def test_damaged_cache(tmp: pathlib.Path) -> None:
 def test_pins_are_complete() -> None:
     """lab/image/pins.json names every download with version and checksum."""
     pins = debs.read_pins()
-    for package in (debs.KERNEL, debs.QMP):
+    for package in (debs.KERNEL, debs.QMP, debs.MESON, debs.QEMU):
         found = pins[package.name]
         assert found["suite"] == package.suite and len(found["sha256"]) == 64 and found["version"]
-    assert "qemu-system-s390x" in pins["qemu"] and "busybox" in pins["root-s390x"]
-    for name in ("qemu", "root-s390x"):
-        assert all(len(value.split()[1]) == 64 for value in pins[name].values())
+    assert "busybox" in pins["root-s390x"]
+    assert all(len(value.split()[1]) == 64 for value in pins["root-s390x"].values())
 
 
 def test_changed_packages() -> None:
