@@ -208,6 +208,12 @@ def command_source(options: argparse.Namespace) -> int:
     return 0
 
 
+def command_save_qemu(options: argparse.Namespace) -> int:
+    """Write the commits of build/qemu to patches/qemu/machine."""
+    qemu.save()
+    return 0
+
+
 def command_docs(options: argparse.Namespace) -> int:
     """Build the documentation as HTML."""
     prepare([], hosts=False)
@@ -273,6 +279,7 @@ def parse_options() -> argparse.Namespace:
     ready.add_argument("flavours", nargs="*", choices=[*config.FRAGMENTS, []],
                        help="kernels to build")
     add("source", command_source, "make build/linux and build/qemu only: sources and patches")
+    add("save-qemu", command_save_qemu, "write the commits of build/qemu to patches/qemu/machine")
     add("docs", command_docs, "build the documentation as HTML in out/docs")
     add("clean", command_clean, "remove build/ and out/, except downloads")
     add("pin", command_pin, "record the newest versions in lab/image/pins.json")

@@ -20,10 +20,12 @@ from lab.common.run import CommandFailed, logged, run
 from lab.image import debs
 from lab.image.kernel import commit_pristine, remove
 from lab.series.git import KernelTree
-from lab.series.patches import Patch, digest, git_am
+from lab.series.patches import Patch, digest, format_patches, git_am, rewrite
+from lab.series.save import autosquash
 from lab.series.state import remember, saved_state, unsaved, way_out
 
-PATCHES = config.PATCHES / "qemu/machine"
+SET = "machine"
+PATCHES = config.PATCHES / "qemu" / SET
 DEVICES = config.REPO / "lab/image/qemu_devices.mak"
 PROGRAM = config.QEMU_OBJECTS / "qemu-system-s390x"
 
@@ -51,7 +53,7 @@ def machine_patches(where: pathlib.Path = PATCHES) -> list[Patch]:
     extra = sorted({path.name for path in where.glob("*.patch")} - set(names))
     if extra:
         raise QemuError(f"{where / 'series'}: does not list {', '.join(extra)}")
-    return [Patch(name, "machine", (where / name).read_bytes()) for name in names]
+    return [Patch(name, SET, (where / name).read_bytes()) for name in names]
 
 
 def pinned_source() -> str:
@@ -125,6 +127,36 @@ def apply_patches() -> None:
         tree.move_to(tip)
         remember(tree, patches, tip)
         say(f"{len(patches)} patches applied in {config.QEMU}")
+
+
+def save() -> None:
+    """Write the commits of build/qemu to patches/qemu/machine, fixups folded into their commits."""
+    tree = KernelTree(config.QEMU)
+    with tree.locked():
+        was, _ = saved_state(tree)
+        if was != digest(tree, machine_patches()):
+            raise QemuError(f"{PATCHES} changed since {config.QEMU} was made from it; `make linux` "
+                            "applies the patches")
+        left = [f"uncommitted: {line}" for line in tree.dirty()]
+        if tree.busy():
+            left.append(f"a {tree.busy()} that is not finished")
+        if left:
+            raise QemuError(f"{config.QEMU} has work that is not committed:\n  "
+                            + "\n  ".join(left[:20]))
+        tip = rewrite(tree, autosquash(tree, tree.head()))
+        patches = format_patches(tree, tip, {c.subject: SET for c in tree.commits(tip)})
+        again = git_am(tree, patches)
+        if tree.tree_of(again) != tree.tree_of(tip):
+            raise QemuError("git am of the patches gives another tree than the commits")
+        tree.move_to(again)
+        for path in PATCHES.glob("*.patch"):
+            path.unlink()
+        for patch in patches:
+            (PATCHES / patch.name).write_bytes(patch.data)
+        (PATCHES / "series").write_text("".join(f"{patch.name}\n" for patch in patches),
+                                        encoding="utf-8")
+        remember(tree, patches, again)
+        say(f"saved {len(patches)} patches in {PATCHES.relative_to(config.REPO)}")
 
 
 def configure(source_tree: pathlib.Path, target: pathlib.Path) -> None:
