@@ -47,13 +47,13 @@ class QemuError(LabError):
     """The emulator cannot be made; str() tells the user why."""
 
 
-def machine_patches(where: pathlib.Path = PATCHES) -> list[Patch]:
+def machine_patches() -> list[Patch]:
     """The patches that the file "series" lists."""
-    names = (where / "series").read_text(encoding="utf-8").split()
-    extra = sorted({path.name for path in where.glob("*.patch")} - set(names))
+    names = (PATCHES / "series").read_text(encoding="utf-8").split()
+    extra = sorted({path.name for path in PATCHES.glob("*.patch")} - set(names))
     if extra:
-        raise QemuError(f"{where / 'series'}: does not list {', '.join(extra)}")
-    return [Patch(name, SET, (where / name).read_bytes()) for name in names]
+        raise QemuError(f"{PATCHES / 'series'}: does not list {', '.join(extra)}")
+    return [Patch(name, SET, (PATCHES / name).read_bytes()) for name in names]
 
 
 def pinned_source() -> str:
