@@ -16,7 +16,6 @@ QEMU_ROOT = BUILD / "qemu"
 S390_ROOT = BUILD / "root-s390x"
 IMAGE = BUILD / "root-s390x.erofs"
 LOGS = OUT / "logs"
-PATCHES = REPO / "patches"
 
 # Kernels and the fragments of their configurations in lab/image/kernel_config. The first two are
 # built for every command that needs them, "full" for `make test-long`, "cover" for `make coverage`.
