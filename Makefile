@@ -51,7 +51,7 @@ help:
 	@echo '                     new commits (lab/series/sets.py);'
 	@echo '                     FORCE=1 overwrites edits that were not taken'
 	@echo '  make take          an edit at the top level -> its patch; STEP=set/number or part of'
-	@echo '                     a subject, or
+	@echo '                     a subject, or'
 	@echo '                     SUBJECT=... SET=... MESSAGE=... FILES=... for a new one'
 	@echo '  make series        the sets as mails in out/series/; SET=one of them, FROM="Name <mail>",'
 	@echo '                     ASSISTED_BY="LLM [TOOLS]", LAB_URL=where to get this repository'
