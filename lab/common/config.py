@@ -17,7 +17,6 @@ QEMU_OBJECTS = BUILD / "qemu-machine"
 S390_ROOT = BUILD / "root-s390x"
 IMAGE = BUILD / "root-s390x.erofs"
 LOGS = OUT / "logs"
-PATCHES = REPO / "patches"
 
 # Kernels and the fragments of their configurations in lab/image/kernel_config. The first two are
 # built for every command that needs them, "full" for `make test-long`, "cover" for `make coverage`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds of what the series touches, one patch after the other.
+"""Builds of what the sets touch, one patch after the other, each set on its prerequisites.
 
 A folder with the sources that the build reads moves through the commits; an O= directory for
 each configuration follows it. So only what a patch changes, and what includes it, is compiled
@@ -124,6 +124,8 @@ class Tree:
         self._held: IO[str] | None = None
         self._exports: set[str] = set()
         self._configured: dict[str, bytes] = {}
+        self._before: dict[tuple[str, bool], list[str]] = {}
+        self.sparse_later = False       # the findings of sparse, too, will be compared
 
     @property
     def path(self) -> pathlib.Path:
@@ -145,7 +147,7 @@ class Tree:
             return last
         remove(self._where)
         self.path.mkdir(parents=True)
-        everything = {*self._tree.touched(PRISTINE, "HEAD")}
+        everything = {*self.everything()}
         names = [path for path in self._tree.paths("ls-tree", "-r", "-z", "--name-only", commit)
                  if reads(path) or path in everything]
         with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +173,7 @@ class Tree:
         stamp = self._where / "commit"
         stamp.unlink(missing_ok=True)
         self._at = ""
-        touched = set(self._tree.touched(PRISTINE, "HEAD"))
+        touched = set(self.everything())
         differ = set(self._tree.paths("diff-tree", "-r", "-z", "--no-renames", "--name-only", last,
                                       commit))
         # A patch that is new touches files that were not read before.
@@ -207,7 +209,7 @@ class Tree:
         text = "".join(f"{key}={value}\n" for key, value in wanted.items())
         current = text.encode() + b"".join(
             (self.path / path).read_bytes()
-            for path in self._tree.touched(PRISTINE, "HEAD") if "Kconfig" in path)
+            for path in self.everything() if "Kconfig" in path)
         if self._configured.get(name) == current:
             return []
         self._configured.pop(name, None)
@@ -221,6 +223,21 @@ class Tree:
         if not wrong:
             self._configured[name] = current
         return [f"{name}: error: option without effect: {line}" for line in wrong]
+
+    def everything(self) -> list[str]:
+        """Every path that the series touches."""
+        return self._tree.touched(PRISTINE, "HEAD")
+
+    def before(self, name: str, by_sparse: bool = False,
+               announce: Callable[[str], None] = say) -> list[str]:
+        """The findings of the compiler or of sparse in pristine source, looked at once."""
+        if (name, by_sparse) not in self._before:
+            announce(f"build.{name}: pristine source")
+            self.checkout(self._tree.pristine())
+            self._before[name, False] = must_build(self.build(name, self.everything()))
+            if by_sparse or self.sparse_later:
+                self._before[name, True] = must_build(self.sparse(name, self.everything()))
+        return self._before[name, by_sparse]
 
     def targets(self, everything: Iterable[str]) -> list[str]:
         """What to build: the driver's directory, and other objects that the series touches."""
@@ -279,13 +296,17 @@ class Tree:
             program = self.objects(name) / f"kselftest/{config.SELFTEST}/{source.stem}"
             if source.stem != HOST_TEST and not program.exists():
                 found.append(f"{SELFTEST}{source.name}: error: not built")
-        if modules:
+        if modules and self.simulator():
             built = sorted((self.path / SELFTEST / "ap_sim").glob("*.ko"))
             for module in built:
                 found += self.undefined_in(module)
             if not built:
                 found.append(f"{SELFTEST}ap_sim: error: no module was built")
         return found
+
+    def simulator(self) -> bool:
+        """Whether the tree has the module that simulates the hardware."""
+        return (self.path / SELFTEST / "ap_sim/Makefile").exists()
 
     def undefined(self, name: str) -> list[str]:
         """Symbols of the driver and of its tests that nothing defines."""
@@ -295,41 +316,46 @@ class Tree:
                            (self.objects(name) / ".config").read_text(encoding="utf-8"), re.M)
         if wanted and not (top / "vfio_ap.o").exists():
             found.append(f"{DRIVER}vfio_ap.o: error: not built")
-        for path in [top / "vfio_ap.o", *sorted((top / "tests").glob("*_kunit.o"))]:
+        # Not the objects of another commit, which has more tests.
+        tests = [top / "tests" / f"{source.stem}.o"
+                 for source in sorted((self.path / DRIVER / "tests").glob("*_kunit.c"))]
+        for path in [top / "vfio_ap.o", *tests]:
             if path.exists() and (self.path / DRIVER).exists():
                 found += self.undefined_in(path)
         return found
 
     def undefined_in(self, path: pathlib.Path) -> list[str]:
-        """Symbols that an object wants and no EXPORT_SYMBOL of the tree names."""
-        if not self._exports:
-            self._exports = self.exported()
+        """Symbols that an object wants and no EXPORT_SYMBOL of the commit names."""
+        exports = self.exported()
         done = run([f"{config.CROSS_COMPILE}nm", "--undefined-only", "--format=posix", path],
                    error=SeriesError)
         found = []
         for line in done.out.splitlines():
             symbol = line.split()[0]
-            if symbol not in self._exports and not any(
+            if symbol not in exports and not any(
                     fnmatch.fnmatchcase(symbol, glob) for glob in OTHER_SYMBOLS):
                 found.append(f"{path.name}: {symbol} is neither defined nor exported")
         return found
 
     def exported(self) -> set[str]:
-        """The names in EXPORT_SYMBOL and its like that the driver can use, at any step."""
+        """The names in EXPORT_SYMBOL and its like that the driver can use at this commit."""
+        if not self._exports:
+            self._exports = self._exported_in(PRISTINE, EXPORTERS)
+        here = self._at or "HEAD"
+        touched = [path for path in self._tree.touched(PRISTINE, here)
+                   if path.endswith((".c", ".h", ".S"))] if here != self._tree.pristine() else []
+        return self._exports | (self._exported_in(here, touched) if touched else set())
+
+    def _exported_in(self, commit: str, paths: Sequence[str]) -> set[str]:
+        """The names that these files of a commit export."""
         found: set[str] = set()
-        touched = [path for path in self._tree.touched(PRISTINE, "HEAD")
-                   if path.endswith((".c", ".h", ".S"))]
-        for commit, paths in ((PRISTINE, EXPORTERS), ("HEAD", touched)):
-            if not paths:
-                continue
-            done = self._tree.run("grep", "-h", "-o", "-E",
-                                  r"(EXPORT_[A-Z0-9_]*|TRACEPOINT_SYMBOL[A-Z_]*)\((_*\w+)", commit,
-                                  "--", *paths, check=False)
-            for line in done.stdout.decode(errors="replace").splitlines():
-                name = line.rpartition("(")[2]
-                found |= {name, f"__tracepoint_{name}", f"__traceiter_{name}",
-                          f"__SCK__tp_func_{name}", f"__SCT__tp_func_{name}",
-                          f"__probestub_{name}"}
+        done = self._tree.run("grep", "-h", "-o", "-E",
+                              r"(EXPORT_[A-Z0-9_]*|TRACEPOINT_SYMBOL[A-Z_]*)\((_*\w+)", commit,
+                              "--", *paths, check=False)
+        for line in done.stdout.decode(errors="replace").splitlines():
+            name = line.rpartition("(")[2]
+            found |= {name, f"__tracepoint_{name}", f"__traceiter_{name}",
+                      f"__SCK__tp_func_{name}", f"__SCT__tp_func_{name}", f"__probestub_{name}"}
         return found
 
     def sparse(self, name: str, everything: Iterable[str], extra: Sequence[str] = ()) -> list[str]:
@@ -343,7 +369,7 @@ class Tree:
                   for path in sorted([*folder.glob("vfio_ap*.c"), *folder.glob("tests/*.c")])]
         # W=1 as in build(): with other flags, all objects would be compiled again.
         found = self._findings(name, ["C=2", "W=1", SPARSE, *extra, *names])[1]
-        if (self.path / SELFTEST / "ap_sim").exists():
+        if self.simulator():
             found += self._findings(name, ["C=2", "W=1", SPARSE,
                                            f"M={self.path / SELFTEST}/ap_sim", "modules"])[1]
         return found
@@ -369,53 +395,43 @@ def must_build(found: list[str]) -> list[str]:
     return found
 
 
-def walk(tree: KernelTree, builds: Tree, name: str, commits: Sequence[tuple[str, str]],
-         announce: Callable[[str], None] = say, sparse: list[str] | None = None) -> list[str]:
-    """Build each commit (id, name) that touches code; the findings that pristine source lacks.
-
-    sparse: gets the findings of sparse at the last commit that pristine source lacks."""
+def walk(tree: KernelTree, builds: Tree, name: str, base: str,
+         commits: Sequence[tuple[str, str]], announce: Callable[[str], None] = say) -> list[str]:
+    """Build each commit (id, name) after base that touches code; the findings that pristine
+    source lacks."""
     if not commits:
-        return ["the series has no commit"]
-    everything = tree.touched(PRISTINE, commits[-1][0])
+        return ["there is no commit to build"]
+    parents = [base, *(commit for commit, _ in commits)]
+    changes = [tree.paths("diff", "-z", "--no-renames", "--name-only", *pair)
+               for pair in itertools.pairwise(parents)]
+    steps = [number for number, paths in enumerate(changes) if touches_code(paths)]
+    found: list[str] = []
     with builds.lock:
-        announce(f"build.{name}: pristine source")
-        builds.checkout(tree.pristine())
-        before = must_build(builds.build(name, everything))
-        sparse_before = must_build(builds.sparse(name, everything)) if sparse is not None else []
-        found: list[str] = []
+        before = builds.before(name, announce=announce) if steps else []
         modules = False
-        parents = [tree.pristine(), *(commit for commit, _ in commits)]
-        changes = [tree.paths("diff", "-z", "--no-renames", "--name-only", *pair)
-                   for pair in itertools.pairwise(parents)]
-        steps = [number for number, paths in enumerate(changes) if touches_code(paths)]
         for number in steps:
             commit, title = commits[number]
             announce(f"build.{name}: {number + 1} of {len(commits)}: {title}")
             builds.checkout(commit)
-            # Each step builds what it changes, the last one everything.
+            # Each step builds what it changes, the last one what any of them does.
             last = number == steps[-1]
-            paths = [*changes[number]]
-            kernel = last or any(not path.startswith("tools/") for path in paths)
-            tests = last or any(path.startswith((SELFTEST, "include/uapi/")) for path in paths)
-            modules |= last or any(path.startswith((f"{SELFTEST}ap_sim/", "include/", "arch/"))
-                                   for path in paths)
-            new = new_findings(builds.build(name, everything, tests, (), kernel, modules), before)
-            found += [f"{title}: {line}" for line in new]
+            paths = [path for here in (changes if last else [changes[number]]) for path in here]
+            kernel = any(not path.startswith("tools/") for path in paths)
+            tests = any(path.startswith((SELFTEST, "include/uapi/")) for path in paths)
+            modules |= any(path.startswith((f"{SELFTEST}ap_sim/", "include/", "arch/"))
+                           for path in paths)
+            now = builds.build(name, builds.everything(), tests, (), kernel, modules)
+            found += [f"{title}: {line}" for line in new_findings(now, before)]
             if tests and (builds.path / SELFTEST / "Makefile").exists():
                 modules = False
-        if sparse is not None:
-            sparse += new_findings(builds.sparse(name, everything), sparse_before)
-        return found
+    return found
 
 
 def sparse(tree: KernelTree, builds: Tree, name: str, commit: str) -> list[str]:
     """What sparse says of a commit and not of pristine source."""
-    everything = tree.touched(PRISTINE, commit)
     with builds.lock:
-        builds.checkout(tree.pristine())
-        # Compile first: sparse shall see headers that are generated, and nothing else.
-        must_build(builds.build(name, everything, tests=False))
-        before = must_build(builds.sparse(name, everything))
+        before = builds.before(name, by_sparse=True)
         builds.checkout(commit)
-        must_build(builds.build(name, everything, tests=False))
-        return new_findings(builds.sparse(name, everything), before)
+        # Compile first: sparse shall see headers that are generated, and nothing else.
+        must_build(builds.build(name, builds.everything(), tests=False))
+        return new_findings(builds.sparse(name, builds.everything()), before)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The gates on the series. make check-fast: what CI runs; make check (--all): all of them.
+"""The gates on the sets. make check-fast: what CI runs; make check (--all): all of them.
 
 Prints `ok N check.NAME` or `not ok N check.NAME` with the findings below, the minutes of the
 slowest gates, and a last line `N passed, N failed, 0 skipped`. Exit status: 0 if all pass, 1 if
-not, 2 if no gate has a name that fits. A checkpatch finding that has to stay is listed, with its
-reason, in lab/gates/exceptions: TYPE, glob of patch names, reason.
+not, 2 if no gate has a name that fits. What has to stay though checkpatch or a limit objects is
+listed, with its reason, in lab/gates/exceptions: TYPE, glob of SET/PATCH, reason.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lab.common import progress
 from lab.common.run import run
-from lab.gates import builds, drop_set, emulator, structure, tools
+from lab.gates import builds, emulator, limits, set_tests, structure, tools
 from lab.gates.schedule import Gate, results
 from lab.image import machine
 from lab.series import mails, patches
+from lab.series.chains import Chains
 from lab.series.difference import difference
 from lab.series.git import Blob, KernelTree, SeriesError
 from lab.series.layout import Layout
+from lab.series.sets import Set
 from lab.series.top_level import wanted
 
 # What make series fills in, and what MAINTAINERS' patterns answer.
 CHECKPATCH_IGNORED = "MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,FILE_PATH_CHANGES"
-EXCEPTIONS = pathlib.Path(__file__).with_name("exceptions")
+EXCEPTIONS = "lab/gates/exceptions"
 
 LICENSES = ("GPL-2.0", "GPL-2.0-only", "GPL-2.0+", "GPL-2.0-or-later")
 UAPI_LICENSES = tuple(f"{name} WITH Linux-syscall-note" for name in LICENSES)
@@ -46,7 +48,7 @@ NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold n
 # Names in the kernel that codespell takes for misspelt words.
 WORDS = "aci,extraversion,filp,fro,nd,parm,ser,sie,stap,te"
 TIMEOUT = 300       # seconds for one run of a tool
-POLICY = "policy"   # the group that the series must stand without
+COVER_LINES = 120
 
 
 class NoGate(SeriesError):
@@ -70,9 +72,7 @@ class Checker:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.patches = patches.load(layout.patches)
-        self._share = False
-        self._sparse: list[str] | None = None
+        self.patches = patches.load(layout)
 
     @functools.cached_property
     def tree(self) -> KernelTree:
@@ -85,9 +85,24 @@ class Checker:
         return self.tree.head()
 
     @functools.cached_property
+    def chains(self) -> Chains:
+        """Each set on what it needs."""
+        return Chains(self.layout, self.patches)
+
+    def series(self, one: Set) -> list[patches.Patch]:
+        """The patches of a set."""
+        return [patch for patch in self.patches if patch.set == one.name]
+
+    @property
+    def sets(self) -> list[Set]:
+        """The sets that have patches."""
+        return [one for one in self.layout.sets if self.series(one)]
+
+    @functools.cached_property
     def new(self) -> dict[str, Blob]:
         """The files that the series adds."""
-        return {name: blob for name, blob in wanted(self.tree, self.head).items()
+        every = wanted(self.layout, self.tree, self.head)
+        return {name: blob for name, blob in every.items()
                 if name not in ("MAINTAINERS", "Kconfig")}
 
     @functools.cached_property
@@ -97,18 +112,23 @@ class Checker:
 
     def share(self, gates: Iterable[Gate]) -> None:
         """Get ready to run these gates at the same time."""
-        self._share = {"build.module", "sparse"} <= {gate.name for gate in gates}
+        self.builds.sparse_later = "sparse" in {gate.name for gate in gates}
         # Before several threads ask for them.
-        if not self.new or not self.builds:
+        if not self.new or not self.chains:
             raise SeriesError(f"{self.layout.tree}: the series adds no file")
 
     def gates(self) -> Iterator[Gate]:
         """The gates of check-fast."""
         yield Gate("am", self.am, cost=20)
+        for one in self.sets:
+            yield Gate(f"am.{one.name}", self.of_set(self.applies, one), cost=100)
+            if one.mailed:
+                yield Gate(f"size.{one.name}", self.of_set(self.size, one), cost=90)
+                yield Gate(f"rework.{one.name}", self.of_set(self.rework, one), cost=90)
         yield Gate("difference", lambda: difference(self.layout), cost=20)
-        yield Gate("mails", self.mails, cost=30)
+        yield Gate("mails", self.mails, cost=80)
         for patch in self.patches:
-            yield Gate(f"checkpatch.{patch.name.removesuffix('.patch')}", self.checkpatch(patch),
+            yield Gate(f"checkpatch.{patch.path.removesuffix('.patch')}", self.checkpatch(patch),
                        cost=len(patch.data) / 10_000)
         yield from emulator.gates()
         yield Gate("kernel-doc", self.kernel_doc)
@@ -118,8 +138,9 @@ class Checker:
         yield Gate("flake8", lambda: python_tool("flake8", self.layout.root), cost=10)
         yield Gate("structure", lambda: structure.check(self.layout.root))
         yield Gate("shellcheck", self.shellcheck)
-        yield Gate("build.module", lambda: self.build("module"), builds=True)
-        yield Gate("sparse", self.sparse, builds=True)
+        yield from self.build_gates("module")
+        yield Gate("sparse", lambda: builds.sparse(self.tree, self.builds, "module", self.head),
+                   builds=True)
 
     def more_gates(self) -> Iterator[Gate]:
         """What make check has beyond check-fast."""
@@ -127,79 +148,90 @@ class Checker:
         yield Gate("abi", lambda: tools.abi(self.tree, self.head), cost=10)
         yield Gate("sphinx", lambda: tools.sphinx(self.tree, self.head), cost=100)
         yield Gate("uapi", lambda: tools.uapi(self.builds, self.head), builds=True)
-        yield Gate("build.builtin", lambda: self.build("builtin"), builds=True)
-        yield Gate("build.off", lambda: self.build("off"), builds=True)
-        yield Gate("without-policy", self.without_policy, builds=True)
-        yield Gate("without-policy.tests",
-                   lambda: drop_set.test(POLICY, self.layout.root, self.patches), cost=1000)
+        yield from self.build_gates("builtin")
+        yield from self.build_gates("off")
         yield Gate("clang", lambda: tools.clang(self.tree, self.builds, self.head), builds=True)
         yield from emulator.more_gates()
         yield Gate("coccinelle",
                    lambda: tools.coccinelle(self.tree, self.builds, self.head), builds=True)
+        # One after the other: each builds on the kernel of the one before.
+        for one in self.sets:
+            if one.mailed:
+                yield Gate(f"tests.{one.name}", self.of_set(self.tests, one), builds=True)
 
-    def build(self, name: str) -> list[str]:
-        """Each step, in one configuration."""
-        commits = self.tree.commits(self.head)
-        titles = [patch.name.removesuffix(".patch") for patch in self.patches]
-        if len(titles) != len(commits):
-            titles = [commit.subject for commit in commits]
-        by_sparse: list[str] | None = [] if self._share and name == "module" else None
-        found = builds.walk(self.tree, self.builds, name,
-                            [(c.id, title) for c, title in zip(commits, titles, strict=True)],
-                            sparse=by_sparse)
-        if by_sparse is not None:
-            self._sparse = by_sparse
-        return found
+    def build_gates(self, name: str) -> Iterator[Gate]:
+        """Each patch of each set, in one configuration."""
+        for one in self.sets:
+            yield Gate(f"build.{name}.{one.name}",
+                       self.of_set(lambda one: self.build(name, one), one), builds=True)
 
-    def sparse(self) -> list[str]:
-        """sparse on pristine source and on the last commit, as part of a build of each step."""
-        if self._sparse is not None:
-            return self._sparse
-        return builds.sparse(self.tree, self.builds, "module", self.head)
+    @staticmethod
+    def of_set(gate: Callable[[Set], list[str]], one: Set) -> Callable[[], list[str]]:
+        """The gate of a set."""
+        return lambda: gate(one)
 
-    def without_policy(self) -> list[str]:
-        """The series without its last group: it applies and builds in all configurations."""
-        rest = [patch for patch in self.patches if patch.group != POLICY]
-        gone = sorted({path for patch in self.patches for path in patch.paths
-                       if patch.group == POLICY and path.endswith("_test.c")})
-        commit = patches.git_am(self.tree, rest)
-        progress.say(f"without [{POLICY}]: {len(rest)} of {len(self.patches)} patches; without "
-                     f"{' '.join(os.path.basename(path) for path in gone) or 'a test of its own'}")
-        found = [f"{path}: is in the series without [{POLICY}]" for path in gone
-                 if self.tree.blob(commit, path)]
-        for name in builds.CONFIGURATIONS:
-            found += builds.walk(self.tree, self.builds, name, [(commit, f"without [{POLICY}]")])
-        return found
+    def build(self, name: str, one: Set) -> list[str]:
+        """Each step of a set on what it needs, in one configuration."""
+        commits = [(commit.id, patch.path.removesuffix(".patch")) for commit, patch in
+                   zip(self.chains.commits(one.name), self.series(one), strict=True)]
+        return builds.walk(self.tree, self.builds, name, self.chains.base(one.name), commits)
+
+    def applies(self, one: Set) -> list[str]:
+        """git am of a set on nothing but what it needs."""
+        self.chains.tip(one.name)
+        return []
+
+    def size(self, one: Set) -> list[str]:
+        """The limits of a set, and that it names its tests."""
+        found = limits.excused([*limits.size(self.tree, one, self.series(one),
+                                             self.chains.tip(one.name))],
+                               exceptions(self.layout.root), limits.SIZE_KINDS, one.name)
+        return found + ([] if set_tests.globs(self.layout, one.name) else
+                        [f"patches/{self.layout.kind}/{one.name}/tests: names no test"])
+
+    def rework(self, one: Set) -> list[str]:
+        """No patch deletes lines that an earlier patch of the set added."""
+        lines = limits.deleted(self.tree, self.chains.base(one.name), self.chains.tip(one.name))
+        return limits.excused(limits.rework(one, self.series(one), lines),
+                              exceptions(self.layout.root), ("DELETES",), one.name)
+
+    def tests(self, one: Set) -> list[str]:
+        """The tests that a set names pass on a kernel with the set and what it needs."""
+        return set_tests.run_set(self.layout, self.chains, self.patches, one.name)
 
     def am(self) -> list[str]:
         """git am of patches/ on pristine source gives the tree that is built."""
         if not self.patches:
             return ["patches/ is empty"]
-        made = patches.git_am(self.tree, self.patches)
+        made = self.chains.whole()
         if self.tree.tree_of(made) != self.tree.tree_of(self.head):
             names = self.tree.paths("diff", "-z", "--name-only", made, self.head)
             return [f"{name}: not as in {self.layout.tree}" for name in names]
         return []
 
     def mails(self) -> list[str]:
-        """What make series writes gives the tree that is tested."""
+        """What make series writes gives the tree that is tested, and short cover letters."""
         self.layout.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".check-", dir=self.layout.out) as out:
             try:
-                mails.write(dataclasses.replace(self.layout, out=pathlib.Path(out)),
-                            "A Sender <sender@example.com>", "a tool", lambda text: None)
+                written = mails.write(dataclasses.replace(self.layout, out=pathlib.Path(out)),
+                                      "A Sender <sender@example.com>", "a tool",
+                                      lambda text: None, chains=self.chains)
             except SeriesError as error:
                 return str(error).splitlines()
-        return []
+            counts = {where.name: len(next(where.glob("0000-*")).read_text().splitlines())
+                      for where in written}
+        return [f"{name}: the cover letter has {lines} lines, {COVER_LINES} at most"
+                for name, lines in counts.items() if lines > COVER_LINES]
 
     def checkpatch(self, patch: patches.Patch) -> Callable[[], list[str]]:
         """The gate that runs checkpatch on a patch."""
         def run() -> list[str]:
-            ignored = [CHECKPATCH_IGNORED] + [kind for kind, glob in exceptions()
-                                              if fnmatch.fnmatchcase(patch.name, glob)]
+            ignored = [CHECKPATCH_IGNORED] + [kind for kind, glob in exceptions(self.layout.root)
+                                              if fnmatch.fnmatchcase(patch.path, glob)]
             return tool(["perl", "scripts/checkpatch.pl", "--strict", "--show-types", "--terse",
                          "--no-summary", f"--ignore={','.join(ignored)}",
-                         self.layout.patches / patch.name], self.layout.tree, silent=True)
+                         self.layout.patches / patch.path], self.layout.tree, silent=True)
         return run
 
     def kernel_doc(self) -> list[str]:
@@ -227,7 +259,7 @@ class Checker:
         for patch in self.patches:
             text = "\n".join(line for line in patch.data.decode(errors="replace").splitlines()
                              if not line.startswith(("-", " ", "@@", "index ")))
-            found += [f"{patch.name}: {line}" for line in spell(text)]
+            found += [f"{patch.path}: {line}" for line in spell(text)]
         for name in own_files(self.layout.root):
             if not name.startswith("patches/"):
                 text = (self.layout.root / name).read_text(errors="replace")
@@ -293,14 +325,15 @@ def spell(text: str) -> list[str]:
             for where, what in zip(lines[0::2], lines[1::2], strict=False)]
 
 
-def exceptions() -> list[tuple[str, str]]:
-    """(checkpatch type, patch glob) of lab/gates/exceptions."""
+def exceptions(root: pathlib.Path) -> list[tuple[str, str]]:
+    """(checkpatch type or limit, glob) of lab/gates/exceptions."""
+    file = root / EXCEPTIONS
     found = []
-    for number, line in enumerate(EXCEPTIONS.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip() and not line.startswith("#"):
             fields = line.split(None, 2)
             if len(fields) != 3:
-                raise SeriesError(f"{EXCEPTIONS}:{number}: wanted TYPE GLOB REASON")
+                raise SeriesError(f"{file}:{number}: wanted TYPE GLOB REASON")
             found.append((fields[0], fields[1]))
     return found
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lab.gates import builds, drop_set, gates, tools
+from lab.gates import builds, gates, set_tests, tools
 from lab.gates.schedule import Gate, run_gate
 from lab.image import machine
 from lab.image.kernel import DRIVER
 from lab.series.git import Blob, SeriesError
 from lab.series.layout import Layout
-from lab.series.patches import Patch
+from lab.series.patches import Patch, write_patches
 
 STREAM = f"{DRIVER}vfio_ap_stream.c"
 KUNIT = f"{DRIVER}tests/vfio_ap_stream_kunit.c"
@@ -75,7 +76,7 @@ def faults() -> Iterator[Fault]:
             bad = planted(checker, path, text)
             # It is healed by the next patch: only a build of each step can find it.
             healed = checker.tree.write_commit(checker.tree.tree_of(checker.head), bad, "healed")
-            return builds.walk(checker.tree, checker.builds, name,
+            return builds.walk(checker.tree, checker.builds, name, checker.head,
                                [(bad, "planted"), (healed, "healed")])
         return Fault(f"build.{name}", word, what, look)
 
@@ -103,10 +104,9 @@ def faults() -> Iterator[Fault]:
     yield build("off", KUNIT, OFF, "planted: ", "a warning if the driver is off")
     yield on_commit("sparse", STREAM, USER, "address space", "a user pointer dereferenced",
                     lambda c, ident: builds.sparse(c.tree, c.builds, "module", ident))
-    yield Fault("without-policy", "does not apply", "a patch of [policy] that others need",
-                without_policy)
-    yield Fault("without-policy.tests", "info", "a test that fails without [policy]",
-                tests_without_policy)
+    yield Fault("am.migration", "does not apply", "a patch in a set that is no prerequisite",
+                applied_in_another_set)
+    yield Fault("tests.fixes", "info", "a test that fails on the kernel of a set", failing_test)
     yield on_commit("clang", STREAM, CLANG, "planted", "a warning if clang compiles it",
                     lambda c, ident: tools.clang(c.tree, c.builds, ident))
     yield on_commit("coccinelle", STREAM, KFREE, "NULL check", "a test that kfree() makes itself",
@@ -117,47 +117,43 @@ def checkpatch(checker: gates.Checker) -> list[str]:
     """The first patch that adds a line, with a blank at the end of that line."""
     with tempfile.TemporaryDirectory() as folder:
         layout = dataclasses.replace(checker.layout, root=pathlib.Path(folder))
-        layout.patches.mkdir()
         patch = checker.patches[0]
         head, mark, rest = patch.data.partition(b"\n+\t")
         line, newline, rest = rest.partition(b"\n")
-        data = head + mark + line + b" " + newline + rest
-        (layout.patches / patch.name).write_bytes(data)
-        other = gates.Checker(checker.layout)
-        other.layout = layout
-        return other.checkpatch(patch)()
+        bad = dataclasses.replace(patch, data=head + mark + line + b" " + newline + rest)
+        write_patches(layout, [bad])
+        shutil.copytree(checker.layout.root / "lab/gates", layout.root / "lab/gates")
+        other = gates.Checker(layout)
+        return other.checkpatch(bad)()
 
 
 def maintainers(checker: gates.Checker) -> list[str]:
     """A patch with a file of ours where MAINTAINERS does not look for one."""
     data = checker.patches[0].data.replace(b"drivers/s390/crypto/vfio_ap",
                                            b"drivers/s390/crypto/planted_vfio_ap")
-    return tools.maintainers(checker.tree, [Patch("planted.patch", "core", data)])
+    return tools.maintainers(checker.tree, [Patch("planted.patch", "migration", data)])
 
 
-def without_policy(checker: gates.Checker) -> list[str]:
-    """The stream in the group that is left out."""
-    was = checker.patches
-    try:
-        checker.patches = [dataclasses.replace(patch, group=gates.POLICY)
-                           if STREAM in patch.paths and patch.group == "core" else patch
-                           for patch in was]
-        return run_gate(Gate("without-policy", checker.without_policy))
-    finally:
-        checker.patches = was
+def applied_in_another_set(checker: gates.Checker) -> list[str]:
+    """The patch that adds the stream, in a set that migration does not need."""
+    wrong = [dataclasses.replace(patch, set="selftests-base")
+             if STREAM in patch.paths and patch.set == "migration" else patch
+             for patch in checker.patches]
+    other = gates.Checker(checker.layout)
+    other.patches = wrong
+    one, = [one for one in other.sets if one.name == "migration"]
+    return run_gate(Gate("am.migration", lambda: other.applies(one)))
 
 
-def tests_without_policy(checker: gates.Checker) -> list[str]:
+def failing_test(checker: gates.Checker) -> list[str]:
     """An assertion of the first test program that is turned round."""
-    mark, was, wrong = f"+++ b/{INFO_TEST}\n".encode(), b"\n+\tASSERT_EQ(0,", b"\n+\tASSERT_NE(0,"
-    planted_in = [patch for patch in checker.patches if mark in patch.data]
-    if not planted_in:
+    blob = checker.tree.blob(checker.head, INFO_TEST)
+    if blob is None:
         raise SeriesError(f"{INFO_TEST}: not in the series")
-    head, _, rest = planted_in[0].data.partition(mark)
-    bad = dataclasses.replace(planted_in[0], data=head + mark + rest.replace(was, wrong, 1))
-    return drop_set.test(gates.POLICY, checker.layout.root,
-                         [bad if patch.name == bad.name else patch for patch in checker.patches],
-                         ("a.info_test.*",))
+    bad = checker.tree.commit_files(checker.head, {INFO_TEST: Blob(
+        blob.data.replace(b"\tASSERT_EQ(0,", b"\tASSERT_NE(0,", 1), blob.mode)}, "planted\n")
+    return set_tests.run_set(checker.layout, checker.chains, checker.patches, "fixes",
+                             ["a.info_test.*"], bad)
 
 
 def main(argv: Sequence[str]) -> int:

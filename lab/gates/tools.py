@@ -209,11 +209,11 @@ def maintainers(tree: KernelTree, series: Sequence[Patch]) -> list[str]:
             if key not in known:
                 known[key] = sections_of(tree, path)
                 if re.search(r"vfio[-_]ap", path) and SECTION not in known[key]:
-                    found.append(f"{patch.name}: {SECTION} does not have {path}")
+                    found.append(f"{patch.path}: {SECTION} does not have {path}")
             people |= any(re.search(r"^M:", part, re.M) for part in known[key].values())
         # Whose entry a patch of MAINTAINERS changes is not a matter of files.
         if not people and patch.paths != ["MAINTAINERS"]:
-            found.append(f"{patch.name}: nobody maintains {' '.join(patch.paths)}")
+            found.append(f"{patch.path}: nobody maintains {' '.join(patch.paths)}")
     return found
 
 

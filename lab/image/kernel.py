@@ -339,7 +339,7 @@ def remove(path: pathlib.Path) -> None:
 def prepare(flavours: list[str], kernel: str | None) -> None:
     """The source with the patches on it, and these flavours built and installed."""
     tree(kernel)
-    apply_patches(config.LINUX)
+    apply_patches()
     for flavour in flavours:
         build(flavour)
 

@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Make build/linux from the pristine source and patches/. `make demo` and `make test` do this."""
+"""Make build/linux or build/qemu from the pristine source and all sets of patches/."""
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping
 
 from lab.series.git import KernelTree, SeriesError
-from lab.series.groups import note_groups
 from lab.series.layout import Layout, say
+from lab.series.membership import note_sets
 from lab.series.patches import digest, git_am, load
 from lab.series.state import remember, saved_state, unsaved, way_out
 
 
-def apply_patches(tree: pathlib.Path, layout: Layout | None = None) -> None:
-    """Make tree pristine + patches/, unless it is so already.
+def apply_patches(layout: Layout | None = None) -> None:
+    """Make the tree pristine + patches/, unless it is so already.
 
     Files that do not differ keep their times. Work in the tree that patches/ does not have is
     left alone as long as patches/ has not changed, and else refused with SeriesError.
     """
     layout = layout or Layout.default()
+    tree = layout.tree
     kernel = KernelTree(tree)
     with kernel.locked():
-        patches = load(layout.patches)
+        patches = load(layout)
         was, commit = saved_state(kernel)
         if was == digest(kernel, patches) and kernel.commit(commit):
             extra = unsaved(kernel, commit)
@@ -35,16 +35,16 @@ def apply_patches(tree: pathlib.Path, layout: Layout | None = None) -> None:
             raise SeriesError(f"patches/ changed, and {tree} has work of its own:\n  "
                               + "\n  ".join(extra) + "\n" + way_out(tree, commit))
         tip = git_am(kernel, patches)
-        groups = {p.subject: p.group for p in patches}
-        check_subjects(kernel, tip, groups)
+        sets = {p.subject: p.set for p in patches}
+        check_subjects(kernel, tip, sets)
         kernel.move_to(tip)
-        note_groups(kernel, tip, groups)
+        note_sets(kernel, layout, tip, sets)
         remember(kernel, patches, tip)
         say(f"{len(patches)} patches applied in {tree}")
 
 
-def check_subjects(tree: KernelTree, tip: str, groups: Mapping[str, str]) -> None:
+def check_subjects(tree: KernelTree, tip: str, sets: Mapping[str, str]) -> None:
     """Raise unless each commit's subject is that of a patch."""
     for commit in tree.commits(tip):
-        if commit.subject not in groups:
+        if commit.subject not in sets:
             raise SeriesError(f"patches/: no patch, or two, with the subject \"{commit.subject}\"")

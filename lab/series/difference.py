@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from lab.series.git import KernelTree, SeriesError
-from lab.series.groups import groups_of
 from lab.series.layout import Layout
+from lab.series.membership import sets_of
 from lab.series.patches import format_patches, listing_of, load
 from lab.series.top_level import present, wanted
 
@@ -18,7 +18,7 @@ def difference(layout: Layout | None = None) -> list[str]:
         found = [f"{layout.tree}: uncommitted: {line}" for line in kernel.dirty()]
         tip = kernel.head()
         found += patch_difference(kernel, layout, tip)
-        here, there = present(layout.root, kernel), wanted(kernel, tip)
+        here, there = present(layout, kernel), wanted(layout, kernel, tip)
     except SeriesError as err:
         return [str(err)]
     for name in sorted(set(here) | set(there)):
@@ -36,17 +36,21 @@ def difference(layout: Layout | None = None) -> list[str]:
 
 def patch_difference(tree: KernelTree, layout: Layout, tip: str) -> list[str]:
     """Where patches/ is not what git format-patch makes of tip."""
-    old = load(layout.patches)
-    new = format_patches(tree, tip, groups_of(tree, tree.commits(tip), old))
+    old = load(layout)
+    new = format_patches(tree, tip, sets_of(tree, layout, tree.commits(tip), old))
     found = []
-    if [(p.name, p.group) for p in old] != [(p.name, p.group) for p in new]:
-        found.append("patches/series: lists other patches than the tree has commits")
-    elif new and (layout.patches / "series").read_text(encoding="utf-8") != listing_of(new):
-        found.append("patches/series: not as `make save` writes it")
-    mine = {p.name: p.data for p in new}
+    where = layout.patches.relative_to(layout.root)
+    if [p.path for p in old] != [p.path for p in new]:
+        found.append(f"{where}: lists other patches than the tree has commits")
+    for one in layout.sets:
+        mine = [patch for patch in new if patch.set == one.name]
+        listing = layout.patches / one.name / "series"
+        if mine and listing.exists() and listing.read_text(encoding="utf-8") != listing_of(mine):
+            found.append(f"{where}/{one.name}/series: not as `make save` writes it")
+    data = {p.path: p.data for p in new}
     for patch in old:
-        if patch.name not in mine:
-            found.append(f"patches/{patch.name}: no such commit in the tree")
-        elif mine.pop(patch.name) != patch.data:
-            found.append(f"patches/{patch.name}: not what the tree's commit gives")
-    return found + [f"patches/{name}: missing" for name in mine]
+        if patch.path not in data:
+            found.append(f"{where}/{patch.path}: no such commit in the tree")
+        elif data.pop(patch.path) != patch.data:
+            found.append(f"{where}/{patch.path}: not what the tree's commit gives")
+    return found + [f"{where}/{path}: missing" for path in data]

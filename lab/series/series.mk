@@ -2,24 +2,26 @@
 # Commands on the patch series; included by the Makefile.
 
 SERIES_PYTHON ?= /usr/bin/python3
+# TREE=qemu: patches/qemu and build/qemu
+SERIES := $(SERIES_PYTHON) -m lab.series --tree "$${TREE:-linux}"
 
 .PHONY: save take series difference check-fast check check-proof
 
 # What stands on make's command line is in the environment of a recipe, whatever characters
 # it holds.
 save:
-	@$(SERIES_PYTHON) -m lab.series save --group "$$GROUP" $(if $(FORCE),--force)
+	@$(SERIES) save --set "$$SET" $(if $(FORCE),--force)
 
 take:
-	@$(SERIES_PYTHON) -m lab.series take --step "$$STEP" --subject "$$SUBJECT" \
-		--group "$$GROUP" --message "$$MESSAGE" --files "$$FILES"
+	@$(SERIES) take --step "$$STEP" --subject "$$SUBJECT" \
+		--set "$$SET" --message "$$MESSAGE" --files "$$FILES"
 
 series:
-	@$(SERIES_PYTHON) -m lab.series series --from "$$FROM" --assisted-by "$$ASSISTED_BY" \
-		--lab "$$LAB_URL"
+	@$(SERIES) series --set "$$SET" --from "$$FROM" \
+		--assisted-by "$$ASSISTED_BY" --lab "$$LAB_URL"
 
 difference:
-	@$(SERIES_PYTHON) -m lab.series difference
+	@$(SERIES) difference
 
 # A glob that fits no gate ends the command before the kernel source is made.
 GATES := $(SERIES_PYTHON) -m lab.gates.gates

@@ -7,23 +7,24 @@ import fnmatch
 import pathlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lab.series import shared_files
 from lab.series.git import PRISTINE, Blob, Commit, KernelTree, SeriesError
 from lab.series.layout import Layout, say
+from lab.series.patches import load
 from lab.series.save import require_ready, save_commit
 from lab.series.state import saved_state
 from lab.series.top_level import present, text_of, wanted
 
 
-def take(layout: Layout | None = None, step: str = "", subject: str = "", group: str = "",
+def take(layout: Layout | None = None, step: str = "", subject: str = "", into: str = "",
          files: str = "", message: str = "") -> None:
     """Bring edits of top-level files into their patches, then save.
 
-    step: a patch's number, a part of its subject, or a glob of files (the last patch that
-    touches one); "new", or a subject alone, makes a new patch with subject, group and message
-    (its text); "" picks for each file the last patch that touches it. files: take only what
+    step: a patch as SET/NUMBER, a part of its subject, or a glob of files (the last patch that
+    touches one); "new", or a subject alone, makes a new patch with subject, set (into) and
+    message (its text); "" picks for each file the last patch that touches it. files: take only what
     this glob matches.
     """
     step = step or ("new" if subject else "")
@@ -54,10 +55,11 @@ def take(layout: Layout | None = None, step: str = "", subject: str = "", group:
             text = subject + ("\n\n" + message.strip() if message.strip() else "") + "\n"
             tip = kernel.commit_files(tip, content, text)
         else:
-            for target, paths in targets(kernel, commits, step, sorted(content)).items():
+            numbers = {patch.path.partition("-")[0]: patch.subject for patch in load(layout)}
+            for target, paths in targets(kernel, commits, step, sorted(content), numbers).items():
                 tip = kernel.commit_files(tip, {p: content[p] for p in paths},
                                           f"fixup! {target}\n")
-        save_commit(kernel, layout, tip, group, taken=changes)
+        save_commit(kernel, layout, tip, into, taken=changes)
 
 
 def kind_path(name: str) -> str:
@@ -103,17 +105,19 @@ def three_way(tree: KernelTree, base: str, tip: str, path: str, blob: Blob | Non
 def top_level_edits(tree: KernelTree, layout: Layout) -> dict[str, Blob | None]:
     """The top-level files that differ from the series as saved last; None: removed."""
     _, saved = saved_state(tree)
-    here, there = present(layout.root, tree), wanted(tree, saved or tree.head())
+    here, there = present(layout, tree), wanted(layout, tree, saved or tree.head())
     return {name: here.get(name) for name in sorted(set(here) | set(there))
             if here.get(name) != there.get(name)}
 
 
 def targets(tree: KernelTree, commits: Sequence[Commit], step: str,
-            paths: Sequence[str]) -> dict[str, list[str]]:
-    """The subjects of the patches to fix, each with the files of paths that go there."""
+            paths: Sequence[str], numbers: Mapping[str, str]) -> dict[str, list[str]]:
+    """The subjects of the patches to fix, each with the files of paths that go there.
+
+    numbers: subjects by SET/NUMBER."""
     commits = [c for c in commits if not c.is_fixup]
     if step:
-        return {find_step(tree, commits, step).subject: list(paths)}
+        return {find_step(tree, commits, step, numbers).subject: list(paths)}
     found: dict[str, list[str]] = {}
     new = []
     touched = {c.id: tree.touched(f"{c.id}^", c.id) for c in commits}
@@ -125,16 +129,16 @@ def targets(tree: KernelTree, commits: Sequence[Commit], step: str,
             new.append(path)
     if new:
         raise SeriesError("in no patch yet; STEP= says into which, or STEP=new SUBJECT=... "
-                          "GROUP=...:\n  " + "\n  ".join(new))
+                          "SET=...:\n  " + "\n  ".join(new))
     return found
 
 
-def find_step(tree: KernelTree, commits: Sequence[Commit], step: str) -> Commit:
-    """The commit that a number, a part of a subject or a file glob names."""
-    if re.fullmatch(r"\d+", step):
-        if not 0 < int(step) <= len(commits):
-            raise SeriesError(f"STEP={step}: the series has {len(commits)} patches")
-        return commits[int(step) - 1]
+def find_step(tree: KernelTree, commits: Sequence[Commit], step: str,
+              numbers: Mapping[str, str]) -> Commit:
+    """The commit that SET/NUMBER, a part of a subject or a file glob names."""
+    match = re.fullmatch(r"([\w-]+/)(\d+)", step)
+    if match:
+        step = numbers.get(f"{match[1]}{int(match[2]):04}", step)
     exact = [c for c in commits if c.subject == step]
     part = exact or [c for c in commits if step.lower() in c.subject.lower()]
     if len(part) > 1:

@@ -8,6 +8,7 @@ import pathlib
 
 from lab.series import shared_files
 from lab.series.git import PRISTINE, Blob, KernelTree
+from lab.series.layout import Layout
 
 
 def read_file(path: pathlib.Path) -> Blob | None:
@@ -47,10 +48,11 @@ def remove_file(path: pathlib.Path, root: pathlib.Path) -> None:
             break
 
 
-def wanted(tree: KernelTree, tip: str) -> dict[str, Blob]:
+def wanted(layout: Layout, tree: KernelTree, tip: str) -> dict[str, Blob]:
     """What the top level must hold for the series that ends in tip."""
-    files: dict[str, Blob] = {}
-    files.update(tree.added(tip))
+    if not layout.mirrored:
+        return {}
+    files = tree.added(tip)
     for kind in shared_files.KINDS:
         base, head = tree.blob(PRISTINE, kind.kernel_path), tree.blob(tip, kind.kernel_path)
         ours = kind.extract(text_of(base), text_of(head))
@@ -64,8 +66,11 @@ def text_of(blob: Blob | None) -> str:
     return blob.data.decode() if blob else ""
 
 
-def present(root: pathlib.Path, tree: KernelTree) -> dict[str, Blob]:
+def present(layout: Layout, tree: KernelTree) -> dict[str, Blob]:
     """The top-level files that mirror the kernel tree, but for what .gitignore leaves out."""
+    if not layout.mirrored:
+        return {}
+    root = layout.root
     mirrored = [f"{name}/" for name in
                 tree.paths("ls-tree", "-z", "-d", "--name-only", PRISTINE)]
     repo = KernelTree(root)

@@ -126,9 +126,15 @@ def all_names() -> list[str]:
             *(name for name in python if name.startswith("pair."))]
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Whether a name matches a pattern: globs with blanks between them."""
+    return any(fnmatch.fnmatchcase(name, glob) for glob in pattern.split())
+
+
 def select(pattern: str, names: Iterable[str]) -> list[str]:
-    """Those that match; NamesError if none does."""
-    found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-    if not found:
-        raise NamesError(f"T={pattern}: no test has such a name; `make list` prints all names")
-    return found
+    """Those that match; NamesError if a glob of the pattern matches none."""
+    every = list(names)
+    for glob in pattern.split() or [pattern]:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in every):
+            raise NamesError(f"T={glob}: no test has such a name; `make list` prints all names")
+    return [name for name in every if fits(name, pattern)]

@@ -80,7 +80,7 @@ class Counts:
 class Settings:
     """What a run is asked to do, and what it came to.
 
-    pattern: glob over test names. flavour: of the kernel. long: the tests of `make test-long`.
+    pattern: globs over test names. flavour: of the kernel. long: the tests of `make test-long`.
     before_end: called for each shared host before it is shut down.
     """
 
@@ -216,7 +216,7 @@ class Plugin:
         return speed.scaled(float(mark.args[0]) if mark else LIMIT)
 
     def _wants(self, name: str) -> bool:
-        return fnmatch.fnmatchcase(name, self.settings.pattern)
+        return names.fits(name, self.settings.pattern)
 
     def _reported(self, session: pytest.Session) -> list[pytest.Item]:
         wanted: list[tuple[suites.Suite, names.Section]] = []

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import pathlib
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -58,14 +60,16 @@ KUNIT = """config VFIO_AP_KUNIT_TEST
 OPS = "drivers/s390/crypto/vfio_ap_ops.c"
 STREAM = "drivers/s390/crypto/vfio_ap_stream.c"
 TEST = "tools/testing/selftests/x/test.sh"
+FIXES, MIGRATION = "patches/linux/fixes", "patches/linux/migration"
+TESTS = "patches/linux/selftests-migration"
 
 
 class Bench:
     """A repository and a kernel tree in a temporary directory."""
 
-    def __init__(self, top: pathlib.Path) -> None:
+    def __init__(self, top: pathlib.Path, kind: str = "linux") -> None:
         self.top = top
-        self.layout = Layout(top / "repo", top / "build" / "linux", top / "out")
+        self.layout = Layout(top / "repo", top / "build" / kind, top / "out", kind)
         self.root, self.linux = self.layout.root, self.layout.tree
 
     def fill(self) -> None:
@@ -82,6 +86,9 @@ class Bench:
         self.put(OPS, "".join(f"line {n}\n" for n in range(60)))
         self.commit("pristine source")
         self.git("tag", "pristine")
+        for name in (FIXES, MIGRATION, TESTS):
+            self.put(f"{name}/cover", f"The set {name}\n\nThe lab: @LAB@.\n", self.root)
+            self.put(f"{name}/tests", "a.*\n", self.root)
 
     def git(self, *args: str, where: pathlib.Path | None = None) -> str:
         """Run git in the kernel tree, or where."""
@@ -119,18 +126,18 @@ class Bench:
         self.edit("MAINTAINERS", "vfio_ap*\n", "vfio_ap*\nF:\tinclude/uapi/linux/vfio_ap.h\n")
         self.edit("arch/s390/Kconfig", "access.\n", f"access.\n\n{KUNIT}")
         self.commit("s390/vfio-ap: add the stream\n\nIt carries data.")
-        self.save("core")
+        self.save("migration")
         self.put(TEST, "#!/bin/sh\n")
         (self.linux / TEST).chmod(0o755)
         self.commit("selftests: test it\n\nFor proof.")
-        self.save("tests")
+        self.save("selftests-migration")
         self.agree()
 
-    def save(self, group: str = "", force: bool = False) -> str:
+    def save(self, into: str = "", force: bool = False) -> str:
         """make save; return what it prints."""
         out = io.StringIO()
         with contextlib.redirect_stderr(out):
-            save(self.layout, group, force)
+            save(self.layout, into, force)
         return out.getvalue()
 
     def take(self, **args: str) -> None:
@@ -142,7 +149,7 @@ class Bench:
         """What make test does first; return what it prints."""
         out = io.StringIO()
         with contextlib.redirect_stderr(out):
-            apply_patches(self.linux, self.layout)
+            apply_patches(self.layout)
         return out.getvalue()
 
     def subjects(self, base: str = "pristine", tip: str = "HEAD") -> list[str]:
@@ -167,14 +174,22 @@ class Bench:
         (self.linux / ".git" / "lab-series.json").unlink()
 
 
+@functools.cache
+def template() -> tempfile.TemporaryDirectory[str]:
+    """A repository and tree with three patches, saved; made once."""
+    top = tempfile.TemporaryDirectory()
+    made = Bench(pathlib.Path(top.name))
+    made.fill()
+    made.three_patches()
+    return top
+
+
 @contextlib.contextmanager
 def bench() -> Iterator[Bench]:
-    """A repository and tree with three patches, saved."""
+    """A copy of that repository and tree."""
     with tempfile.TemporaryDirectory() as top:
-        made = Bench(pathlib.Path(top))
-        made.fill()
-        made.three_patches()
-        yield made
+        shutil.copytree(template().name, top, symlinks=True, dirs_exist_ok=True)
+        yield Bench(pathlib.Path(top))
 
 
 def refused(call: Callable[[], object], *words: str) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from lab.common import config, progress
 from lab.gates import builds, gates, schedule, structure
-from lab.tests.series_bench import OPS, STREAM, TEST, Bench, bench
+from lab.tests.series_bench import FIXES, OPS, STREAM, TEST, Bench, bench
 
 # Stands for the kernel's own: what counts here is how the gate calls it and takes its answer.
 CHECKPATCH = """
@@ -78,6 +78,7 @@ def checked() -> Iterator[Bench]:
         b.commit("fixup! selftests: test it")
         b.save(force=True)
         b.agree()
+        b.put("lab/gates/exceptions", "# none\n", b.root)
         b.put("lab/__init__.py", "", b.root)
         b.put("lab/good.py", "# SPDX-License-Identifier: GPL-2.0\n\"\"\"Good.\"\"\"\n", b.root)
         yield b
@@ -92,7 +93,7 @@ def findings(b: Bench, glob: str = "*") -> dict[str, list[str]]:
 def test_good_series_passes() -> None:
     with checked() as b:
         found = findings(b)
-        assert len(found) == 15, list(found)
+        assert len(found) == 26, list(found)
         assert not any(found.values()), found
 
 
@@ -108,21 +109,59 @@ def test_planted_faults_are_found() -> None:
         return lambda b: b.put(path, text, b.root)
 
     spdx = "# SPDX-License-Identifier: GPL-2.0\n"
-    patch = "checkpatch.0002-s390-vfio-ap-add-the-stream"
+
+    def in_sets(b: Bench) -> None:
+        """Let migration need a set that is none of its prerequisites."""
+        b.edit(OPS, "line 20\n", "line twenty\n")
+        b.commit("selftests: prepare\n\nFor a test.")
+        b.save("selftests-base")
+        b.edit(OPS, "line twenty\n", "line 2x\n")
+        b.commit("s390/vfio-ap: follow\n\nFor a test.")
+        b.save("migration")
+
+    def new_patch(subject: str, text: str) -> Callable[[Bench], None]:
+        def plant(b: Bench) -> None:
+            b.put(STREAM, text)
+            b.commit(f"{subject}\n\nFor a test.")
+            b.save("migration")
+        return plant
+
+    patch = "checkpatch.migration/0001-s390-vfio-ap-add-the-stream"
     planted: list[tuple[str, str, Callable[[Bench], None]]] = [
         ("am", "0001-s390-vfio-ap-fix-a-line.patch does not apply",
-         lambda b: b.edit("patches/0001-s390-vfio-ap-fix-a-line.patch", "-line 3\n", "-line x\n",
+         lambda b: b.edit(f"{FIXES}/0001-s390-vfio-ap-fix-a-line.patch", "-line 3\n", "-line x\n",
                           b.root)),
         ("am", OPS,
-         lambda b: b.edit("patches/0001-s390-vfio-ap-fix-a-line.patch", "+line three", "+line 33",
+         lambda b: b.edit(f"{FIXES}/0001-s390-vfio-ap-fix-a-line.patch", "+line three", "+line 33",
                           b.root)),
+        ("am.fixes", "fixes/0001-s390-vfio-ap-fix-a-line.patch does not apply",
+         lambda b: b.edit(f"{FIXES}/0001-s390-vfio-ap-fix-a-line.patch", "-line 3\n", "-line x\n",
+                          b.root)),
+        ("am.migration", "migration/0002-s390-vfio-ap-follow.patch does not apply", in_sets),
+        ("mails", "fixes: the cover letter has 125 lines, 120 at most",
+         lambda b: b.put(f"{FIXES}/cover", "A fix\n\n" + "line\n" * 110, b.root)),
+        ("size.fixes", "patches/linux/fixes/tests: names no test",
+         lambda b: b.put(f"{FIXES}/tests", "\n", b.root)),
+        ("size.migration", "SUBJECT migration/0002-xxx",
+         new_patch("x" * 76, spdx + "one\ntwo\nthree\n")),
+        ("size.migration", "PATCH_LINES migration/0002-many.patch: 2",
+         new_patch("many", spdx + "one\ntwo\n" + "line\n" * 2500)),
+        ("size.migration", "GROWTH migration:drivers/s390/crypto/vfio_ap_*.[ch]: 3301 lines",
+         new_patch("more", "line\n" * 3301)),
+        ("size.migration", "GROWTH migration:drivers/s390/crypto/vfio_ap_o*: an exception that",
+         in_lab("lab/gates/exceptions",
+                "GROWTH migration:drivers/s390/crypto/vfio_ap_o* for a test\n")),
+        ("rework.migration",
+         f"DELETES migration/0002-again.patch:{STREAM}: 1 lines that 0001 added, the first: two",
+         new_patch("again", spdx.replace("#", "//") + "one\nzwei\n")),
         ("difference", STREAM, lambda b: b.edit(STREAM, "two", "TWO", b.root)),
         (patch, "PLANTED", in_tree(STREAM, "two", "two FIXME")),
         ("kernel-doc", STREAM, in_tree(STREAM, "two", "UNDOCUMENTED")),
-        ("build.module", "0002-s390-vfio-ap-add-the-stream: " + STREAM + ":3: warning: new",
+        ("build.module.migration",
+         "migration/0001-s390-vfio-ap-add-the-stream: " + STREAM + ":3: warning: new",
          in_tree(STREAM, "two", "WARNING new\ntwo")),
-        ("build.module", "Error 1", in_tree(STREAM, "two", "BROKEN")),
-        ("build.module", OPS, in_tree(OPS, "line 40", "WARNING new")),
+        ("build.module.migration", "Error 1", in_tree(STREAM, "two", "BROKEN")),
+        ("build.module.migration", OPS, in_tree(OPS, "line 40", "WARNING new")),
         ("sparse", STREAM + ":3: warning: new", in_tree(STREAM, "two", "SPARSE new\ntwo")),
         ("spdx", STREAM, in_tree(STREAM, "// SPDX", "/* SPDX")),
         ("spdx", "MIT", in_tree(STREAM, "GPL-2.0", "MIT")),
@@ -150,17 +189,13 @@ def test_exceptions_need_a_reason() -> None:
         b.edit(STREAM, "two", "two FIXME")
         b.commit("fixup! s390/vfio-ap: add the stream")
         b.save()
-        was, gates.EXCEPTIONS = gates.EXCEPTIONS, b.root / "lab/gates/exceptions"
-        try:
-            b.put("lab/gates/exceptions", "PLANTED *-add-the-stream.patch for a test\n", b.root)
-            assert not any(findings(b, "checkpatch*").values())
-            b.put("lab/gates/exceptions", "PLANTED *-fix-a-line.patch for another patch\n", b.root)
-            assert any(findings(b, "checkpatch*").values())
-            b.put("lab/gates/exceptions", "PLANTED *\n", b.root)
-            found = findings(b, "checkpatch*")
-            assert any("REASON" in line for lines in found.values() for line in lines), found
-        finally:
-            gates.EXCEPTIONS = was
+        b.put("lab/gates/exceptions", "PLANTED migration/*-add-the-stream.patch why\n", b.root)
+        assert not any(findings(b, "checkpatch*").values())
+        b.put("lab/gates/exceptions", "PLANTED fixes/* for another patch\n", b.root)
+        assert any(findings(b, "checkpatch*").values())
+        b.put("lab/gates/exceptions", "PLANTED *\n", b.root)
+        found = findings(b, "checkpatch*")
+        assert any("REASON" in line for lines in found.values() for line in lines), found
 
 
 def test_each_step_is_built() -> None:
@@ -171,10 +206,9 @@ def test_each_step_is_built() -> None:
         b.save()
         b.edit(STREAM, "WARNING new", "two")
         b.commit("s390/vfio-ap: heal it\n\nFor a test.")
-        b.save("tests")
-        found = findings(b, "build.module")["build.module"]
-        # 0003 touches no file of the kernel: its step builds no object.
-        assert [line[:4] for line in found] == ["0002"], found
+        b.save("migration")
+        found = findings(b, "build.module.migration")["build.module.migration"]
+        assert [line[:14] for line in found] == ["migration/0001"], found
 
 
 def test_pristine_source_must_build() -> None:
@@ -184,7 +218,7 @@ def test_pristine_source_must_build() -> None:
         b.commit("pristine source that does not build")
         b.git("tag", "-f", "pristine")
         b.git("rebase", "-q", "pristine", "series")
-        assert findings(b, "build.module")["build.module"]
+        assert findings(b, "build.module.fixes")["build.module.fixes"]
         assert findings(b, "sparse")["sparse"]
 
 
@@ -260,7 +294,7 @@ def test_nothing_to_check_fails(tmp: pathlib.Path) -> None:
         checker = gates.Checker(b.layout)
         checker.new = {}
         assert checker.kernel_doc() and checker.shellcheck()
-        assert builds.walk(checker.tree, checker.builds, "module", [])
+        assert builds.walk(checker.tree, checker.builds, "module", "pristine", [])
 
 
 def test_driver_that_is_not_built_is_found() -> None:
@@ -270,12 +304,12 @@ def test_driver_that_is_not_built_is_found() -> None:
         b.commit("pristine source that builds no driver")
         b.git("tag", "-f", "pristine")
         b.git("rebase", "-q", "pristine", "series")
-        found = findings(b, "build.module")["build.module"]
+        found = findings(b, "build.module.fixes")["build.module.fixes"]
         assert any("vfio_ap.o" in line for line in found), found
 
 
 def test_exceptions_are_there() -> None:
-    assert gates.EXCEPTIONS.is_relative_to(config.REPO) and gates.exceptions()
+    assert gates.exceptions(config.REPO)
 
 
 def test_sparse_runs_as_part_of_the_build() -> None:
@@ -284,10 +318,10 @@ def test_sparse_runs_as_part_of_the_build() -> None:
         b.commit("fixup! s390/vfio-ap: add the stream")
         b.save()
         checker = gates.Checker(b.layout)
-        both = [gate for gate in checker.gates() if gate.name in ("build.module", "sparse")]
+        both = [gate for gate in checker.gates() if gate.builds]
         checker.share(both)
-        build, by_sparse = [schedule.run_gate(gate) for gate in both]
-        assert not build, build
+        *build, by_sparse = [schedule.run_gate(gate) for gate in both]
+        assert build == [[], [], []], build
         assert any(line.startswith(f"{STREAM}:3: warning: new") for line in by_sparse), by_sparse
         # As the gate alone.
         alone = builds.sparse(checker.tree, checker.builds, "module", checker.head)
@@ -332,7 +366,7 @@ def test_names_need_no_kernel_tree() -> None:
         shutil.rmtree(b.linux)
         assert gates.main(["--known", "check.sparse"], b.layout) == 0
     names = gates.names()
-    assert {"am", "build.module", "coccinelle"} <= set(names)
+    assert {"am.fixes", "build.module.migration", "coccinelle"} <= set(names)
     assert len(names) == len(set(names))
 
 

@@ -19,8 +19,10 @@ from lab.host.lab import Lab
 from lab.host.process import Result
 from lab.report import tap
 from lab.series import patches
+from lab.series.layout import Layout
 from lab.tests import names
 
+FIXES = ("type1", "ap", "fixes")
 SAMPLE = """The fault is a sample.
 
 Test: a.vfio_ap_stream.golden_decode.one
@@ -355,8 +357,8 @@ def test_every_pitfall_has_its_fault() -> None:
 
 
 def test_every_fix_has_its_fault() -> None:
-    """Each patch of [fixes] stands in the index."""
+    """Each patch of the sets of fixes stands in the index."""
     index = {p.text for p in planted.pitfalls(planted.INDEX.read_text(encoding="utf-8"))}
-    missing = [patch.subject for patch in patches.load(config.PATCHES)
-               if patch.group == "fixes" and patch.subject not in index]
+    missing = [patch.subject for patch in patches.load(Layout.default())
+               if patch.set in FIXES and patch.subject not in index]
     assert not missing, missing

@@ -6,29 +6,31 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pathlib
+import tempfile
 from collections.abc import Callable
 
 from lab.series import mails, shared_files
 from lab.series.git import KernelTree
-from lab.tests.series_bench import (KCONFIG, KUNIT, MAINTAINERS, OPS, STREAM, TEST, Bench, bench,
-                                    refused)
+from lab.tests.series_bench import (FIXES, KCONFIG, KUNIT, MAINTAINERS, MIGRATION, OPS, STREAM,
+                                    TEST, TESTS, Bench, bench, refused)
 
 
 def test_saved_series() -> None:
     with bench() as b:
-        assert (b.root / "patches/series").read_text() == (
-            "[fixes]\n0001-s390-vfio-ap-fix-a-line.patch\n"
-            "[core]\n0002-s390-vfio-ap-add-the-stream.patch\n"
-            "[tests]\n0003-selftests-test-it.patch\n")
+        assert {path: (b.root / path / "series").read_text() for path in (FIXES, MIGRATION, TESTS)
+                } == {FIXES: "0001-s390-vfio-ap-fix-a-line.patch\n",
+                      MIGRATION: "0001-s390-vfio-ap-add-the-stream.patch\n",
+                      TESTS: "0001-selftests-test-it.patch\n"}
         assert (b.root / STREAM).read_text() == "one\ntwo\nthree\n"
         assert not (b.root / OPS).exists(), "no whole kernel file"
         assert os.access(b.root / TEST, os.X_OK)
         assert (b.root / "MAINTAINERS").read_text() == (
             "S390 VFIO-AP DRIVER\nF:\tinclude/uapi/linux/vfio_ap.h\n")
         assert (b.root / "Kconfig").read_text() == shared_files.KINDS[1].header + KUNIT
-        text = (b.root / "patches/0001-s390-vfio-ap-fix-a-line.patch").read_text()
+        text = (b.root / f"{FIXES}/0001-s390-vfio-ap-fix-a-line.patch").read_text()
         assert text.startswith("From 0000000000000000000000000000000000000000 ")
-        assert b.subjects(tip="group/fixes") == ["s390/vfio-ap: fix a line"]
+        assert b.subjects(tip="set/fixes") == ["s390/vfio-ap: fix a line"]
 
 
 def test_apply_on_fresh_source_gives_the_same_commits() -> None:
@@ -44,7 +46,7 @@ def test_apply_on_fresh_source_gives_the_same_commits() -> None:
 def test_apply_changes_only_what_differs() -> None:
     with bench() as b:
         before = {p: (b.linux / p).stat().st_mtime_ns for p in (OPS, "MAINTAINERS", TEST)}
-        patch = b.root / "patches/0002-s390-vfio-ap-add-the-stream.patch"
+        patch = b.root / f"{MIGRATION}/0001-s390-vfio-ap-add-the-stream.patch"
         patch.write_text(patch.read_text().replace("+three", "+four"))
         b.apply()
         assert (b.linux / STREAM).read_text() == "one\ntwo\nfour\n"
@@ -57,7 +59,7 @@ def test_apply_loses_no_work() -> None:
     with bench() as b:
         b.put("drivers/new.c", "new\n")
         assert "drivers/new.c" in b.apply()
-        patch = b.root / "patches/0003-selftests-test-it.patch"
+        patch = b.root / f"{TESTS}/0001-selftests-test-it.patch"
         patch.write_text(patch.read_text().replace("For proof.", "For good."))
         refused(b.apply, "drivers/new.c", "make save")
         b.commit("a new file")
@@ -70,7 +72,7 @@ def test_apply_loses_no_work() -> None:
 def test_patch_that_does_not_apply_is_named() -> None:
     with bench() as b:
         tip = b.git("rev-parse", "HEAD")
-        patch = b.root / "patches/0001-s390-vfio-ap-fix-a-line.patch"
+        patch = b.root / f"{FIXES}/0001-s390-vfio-ap-fix-a-line.patch"
         patch.write_text(patch.read_text().replace("-line 3\n", "-line x\n"))
         refused(b.apply, "0001-s390-vfio-ap-fix-a-line.patch", "does not apply to Linux 7.3.4",
                 OPS)
@@ -80,10 +82,10 @@ def test_patch_that_does_not_apply_is_named() -> None:
 
 def test_missing_or_unlisted_patch_is_named() -> None:
     with bench() as b:
-        patch = b.root / "patches/0003-selftests-test-it.patch"
-        patch.rename(b.root / "patches/0004-x.patch")
-        refused(b.apply, "0003-selftests-test-it.patch")
-        b.edit("patches/series", "[tests]\n0003-selftests-test-it.patch\n", "", b.root)
+        patch = b.root / f"{TESTS}/0001-selftests-test-it.patch"
+        patch.rename(b.root / f"{TESTS}/0004-x.patch")
+        refused(b.apply, "0001-selftests-test-it.patch")
+        (b.root / TESTS / "series").unlink()
         refused(b.apply, "0004-x.patch")
 
 
@@ -97,7 +99,7 @@ def test_save_folds_fixups() -> None:
         b.agree()
         assert len(b.subjects()) == 3
         assert (b.root / STREAM).read_text() == "one\nTWO\nthree\n"
-        assert "+line forty" in (b.root / "patches/0001-s390-vfio-ap-fix-a-line.patch").read_text()
+        assert "+line forty" in (b.root / f"{FIXES}/0001-s390-vfio-ap-fix-a-line.patch").read_text()
 
 
 def test_fixup_that_conflicts_changes_nothing() -> None:
@@ -132,24 +134,23 @@ def test_save_refuses_a_dirty_tree() -> None:
 
 def test_save_refuses_another_branch() -> None:
     with bench() as b:
-        b.git("checkout", "-q", "group/core")
-        refused(b.save, "group/core", "series")
+        b.git("checkout", "-q", "set/migration")
+        refused(b.save, "set/migration", "series")
         b.git("checkout", "-q", "series")
         b.agree()
 
 
-def test_save_keeps_groups_and_their_order() -> None:
+def test_save_keeps_sets_and_their_order() -> None:
     with bench() as b:
         b.edit(OPS, "line 20\n", "line twenty\n")
         b.commit("s390/vfio-ap: fix another line\n\nAlso wrong.")
         b.save("fixes")
-        assert b.subjects(tip="group/fixes") == ["s390/vfio-ap: fix a line",
-                                                 "s390/vfio-ap: fix another line"]
+        assert b.subjects(tip="set/fixes") == ["s390/vfio-ap: fix a line",
+                                               "s390/vfio-ap: fix another line"]
         b.git("commit", "-q", "--amend", "-m", "selftests: try it\n\nFor proof.")
         b.save()
-        assert b.subjects("group/core", "group/tests") == ["selftests: try it"]
-        assert sorted(p.name for p in (b.root / "patches").glob("0004*")) == [
-            "0004-selftests-try-it.patch"]
+        assert b.subjects("set/migration", "set/selftests-migration") == ["selftests: try it"]
+        assert [p.name for p in (b.root / TESTS).glob("0*")] == ["0001-selftests-try-it.patch"]
         b.agree()
         refused(lambda: b.save("nonsense"), "nonsense")
 
@@ -204,21 +205,21 @@ def test_take_goes_to_the_last_patch_of_the_file() -> None:
         assert b.subjects() == ["s390/vfio-ap: fix a line", "s390/vfio-ap: add the stream",
                                 "selftests: test it"]
         assert (b.linux / STREAM).read_text() == "one\nTWO\nthree\n"
-        assert b.git("diff", "--name-only", "group/core", "HEAD").split() == [TEST]
+        assert b.git("diff", "--name-only", "set/migration", "HEAD").split() == [TEST]
 
 
 def test_take_into_a_chosen_patch() -> None:
     with bench() as b:
-        for step, text in (("2", "by number"), ("ADD THE", "by subject"),
+        for step, text in (("migration/1", "by number"), ("ADD THE", "by subject"),
                            ("drivers/*/vfio_ap_stream.c", "by file")):
             b.put(f"drivers/{text}.h", f"{text}\n", b.root)
             refused(b.take, f"drivers/{text}.h", "STEP=")
             b.take(step=step)
             b.agree()
-            names = b.git("show", "--format=", "--name-only", "group/core")
+            names = b.git("show", "--format=", "--name-only", "set/migration")
             assert f"drivers/{text}.h" in names, names
         b.put("drivers/x.h", "x\n", b.root)
-        refused(lambda: b.take(step="9"), "STEP=9")
+        refused(lambda: b.take(step="migration/9"), "STEP=migration/9")
         refused(lambda: b.take(step="vfio-ap"), "several", "fix a line", "add the stream")
         refused(lambda: b.take(step="nowhere"), "STEP=nowhere")
 
@@ -228,12 +229,12 @@ def test_take_new_patch() -> None:
         b.put("Documentation/a.rst", "text\n", b.root)
         b.put("Documentation/b.rst", "text\n", b.root)
         refused(lambda: b.take(step="new"), "SUBJECT")
-        b.take(subject="docs: say it", group="core", message="So that it is said.\n",
+        b.take(subject="docs: say it", into="migration", message="So that it is said.\n",
                files="*/a.rst")
-        assert b.subjects("group/fixes", "group/core") == ["s390/vfio-ap: add the stream",
-                                                           "docs: say it"]
+        assert b.subjects("set/fixes", "set/migration") == ["s390/vfio-ap: add the stream",
+                                                            "docs: say it"]
         assert b.difference() == ["Documentation/b.rst: at the top level, but in no patch"]
-        assert "So that it is said." in (b.root / "patches/0003-docs-say-it.patch").read_text()
+        assert "So that it is said." in (b.root / f"{MIGRATION}/0002-docs-say-it.patch").read_text()
 
 
 def test_take_entries() -> None:
@@ -255,7 +256,7 @@ def test_take_entries() -> None:
             "access.\n", "access.\n\n" + KUNIT.replace("say N", "say M")
             + "\nconfig VFIO_AP_MORE\n\tbool\n")
         (b.root / "Kconfig").unlink()
-        b.take(step="2")
+        b.take(step="migration/1")
         b.agree()
         assert (b.linux / "arch/s390/Kconfig").read_text() == KCONFIG
 
@@ -284,7 +285,7 @@ def test_take_a_removal() -> None:
 
 
 def test_difference_finds_each_planted_one() -> None:
-    patch = "patches/0002-s390-vfio-ap-add-the-stream.patch"
+    patch = f"{MIGRATION}/0001-s390-vfio-ap-add-the-stream.patch"
     planted: list[tuple[Callable[[Bench], object], str]] = [
         (lambda b: b.edit(STREAM, "two", "TWO", b.root), f"{STREAM}: top level and series differ"),
         (lambda b: b.put("include/x.h", "x", b.root), "include/x.h: at the top level"),
@@ -294,13 +295,16 @@ def test_difference_finds_each_planted_one() -> None:
         (lambda b: (b.root / "Kconfig").unlink(), "Kconfig: missing"),
         (lambda b: b.edit(patch, "+two", "+TWO", b.root), f"{patch}: not what"),
         (lambda b: b.edit(patch, "carries", "moves", b.root), f"{patch}: not what"),
-        (lambda b: (b.root / patch).unlink(), "0002-s390-vfio-ap-add-the-stream.patch"),
-        (lambda b: b.put("patches/0009-x.patch", "x", b.root), "0009-x.patch"),
-        (lambda b: b.edit("patches/series", "0003-selftests-test-it.patch\n", "", b.root), "0003-"),
-        (lambda b: b.edit("patches/series", "[tests]", "#\n[tests]", b.root), "patches/series"),
+        (lambda b: (b.root / patch).unlink(), "0001-s390-vfio-ap-add-the-stream.patch"),
+        (lambda b: b.put(f"{FIXES}/0009-x.patch", "x", b.root), "0009-x.patch"),
+        (lambda b: b.put("patches/linux/other/series", "", b.root),
+         "patches/linux: other: sets are type1 "),
+        (lambda b: b.put(f"{TESTS}/series", "", b.root), "0001-"),
+        (lambda b: b.edit(f"{TESTS}/series", "\n", "\n\n", b.root), f"{TESTS}/series"),
         (lambda b: b.edit(OPS, "line 9\n", "line nine\n"), f"uncommitted: M {OPS}"),
         (lambda b: b.put("drivers/f.c", "x"), "uncommitted: ? drivers/f.c"),
-        (lambda b: b.commit_edit(OPS, "line 9\n", "more"), "0004-more.patch: missing"),
+        (lambda b: b.commit_edit(OPS, "line 9\n", "more"),
+         "selftests-migration/0002-more.patch: missing"),
     ]
     with bench() as b:
         keep = {p: (p.read_bytes(), p.stat().st_mode) for p in b.root.rglob("*")
@@ -321,34 +325,50 @@ def test_difference_finds_each_planted_one() -> None:
             b.agree()
 
 
-def test_series_mails_give_the_same_tree() -> None:
+def test_each_set_gets_mails_and_a_cover_letter() -> None:
     with bench() as b, contextlib.redirect_stderr(io.StringIO()):
-        where = mails.write(b.layout, "Ann Author <ann@example.com>", "LLM sparse",
-                            lab="git://lab.example.com")
-        names = sorted(p.name for p in where.iterdir())
-        assert names == ["0000-cover-letter.patch", "0001-s390-vfio-ap-fix-a-line.patch",
-                         "0002-s390-vfio-ap-add-the-stream.patch", "0003-selftests-test-it.patch"]
-        for name in names[1:]:
-            text = (where / name).read_text()
+        written = mails.write(b.layout, "Ann Author <ann@example.com>", "LLM sparse",
+                              lab="git://lab.example.com")
+        assert {where.name: sorted(p.name for p in where.iterdir()) for where in written} == {
+            "fixes": ["0000-cover-letter.patch", "0001-s390-vfio-ap-fix-a-line.patch"],
+            "migration": ["0000-cover-letter.patch", "0001-s390-vfio-ap-add-the-stream.patch"],
+            "selftests-migration": ["0000-cover-letter.patch", "0001-selftests-test-it.patch"]}
+        for where in written:
+            text = next(where.glob("0001-*")).read_text()
             assert "\nFrom: Ann Author <ann@example.com>\n" in text
             assert ("\n\nAssisted-by: LLM sparse\n"
                     "Signed-off-by: Ann Author <ann@example.com>\n---\n") in text
-        cover = (where / names[0]).read_text()
-        assert " 5 files changed, 13 insertions(+), 1 deletion(-)" in cover, cover
-        assert "Ann Author (3):" in cover and "***" not in cover
-        assert "needs no mainframe: git://lab.example.com. " in cover, cover
+        cover = (written[1] / "0000-cover-letter.patch").read_text()
+        assert "\nSubject: [PATCH 0/1] The set patches/linux/migration\n" in cover, cover
+        assert "\nTo: linux-s390@vger.kernel.org" in cover, cover
+        assert " 3 files changed, 11 insertions(+)" in cover, cover
+        assert "Ann Author (1):" in cover and "***" not in cover and "create mode" not in cover
+        assert "The lab: git://lab.example.com.\n" in cover, cover
+        # type1 has no patches here.
+        assert ("Base: Linux 7.3.4 as Debian packages it. Prerequisites, in this order:\n"
+                "  fixes: \"The set patches/linux/fixes\"\n\nAnn") in cover, cover
         b.git("checkout", "-q", "-B", "proof", "pristine")
-        b.git("am", "-q", *[str(where / name) for name in names[1:]])
+        for where in written:
+            b.git("am", "-q", str(next(where.glob("0001-*"))))
         assert not b.git("diff", "proof", "series")
-        assert "Ann" not in "".join(p.read_text() for p in (b.root / "patches").iterdir())
+        assert "Ann" not in "".join(p.read_text() for p in (b.root / MIGRATION).iterdir())
+
+
+def test_one_set_is_written() -> None:
+    with bench() as b, contextlib.redirect_stderr(io.StringIO()):
+        written = mails.write(b.layout, only="fixes")
+        assert [where.name for where in written] == ["fixes"]
+        refused(lambda: mails.write(b.layout, only="type1"), "SET=type1", "fixes migration")
+        (b.root / MIGRATION / "cover").unlink()
+        refused(lambda: mails.write(b.layout, only="migration"), "migration/cover: missing")
 
 
 def test_series_without_from_is_stopped() -> None:
     with bench() as b, contextlib.redirect_stderr(io.StringIO()):
-        where = mails.write(b.layout)
-        assert "Subject: [PATCH 0/3] *** SUBJECT HERE ***" in (
+        where = mails.write(b.layout)[-1]
+        assert "Subject: [PATCH 0/1] *** SUBJECT HERE ***" in (
             where / "0000-cover-letter.patch").read_text()
-        assert "Signed-off-by" not in (where / "0003-selftests-test-it.patch").read_text()
+        assert "Signed-off-by" not in (where / "0001-selftests-test-it.patch").read_text()
         assert "ask the sender" in (where / "0000-cover-letter.patch").read_text()
         refused(lambda: mails.write(b.layout, "no mail"), "FROM=")
         b.put("drivers/f.c", "x")
@@ -360,9 +380,9 @@ def test_trailers_join_those_that_stand() -> None:
         b.git("commit", "-q", "--amend", "-m", "selftests: test it\n\nFor proof.\n\n"
               "Fixes: 0123456789ab (\"x\")")
         b.save()
-        where = mails.write(b.layout, "Ann Author <ann@example.com>")
+        where = mails.write(b.layout, "Ann Author <ann@example.com>")[-1]
         assert ("\n\nFixes: 0123456789ab (\"x\")\nSigned-off-by: Ann Author <ann@example.com>\n---"
-                ) in (where / "0003-selftests-test-it.patch").read_text()
+                ) in (where / "0001-selftests-test-it.patch").read_text()
 
 
 def test_scratch_tree_holds_only_what_is_touched() -> None:
@@ -373,3 +393,34 @@ def test_scratch_tree_holds_only_what_is_touched() -> None:
             assert [str(p.relative_to(work.path)) for p in files] == [OPS]
             assert not work.git_dir().samefile(tree.git_dir())
         assert not work.path.exists()
+
+
+def test_another_tree_has_its_own_sets() -> None:
+    """patches/qemu and build/qemu: the same commands, without files at the top level."""
+    with tempfile.TemporaryDirectory() as top:
+        b = Bench(pathlib.Path(top), "qemu")
+        for where in (b.root, b.linux):
+            where.mkdir(parents=True)
+            b.git("init", "-q", "-b", "main", ".", where=where)
+        b.put("VERSION", "10.0.13\n")
+        b.commit("pristine source")
+        b.git("tag", "pristine")
+        b.put("hw/vfio/ap.c", "one\n")
+        b.commit("vfio/ap: Migrate\n\nFor a test.")
+        b.save("client")
+        b.put("target/s390x/sie.c", "one\n")
+        b.commit("target/s390x: Add SIE\n\nFor a test.")
+        b.save("machine")
+        b.agree()
+        assert b.subjects() == ["target/s390x: Add SIE", "vfio/ap: Migrate"]
+        assert (b.root / "patches/qemu/client/series").read_text() == "0001-vfio-ap-Migrate.patch\n"
+        assert not (b.root / "hw").exists()
+        tip = b.git("rev-parse", "HEAD")
+        b.fresh_tree()
+        b.apply()
+        assert b.git("rev-parse", "HEAD") == tip
+        refused(lambda: b.save("migration"), "SET=migration", "machine client")
+        b.put("patches/qemu/machine/cover", "A machine\n\nText.\n", b.root)
+        with contextlib.redirect_stderr(io.StringIO()):
+            where = mails.write(b.layout, only="machine")[0]
+        assert "Base: QEMU 10.0.13 " in (where / "0000-cover-letter.patch").read_text()
