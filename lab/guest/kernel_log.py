@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import itertools
-import re
 
 from lab.common.errors import LabError
 from lab.guest.mdev import Mdev
 from lab.host.host import Host
 
-# What a destination's kernel says of a difference, whatever it is.
-DIFFERENCE = re.compile(r"(adapter|(control )?domain) [0-9a-f]+ \w+: source \S+ here \S+$")
+# Precedes the reason of a failed migration session.
+FAILED = "migration failed: "
 
 _numbers = itertools.count()
 
@@ -36,6 +35,6 @@ class KernelLog:
         """What was said of a device, without the time."""
         return [line.partition("] ")[2] for line in self.lines() if f" {mdev.uuid}: " in line]
 
-    def differences(self) -> list[str]:
-        """What vfio_ap says of differences to a migration's source ("adapter 05 at: ...")."""
-        return [m.group(0) for m in map(DIFFERENCE.search, self.lines()) if m]
+    def failures(self, mdev: Mdev) -> list[str]:
+        """The reason of each failed migration session of a device, as vfio_ap logs it."""
+        return [line.partition(FAILED)[2] for line in self.of(mdev) if FAILED in line]

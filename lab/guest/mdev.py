@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import uuid
 from dataclasses import dataclass
@@ -12,15 +11,6 @@ from lab.common.errors import LabError
 from lab.host.host import Host
 
 MDEV_TYPE = "/sys/class/mdev_bus/matrix/mdev_supported_types/vfio_ap-passthrough"
-# What debugfs tells of a migration session.
-SESSION_REPORT = re.compile(r"session: (?:none\n|(?:(?P<role>saving|resuming)\n"
-                            r"opened by: (?P<by>.+\[\d+\])\n"
-                            r"status: (?P<status>open|ended)\n"
-                            r"reason: (?P<reason>.+)\n"
-                            r"error: (?P<error>0|-\d+)\n"
-                            r"(?:published: (?P<published>\d+)\n)?"
-                            r"differences: (?P<count>\d+)\n"
-                            r"(?P<lines>(?:.+\n)*)))")
 
 
 def numbers(text: str) -> list[int]:
@@ -40,41 +30,6 @@ class GuestAp:
         """As the attribute `matrix` shows it."""
         return [f"{apid:02x}.{domain:04x}" for apid in sorted(numbers(self.adapters))
                 for domain in sorted(numbers(self.domains))]
-
-
-@dataclass(frozen=True)
-class SessionReport:
-    """What the kernel tells of the last migration session of a device, in debugfs.
-
-    session: "none", "saving" or "resuming"; what follows is empty without a session.
-    opened_by: the process, as COMM[PID]. status: "open" or "ended".
-    reason: why it ended, or cannot succeed any more; "-" while there is nothing to say.
-    error: 0 or a negative errno. published: configurations sent after the first one.
-    differences: to the source ("adapter 05 at: source 14 here 13"). text: all of it.
-    """
-
-    session: str
-    opened_by: str = ""
-    status: str = ""
-    reason: str = ""
-    error: int = 0
-    published: int = 0
-    differences: tuple[str, ...] = ()
-    text: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> SessionReport:
-        """LabError for a text that is not laid out like that."""
-        match = SESSION_REPORT.fullmatch(text)
-        if match is None:
-            raise LabError(f"not a report of a migration session:\n{text}")
-        if match["role"] is None:
-            return cls("none", text=text)
-        differences = tuple(match["lines"].splitlines())
-        if len(differences) != int(match["count"]):
-            raise LabError(f"the number of differences is wrong:\n{text}")
-        return cls(match["role"], match["by"], match["status"], match["reason"],
-                   int(match["error"]), int(match["published"] or 0), differences, text)
 
 
 class Mdev:
@@ -145,10 +100,6 @@ class Mdev:
     def state(self) -> str:
         """The migration state of the device as the kernel sees it ("RUNNING", ...)."""
         return self._debugfs("state").strip()
-
-    def report(self) -> SessionReport:
-        """The kernel's account of the last migration session."""
-        return SessionReport.parse(self._debugfs("vfio_ap/report"))
 
     def remove(self) -> None:
         """Remove the device; nobody may use it."""

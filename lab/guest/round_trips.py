@@ -73,8 +73,6 @@ def check_devices(here: Mdev, there: Mdev, ap: GuestAp) -> None:
     assert states == ("STOP", "RUNNING"), states
     for mdev in (here, there):
         assert mdev.guest_matrix() == ap.matrix(), mdev.guest_matrix()
-        report = mdev.report()
-        assert (report.status, report.reason, report.error) == ("ended", "completed", 0), report
 
 
 class RoundTrips:

@@ -57,6 +57,11 @@ def pyplot() -> Any:
     return importlib.import_module("matplotlib.pyplot")
 
 
+# Arcs in which the driver disables the interrupts of all queues, or enables them.
+SWITCHES = {"RUNNING_P2P -> STOP: 0": "interrupts off", "PRE_COPY_P2P -> STOP_COPY: 0":
+            "interrupts off", "STOP -> RUNNING_P2P: 0": "interrupts on"}
+
+
 def _migration(record: Record, host: str, until: float) -> list[tuple[float, float, str]]:
     """(from, to, state) of QEMU's migration on a host."""
     steps = [event for event in record.events
@@ -89,16 +94,19 @@ def _labels(axes: Any, row: float, events: Sequence[Event], width: float) -> Non
                   fontsize=7, color="#333333")
 
 
-def _told(record: Record, host: str) -> list[Event]:
-    """What is told of a host: one line for all queues that are switched at once."""
+def _labelled(record: Record, host: str) -> list[Event]:
+    """The events of a host that have a label; equal labels in a row are one."""
     found: list[Event] = []
     for event in record.events:
-        if event.host != host or event.source == "qemu" or event.name == "vfio_ap_arc":
+        if event.host != host or event.source == "qemu":
             continue
-        text = {"vfio_ap_queue_quiesced": "interrupts off", "vfio_ap_queue_restored":
-                "interrupts on", "vfio_ap_session_open": "session",
-                "vfio_ap_session_end": "session ends",
-                "vfio_ap_difference": f"differs: {event.text}"}.get(event.name, event.text)
+        text = event.text
+        if event.name == "vfio_ap_arc":
+            text = next((text for arc, text in SWITCHES.items() if event.text.startswith(arc)), "")
+        elif event.name == "vfio_ap_difference":
+            text = f"differs: {event.text}"
+        if not text:
+            continue
         if not found or found[-1].text != text:
             found.append(Event(event.time, host, event.source, event.name, text))
     return found
@@ -151,7 +159,7 @@ def draw(record: Record) -> str:
     for host, row in rows.items():
         _bar(lanes, row + 0.8, _migration(record, host, until), width, "#e6e6e6")
         _bar(lanes, row, _clipped(states(record, host, until), began), width)
-        _labels(lanes, row, _told(record, host), width)
+        _labels(lanes, row, _labelled(record, host), width)
     lanes.set_yticks([row + up for row in rows.values() for up in (0.8, 0)],
                      [f"{host}: {what}" for host in rows for what in ("QEMU", "vfio-ap")],
                      fontsize=8)

@@ -69,7 +69,7 @@ def test_blocked_at_once(a: Host, b: Host) -> None:
         assert len(source.blockers()) == 1, source.blockers()
         assert HELD_OFF in source.blockers()[0] and here.uuid in source.blockers()[0]
         check_blocked(source)
-        assert here.report().session == "none", here.report()
+        assert here.state() == "RUNNING", here.state()
 
         change_migratable(source, True, 1)
         target = guests.vm(there, incoming=True)
@@ -110,7 +110,7 @@ def test_blocker_waits_for_a_migration(a: Host) -> None:
         vm.wait_migration("failed")
         vm.wait_log(": not migratable\n", 1)
         check_blocked_again(vm)
-        assert mdev.report().session == "none", mdev.report()
+        assert mdev.state() == "RUNNING", mdev.state()
         change_migratable(vm, True, 1)
 
 
@@ -131,18 +131,16 @@ def test_key_change(a: Host, b: Host) -> None:
         target = guests.vm(there, incoming=True)
         outcome = migrate(source, target, *EARLY)
         check_refused(outcome, outcome.source_error)
-        assert here.report().session == "none", here.report()
+        assert here.state() == "RUNNING", here.state()
         check_intact(source)
         target.quit()
 
         there.set_migratable(False)
         here.set_migratable(True)
-        before = there.report()
         target = guests.vm(there, incoming=True)
         outcome = migrate(source, target, *EARLY)
         check_refused(outcome, target.refused_state("RESUMING"))
         assert there.state() == "RUNNING", there.state()
-        assert there.report() == before, "a session that was refused did not begin"
         check_intact(source)
         target.quit()
 

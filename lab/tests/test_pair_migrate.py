@@ -3,21 +3,16 @@
 
 from __future__ import annotations
 
-import time
-
-from lab.common import speed
-from lab.guest import ap_control
 from lab.guest.kernel_log import KernelLog
 from lab.guest.mdev import GuestAp
-from lab.guest.migration import EARLY, LEFT, MIDWAY, Migration, Outcome, migrate
-from lab.guest.qmp import STEP
+from lab.guest.migration import EARLY, LEFT, Outcome, migrate
 from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
 # Header, CONFIG and HWINFO of two adapters, END.
-PAIR = 8 + 96 + 8 + 2 * 16
-STREAM = 16 + PAIR + 16
+INITIAL = 8 + 8 + 96 + 8 + 2 * 16
+STREAM = INITIAL + 8
 # QEMU's tracepoint of an answer of the destination to EARLY.
 ACKED = "source_return_path_thread_switchover_acked"
 
@@ -34,16 +29,6 @@ def check_arrived(source: Vm, target: Vm, outcome: Outcome, size: int = STREAM) 
     assert target.mdev.state() == "RUNNING"
     for mdev in (source.mdev, target.mdev):
         assert mdev.matrix() == mdev.guest_matrix() == AP.matrix(), mdev.matrix()
-        report = mdev.report()
-        assert (report.status, report.reason, report.error) == ("ended", "completed", 0), report
-        assert not report.differences, report
-
-
-def wait_sent(source: Vm, size: int) -> None:
-    """Wait until QEMU has sent so many bytes of the device."""
-    deadline = time.monotonic() + speed.scaled(STEP)
-    while Outcome("", "", info=source.migration()).device_bytes < size:
-        assert time.monotonic() < deadline, source.migration()
 
 
 def test_completes(a: Host, b: Host) -> None:
@@ -52,22 +37,16 @@ def test_completes(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
-        assert source.mdev.report().session == "none"
         log = KernelLog(b)
         check_arrived(source, target, migrate(source, target, *EARLY))
         assert source.log().count(ACKED) == 1, source.log()
         states = [str(e.data["device-state"]) for e in target.events("VFIO_MIGRATION")]
         states = [state for state in states if not state.endswith("-prepare")]
         assert states == ["resuming", "running-p2p", "running"], states
-        assert not log.differences()
-        report = source.mdev.report()
-        assert (report.session, report.published) == ("saving", 0), report
-        assert report.opened_by.startswith("qemu-system-s39["), report
-        assert target.mdev.report().session == "resuming"
+        assert not log.failures(target.mdev)
         for vm in (source, target):
             vm.quit()
         assert source.mdev.state() == "RUNNING", "a closed device keeps no state"
-        assert source.mdev.report() == report, "the report stays until the next session"
 
 
 def test_completes_with_return_path(a: Host, b: Host) -> None:
@@ -122,8 +101,6 @@ def test_paused_guest(a: Host, b: Host) -> None:
         assert target.status() in ("prelaunch", "paused"), target.status()
         # QEMU leaves RESUMING when the guest is started.
         assert there.state() == "RESUMING"
-        report = there.report()
-        assert (report.status, report.reason, report.error) == ("open", "-", 0), report
         source.quit()
         # QEMU begins no pre-copy in that state. It puts the device into RUNNING then, and the
         # stream is found to be complete.
@@ -131,16 +108,11 @@ def test_paused_guest(a: Host, b: Host) -> None:
         outcome = migrate(target, again, *EARLY)
         assert (outcome.source, outcome.states) == ("failed", ["running"]), outcome
         assert "Invalid device state" in outcome.source_error, outcome
-        report = there.report()
-        assert (report.session, report.reason, report.error) == ("resuming", "completed",
-                                                                 0), report
         again.quit()
         again = guests.vm(here, incoming=True, started=False)
         outcome = migrate(target, again, *EARLY)
         assert outcome.completed, outcome
         again.quit()
-        report = here.report()
-        assert (report.status, report.reason) == ("ended", "device closed"), report
 
 
 def test_control_domains_of_their_own(a: Host, b: Host) -> None:
@@ -151,45 +123,3 @@ def test_control_domains_of_their_own(a: Host, b: Host) -> None:
         target = guests.vm(guests.mdev(b, ap), incoming=True)
         outcome = migrate(source, target, *EARLY)
         assert outcome.completed, outcome
-
-
-def test_card_comes_back(a: Host, b: Host) -> None:
-    """The source's host loses a card and gets it again, after the destination has agreed and
-    while QEMU cannot look: the pair of CONFIG and HWINFO that counts, the last one, crosses
-    while the guest runs. QEMU 10.0 does not use MIG_PRECOPY_INFOv2, so the destination agrees
-    once; migration_precopy_test and the client of the selftests check VFIO_PRECOPY_INFO_REINIT."""
-    with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), trace=(ACKED,), wait=False)
-        target = guests.vm(guests.mdev(b, AP), incoming=True)
-        source.set_downtime(0)
-        migration = Migration(source, target, *EARLY)
-        source.wait_log(ACKED)
-        with source.frozen(), ap_control.pulled(a, "06"):
-            assert source.mdev is not None
-            assert source.mdev.guest_matrix() == GuestAp("05", "04,06").matrix()
-        wait_sent(source, 16 + 2 * PAIR)
-        assert migration.device_states(source) == ["pre-copy"]
-        source.set_downtime()
-        check_arrived(source, target, migration.outcome(), STREAM + PAIR)
-        assert source.log().count(ACKED) == 1, source.log()
-        assert source.mdev.report().published > 0, source.mdev.report()
-
-
-def test_card_comes_back_midway(a: Host, b: Host) -> None:
-    """The same when QEMU asks no more: the last pair of CONFIG and HWINFO, which counts, goes
-    with the rest of the stream. (The device of a guest that runs is in STOP_COPY by then.)"""
-    with Guests() as guests:
-        source = guests.vm(guests.mdev(a, AP), started=False, wait=False)
-        target = guests.vm(guests.mdev(b, AP), incoming=True)
-        assert source.mdev is not None and target.mdev is not None
-        migration = Migration(source, target, *EARLY, "pause-before-switchover")
-        migration.wait(source, MIDWAY)
-        with ap_control.pulled(a, "06"):
-            pass
-        migration.go_on()
-        outcome = migration.outcome()
-        assert outcome.completed, outcome
-        assert outcome.device_bytes == STREAM + PAIR, outcome.info
-        assert outcome.states == ["pre-copy", "stop-copy", "stop"], outcome.states
-        assert source.mdev.report().published > 0, source.mdev.report()
-        assert target.mdev.guest_matrix() == AP.matrix()

@@ -1,32 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages with notification indicator bytes: who pins them, who takes them away.
+ * Pages with notification indicator bytes: who pins them, who unpins them.
  *
- * The page is pinned without matrix_dev->mdevs_lock, as userspace decides how long
- * it takes to bring it into memory. Meanwhile the page may be unmapped, the device
- * closed, and other queues be told to interrupt. Claimed is:
+ * A row has one pin and is shared by queues. The driver pins without
+ * matrix_dev->mdevs_lock, as userspace decides how long it takes to bring a page into
+ * memory. Meanwhile userspace may unmap the page or close the device, and the guest
+ * may enable the interrupts of other queues. A worker unpins, without the lock, too.
+ * The claims are:
  *
- *  - when dma_unmap() returns, no pin of the range is left, and none is on its way
+ *  - when dma_unmap() returns, no pin of the range is left, and none is under way
  *    (type 1 asks again a few times and then runs into a BUG(); with -DTYPE1_REFUSES,
- *    where nothing is pinned in a range that is being unmapped, it asks once);
- *  - no pin is left of a device that was closed, and nobody looks at it again;
- *  - nobody waits for ever; and, with -DSTUCK, should a page never come into memory
- *    (it is filled by a process that does not answer), no other guest has to wait.
+ *    where it pins nothing in a range that is being unmapped, it asks once);
+ *  - each pin is returned once;
+ *  - a closed device has no pin, and nothing refers to a removed one;
+ *  - nobody waits for ever; and, with -DSTUCK, if a page never comes into memory
+ *    (its process does not answer the page fault), no other guest has to wait.
  *
- * All is about one page of one guest, with two queues. Functions are called as in
- * vfio_ap_ops.c (handle_pqap, vfio_ap_irq_enable, vfio_ap_irq_disable, vfio_ap_pin_nib,
- * vfio_ap_mdev_dma_unmap, vfio_ap_wait_for_pins, vfio_ap_mdev_close_device,
- * vfio_ap_mdev_unset_kvm), vfio_ap_irq.c (vfio_ap_irq_receive, vfio_ap_irq_hold) and
- * vfio_iommu_type1.c (vfio_dma_do_unmap, vfio_notify_dma_unmap,
- * vfio_iommu_type1_pin_pages, vfio_iommu_type1_unpin_pages,
- * vfio_iommu_type1_register_device).
+ * The model has one page of one guest, and two queues: of two adapters, each with a row
+ * of its own, or with -DSHARED members of the same row. Its processes do as these
+ * functions do:
  *
- * The claims do not hold for the driver in all that it does: it unpins under
- * matrix_dev->mdevs_lock, which is among the faults of lab/model.py, marked as the
- * driver's own. What is here is how it would have to change.
+ *  - vfio_ap_ops.c: handle_pqap, vfio_ap_irq_enable, vfio_ap_mdev_dma_unmap,
+ *    vfio_ap_mdev_close_device, vfio_ap_mdev_unset_kvm, vfio_ap_mdev_remove
+ *  - vfio_ap_irq.c: vfio_ap_irq_row_get, vfio_ap_irq_row_new, vfio_ap_irq_row_pin,
+ *    vfio_ap_irq_row_put, vfio_ap_irq_row_unpin, vfio_ap_irq_unpin_work,
+ *    vfio_ap_irq_disable, vfio_ap_irq_unmap, vfio_ap_irq_wait_for_pins_locked,
+ *    vfio_ap_irq_hold_locked, vfio_ap_irq_receive, vfio_ap_irq_forget, vfio_ap_irq_exit
+ *  - vfio_iommu_type1.c: vfio_dma_do_unmap, vfio_notify_dma_unmap,
+ *    vfio_iommu_type1_pin_pages, vfio_iommu_type1_unpin_pages,
+ *    vfio_iommu_type1_register_device
  *
- * A scenario is chosen with -DVCPUS=1 or 2, -DUNMAP, -DCLOSE, -DREMOVE, -DRESUME,
- * -DSECOND and -DNEIGHBOUR; a fault is put in with a -D, see lab/model.py.
+ * A scenario is chosen with -DVCPUS=1 or 2, -DSHARED, -DUNMAP, -DCLOSE, -DREMOVE,
+ * -DRESUME, -DSECOND and -DNEIGHBOUR; a fault is planted with a -D, see
+ * lab/faults/models.py.
  */
 
 #ifndef VCPUS
@@ -44,10 +50,17 @@
 #define ROUNDS_OF(n)	ROUNDS
 #endif
 
+/* The row of a queue */
+#ifdef SHARED
+#define ROW(q)	0
+#else
+#define ROW(q)	q
+#endif
+
 #define NOBODY	255
 #define PINNERS	3	/* the vCPUs, and the writer of a migration stream */
 #define WRITER	2
-#define WAITERS	2	/* dma_unmap() and close */
+#define WAITERS	3	/* dma_unmap(), close and, with a fault, the writer */
 #define UNMAPPER	0
 #define CLOSER	1
 
@@ -72,21 +85,37 @@ bool unmapping;			/* -DTYPE1_REFUSES: to pin it fails already */
 
 /* The device */
 bool device_open = true;	/* close_device() has not returned */
+bool gone;			/* the mediated device was removed and freed */
 bool hooked = true;		/* kvm->arch.crypto.pqap_hook, and matrix_mdev->kvm */
 bool quiet;			/* matrix_mdev->irq.quiet */
 bool session;			/* the file of RESUMING is not disabled */
-bool registered[2];		/* q->saved_isc is valid: the queue has a pin */
 
-/* matrix_mdev->nib_pins and nib_wait */
+/* matrix_mdev->irq.rows */
+bool row[2];
+bool row_unmapped[2];		/* row->unmapped */
+byte users[2];			/* row->users */
+bool member[2];			/* q->irq_row is that of the queue */
+
+/* matrix_mdev->irq.unmaps: the page is in a range that is being unmapped */
+bool range;
+
+/* matrix_mdev->irq.pins: rows that are being pinned, and rows that are being unpinned */
 bool pinning[PINNERS];
-bool unmapped[PINNERS];		/* pin->unmapped */
+bool unmapped[PINNERS];
+byte to_unpin;
+#define IN_FLIGHT	(pinning[0] || pinning[1] || pinning[WRITER] || to_unpin)
+
+/* matrix_mdev->irq.wait */
 bool woken[WAITERS];
+#define WAKE	woken[UNMAPPER] = true; woken[CLOSER] = true; woken[WRITER] = true
 
-byte to_drop;			/* pins that the worker has to drop */
-#define IN_FLIGHT	(pinning[0] || pinning[1] || pinning[WRITER] || to_drop)
+/* matrix_mdev->irq.unpin */
+bool queued;
+bool working;
 
-/* The result of vfio_ap_pin_nib(), for each of who calls it */
+/* The result of type 1 and that of vfio_ap_irq_row_get(), for each caller */
 bool pinned[PINNERS];
+bool got[PINNERS];
 
 bool stuck;			/* somebody waits for a page that never comes */
 bool other_is_done;
@@ -99,46 +128,78 @@ inline unpin()
 	UNLOCK(iommu_lock)
 }
 
-/*
- * What has to be unpinned under matrix_dev->mdevs_lock is left to a worker, as
- * iommu->lock may be held by who waits for userspace. Until it was done it counts
- * as a pin on its way.
- */
-inline drop_pin()
+/* vfio_ap_irq_row_unpin(). Until the page is unpinned its row stays listed. */
+inline row_unpin()
 {
 	HELD(mdevs_lock);
 #ifdef UNPIN_UNDER_THE_LOCK
 	unpin()
 #else
-	to_drop++
+	atomic { to_unpin++; queued = true }
 #endif
 }
 
-inline forget(q)
+/* vfio_ap_irq_row_put() */
+inline row_put(k)
 {
+	HELD(mdevs_lock);
+	atomic { assert(row[k] && users[k] > 0); users[k]-- };
 	if
-	:: registered[q] -> registered[q] = false; drop_pin()
+	:: !users[k] ->
+		/* kvm_s390_gisc_unregister() */
+		assert(hooked);
+		row[k] = false;
+		row_unpin()
 	:: else
 	fi
 }
 
-#define WAKE	woken[UNMAPPER] = true; woken[CLOSER] = true
+/* A queue gives up its registration. */
+inline leave(q)
+{
+	if
+	:: member[q] ->
+		member[q] = false;
+#ifdef EACH_QUEUE_UNPINS
+		row_unpin();
+#endif
+		row_put(ROW(q))
+	:: else
+	fi
+}
 
+/* vfio_ap_irq_forget() */
+inline forget()
+{
+	leave(0);
+	leave(1)
+}
+
+/* vfio_ap_irq_unpin_work() */
 active proctype worker()
 {
 end:	do
-	:: to_drop > 0 ->
-		unpin();
+	:: queued ->
+		atomic { queued = false; working = true };
 		LOCK(mdevs_lock);
-		atomic { to_drop--; WAKE };
-		UNLOCK(mdevs_lock)
+		assert(!gone);
+		do
+		:: to_unpin > 0 ->
+			UNLOCK(mdevs_lock);
+			unpin();
+			LOCK(mdevs_lock);
+			assert(!gone);
+			atomic { to_unpin--; WAKE }
+		:: else -> break
+		od;
+		UNLOCK(mdevs_lock);
+		working = false
 	od
 }
 
-/* vfio_ap_pin_nib(): enter and leave with matrix_dev->mdevs_lock */
-inline pin_nib(p)
+/* vfio_ap_irq_row_pin() and what vfio_ap_irq_row_new() does with the page */
+inline row_pin(p, k)
 {
-	HELD(mdevs_lock);
 	atomic { pinning[p] = true; unmapped[p] = false; pinned[p] = false };
 #ifndef PIN_UNDER_THE_LOCK
 	UNLOCK(mdevs_lock);
@@ -160,14 +221,53 @@ inline pin_nib(p)
 #ifndef PIN_UNDER_THE_LOCK
 	LOCK(mdevs_lock);
 #endif
-	/* Whoever closes the device waits for us. */
+	/* A task that closes the device waits for the pin. */
 	assert(device_open);
-	if
-	:: pinned[p] && unmapped[p] -> pinned[p] = false; drop_pin()
-	:: else
-	fi;
 	/* list_del() and wake_up_all() */
-	atomic { pinning[p] = false; WAKE }
+	atomic { pinning[p] = false; WAKE };
+	if
+	:: !pinned[p] -> got[p] = false
+	:: pinned[p] && (unmapped[p] || row[k]) -> row_unpin(); got[p] = row[k]
+	:: else ->
+		/* kvm_s390_gisc_register() */
+		assert(hooked);
+		atomic { row[k] = true; row_unmapped[k] = false }
+	fi
+}
+
+/* vfio_ap_irq_row_get(): enter and leave with matrix_dev->mdevs_lock */
+inline row_get(p, k)
+{
+	HELD(mdevs_lock);
+	got[p] = true;
+	if
+	:: row[k]
+	:: !row[k] ->
+#ifdef ALLOC_DROPS_THE_LOCK
+		/* The memory of the row; the row is not listed yet. */
+		UNLOCK(mdevs_lock);
+		LOCK(mdevs_lock);
+		assert(!gone);
+#endif
+		if
+#ifndef UNMAP_TAKES_NEW_PINS
+		:: range -> got[p] = false
+		:: !range -> row_pin(p, k)
+#else
+		:: true -> row_pin(p, k)
+#endif
+		fi
+	fi;
+	if
+	:: got[p] && row_unmapped[k] -> got[p] = false
+	:: got[p] && !row_unmapped[k] -> atomic { assert(row[k]); users[k]++ }
+	:: else
+	fi
+}
+
+inline join(q)
+{
+	atomic { assert(row[ROW(q)]); users[ROW(q)]++; member[q] = true }
 }
 
 inline down_read_hook()
@@ -181,7 +281,7 @@ inline down_write_hook()
 	atomic { hook_readers == 0 && !hook_writer -> hook_writer = true; hook_wanted = false }
 }
 
-/* handle_pqap() of a vCPU; each has a queue, for what that matters */
+/* handle_pqap() of a vCPU; each has a queue of its own */
 proctype vcpu(byte me)
 {
 	byte round;
@@ -192,27 +292,26 @@ proctype vcpu(byte me)
 		down_read_hook();
 		LOCK(mdevs_lock);
 		if
-		:: !hooked || quiet		/* busy, or nobody is there */
+		:: !hooked || quiet		/* busy, or no device has the guest */
 		:: hooked && !quiet ->		/* vfio_ap_irq_disable() */
-			forget(me)
+			leave(me)
 		:: hooked && !quiet ->		/* vfio_ap_irq_enable() */
-			pin_nib(me);
+			row_get(me, ROW(me));
 			/* vfio_ap_aqic_queue() again */
 			if
-			:: !pinned[me]
+			:: !got[me]
 #ifndef QUIET_IS_ASKED_ONCE
-			:: pinned[me] && quiet -> drop_pin()
-			:: pinned[me] && !quiet ->
+			:: got[me] && quiet -> row_put(ROW(me))
+			:: got[me] && !quiet ->
 #else
-			:: pinned[me] ->
+			:: got[me] ->
 #endif
 				/* Nothing is executed for a device that stops. */
 				assert(!quiet);
-				/* The new registration, then what the old one had */
-				if
-				:: registered[me] -> drop_pin()
-				:: else -> registered[me] = true
-				fi
+				/* The older registration, then the new one */
+				leave(me);
+				join(me);
+				row_put(ROW(me))
 			fi
 		fi;
 		UNLOCK(mdevs_lock);
@@ -221,51 +320,78 @@ proctype vcpu(byte me)
 	od
 }
 
-inline drop_range()
+/* wait_event_cmd() until no row is listed */
+inline wait_for_pins(w)
 {
-	forget(0);
-	forget(1)
-}
-
-
-
-/* vfio_ap_nib_pin_in_range(): pins that will be dropped by who makes them */
-inline mark_range()
-{
-#ifndef UNMAP_WITHOUT_MARK
-	atomic {
-		unmapped[0] = unmapped[0] || pinning[0];
-		unmapped[1] = unmapped[1] || pinning[1];
-		unmapped[WRITER] = unmapped[WRITER] || pinning[WRITER]
-	}
-#else
-	skip
-#endif
-}
-
-/* vfio_ap_mdev_dma_unmap() */
-inline dma_unmap()
-{
-	LOCK(mdevs_lock);
-	drop_range();
-#ifndef UNMAP_WITHOUT_WAIT
 	do
-	:: woken[UNMAPPER] = false;
-#ifndef UNMAP_LOOKS_ONCE
-		/* What was registered while the lock was dropped */
-		drop_range();
-#endif
-		mark_range();
+	:: woken[w] = false;
+		assert(!gone);
 		if
 		:: IN_FLIGHT ->
 			UNLOCK(mdevs_lock);
-			woken[UNMAPPER];
+			woken[w];
 			LOCK(mdevs_lock)
 		:: else -> break
 		fi
-	od;
+	od
+}
+
+/* vfio_ap_irq_mark_unmapped() */
+inline mark_range()
+{
+	atomic {
+#ifndef UNMAP_WITHOUT_MARK
+		unmapped[0] = unmapped[0] || pinning[0];
+		unmapped[1] = unmapped[1] || pinning[1];
+		unmapped[WRITER] = unmapped[WRITER] || pinning[WRITER];
 #endif
-	assert(!registered[0] && !registered[1] && !IN_FLIGHT && pins == 0);
+		row_unmapped[0] = row_unmapped[0] || row[0];
+		row_unmapped[1] = row_unmapped[1] || row[1]
+	}
+}
+
+/* The bounded wait, for one queue: it confirms that its interrupts are off, or not. */
+inline look(q)
+{
+	if
+	:: member[q] && row_unmapped[ROW(q)] -> leave(q)
+	:: true
+	fi;
+	/* vfio_ap_irq_for_each() */
+	UNLOCK(mdevs_lock);
+	LOCK(mdevs_lock)
+}
+
+/* A queue that has not confirmed leaves its row, too; its page stays allocated. */
+inline give_up(q)
+{
+	if
+	:: member[q] && row_unmapped[ROW(q)] -> leave(q)
+	:: else
+	fi;
+	UNLOCK(mdevs_lock);
+	LOCK(mdevs_lock)
+}
+
+/* vfio_ap_irq_unmap() */
+inline dma_unmap()
+{
+	LOCK(mdevs_lock);
+	range = true;
+	mark_range();
+	if
+	:: row[0] || row[1] ->
+		look(0);
+		look(1);
+		give_up(0);
+		give_up(1)
+	:: else
+	fi;
+#ifndef UNMAP_WITHOUT_WAIT
+	wait_for_pins(UNMAPPER);
+#endif
+	assert(!row[0] && !row[1] && !IN_FLIGHT && pins == 0);
+	range = false;
 	UNLOCK(mdevs_lock)
 }
 
@@ -308,33 +434,16 @@ proctype unmapper()
 	UNLOCK(iommu_lock)
 }
 
-/* vfio_ap_wait_for_pins() */
-inline wait_for_pins()
-{
-#ifndef CLOSE_WITHOUT_WAIT
-	do
-	:: woken[CLOSER] = false;
-		if
-		:: IN_FLIGHT ->
-			UNLOCK(mdevs_lock);
-			woken[CLOSER];
-			LOCK(mdevs_lock)
-		:: else -> break
-		fi
-	od
-#else
-	skip
-#endif
-}
-
-/* vfio_ap_mdev_close_device() */
+/* vfio_ap_mdev_close_device(), then vfio_ap_mdev_remove() */
 proctype closer()
 {
-	/* vfio_ap_migration_reset() */
+	/* vfio_ap_migration_reset() and vfio_ap_irq_hold_locked() */
 	LOCK(mdevs_lock);
 	session = false;
-	quiet = true;			/* vfio_ap_irq_hold() */
-	wait_for_pins();
+	quiet = true;
+#ifndef HOLD_WITHOUT_WAIT
+	wait_for_pins(CLOSER);
+#endif
 #ifdef CLOSE_LIFTS_QUIET
 	quiet = false;
 #endif
@@ -345,54 +454,74 @@ proctype closer()
 	LOCK(kvm_lock);
 	down_write_hook();
 	LOCK(mdevs_lock);
+	forget();			/* vfio_ap_mdev_reset_queues() */
 	hooked = false;
-	quiet = false;
-	forget(0);			/* vfio_ap_mdev_reset_queues() */
-	forget(1);
 	UNLOCK(mdevs_lock);
 	hook_writer = false;
 	UNLOCK(kvm_lock);
 	UNLOCK(guests_lock);
 
-#ifndef UNPIN_UNDER_THE_LOCK
+#ifndef CLOSE_WITHOUT_WAIT
 	LOCK(mdevs_lock);
-	wait_for_pins();
+	wait_for_pins(CLOSER);
 	UNLOCK(mdevs_lock);
 #endif
 	atomic {
 		device_open = false;
-		assert(pins == 0 && !registered[0] && !registered[1]);
-		assert(!pinning[0] && !pinning[1] && !pinning[WRITER])
+		assert(pins == 0 && !row[0] && !row[1] && !IN_FLIGHT)
 	};
 	/* vfio_iommu_type1_unregister_device() */
 	LOCK(list_lock);
 	LOCK(iommu_lock);
 	UNLOCK(iommu_lock);
-	UNLOCK(list_lock)
+	UNLOCK(list_lock);
+
+	/* vfio_ap_mdev_remove() and vfio_ap_irq_exit() */
+#ifndef REMOVE_LEAVES_THE_WORK
+	!queued && !working;
+#endif
+	gone = true
+}
+
+/* Registers the queues of a row that was received. */
+inline adopt(q, k)
+{
+	if
+	:: ROW(q) == k && member[q] -> failed = true
+	:: ROW(q) == k && !member[q] -> join(q)
+	:: else
+	fi
 }
 
 /* vfio_ap_irq_receive(): write() of the end of a stream with two rows */
 proctype writer()
 {
-	byte row;
+	byte next;
 	bool failed;
 
 	LOCK(mdevs_lock);
 	do
-	:: session && row < 2 && !failed ->
-		pin_nib(WRITER);
+	:: session && next < 2 && !failed ->
+		row_get(WRITER, next);
 		if
-		:: !pinned[WRITER] -> failed = true
-		:: pinned[WRITER] && !session -> failed = true; drop_pin()
-		:: pinned[WRITER] && session -> registered[row] = true
+		:: !got[WRITER] -> failed = true
+		:: got[WRITER] && !session -> failed = true; row_put(next)
+		:: got[WRITER] && session ->
+			adopt(0, next);
+			adopt(1, next);
+			row_put(next)
 		fi;
-		row++
+		next++
 	:: else -> break
 	od;
 	if
-	:: failed && device_open ->	/* vfio_ap_irq_forget() */
-		forget(0);
-		forget(1)
+	:: failed ->
+		/* A task that ends the session waits for the pin, and then for the lock. */
+		assert(device_open);
+		forget();
+#ifdef WRITER_WAITS
+		wait_for_pins(WRITER)
+#endif
 	:: else
 	fi;
 	UNLOCK(mdevs_lock)
@@ -404,7 +533,7 @@ proctype remover()
 	LOCK(guests_lock);
 	LOCK(kvm_lock);
 	LOCK(mdevs_lock);
-	forget(1);
+	leave(1);
 	UNLOCK(mdevs_lock);
 	UNLOCK(kvm_lock);
 	UNLOCK(guests_lock)

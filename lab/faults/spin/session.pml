@@ -5,8 +5,8 @@
  * Claimed is:
  *
  *  - while the attribute migratable reads 0, no session is open;
- *  - what migratable refuses is refused before the first arc of a request, so that
- *    nothing has changed;
+ *  - PRE_COPY->STOP_COPY succeeds, whatever the host does;
+ *  - once the destination has accepted a stream, RESUMING->STOP succeeds;
  *  - a file reaches the device only while its own session is open, and never after
  *    the device was closed;
  *  - locks are taken in the order of Documentation/arch/s390/vfio-ap-locking.rst;
@@ -59,6 +59,7 @@ bool writes[FILES];
 bool to_device[FILES];		/* migf->matrix_mdev */
 bool disabled[FILES] = true;
 bool failed[FILES];		/* migf->error */
+bool accepted[FILES];		/* migf->registered */
 bool opened[FILES];		/* a session has begun with it */
 
 byte ioctls;			/* requests under way, for which the device stays open */
@@ -88,7 +89,7 @@ inline update_unlock()
 	UNLOCK(GUESTS)
 }
 
-/* vfio_ap_migration_end_locked(), vfio_ap_migration_file_disable() */
+/* vfio_ap_migration_end_locked() */
 inline end_session()
 {
 	HELD(MDEVS);
@@ -113,8 +114,6 @@ inline begin(f, new)
 {
 	update_lock();
 	atomic {
-		/* Nothing has changed since vfio_ap_migration_prepare(). */
-		assert(migratable || old == state);
 		if
 		:: !migratable -> ret = false
 		:: else ->
@@ -129,29 +128,27 @@ inline begin(f, new)
 	update_unlock()
 }
 
-/* vfio_ap_migration_complete() */
+/* vfio_ap_migration_finish_precopy() */
 inline complete()
 {
 	update_lock();
-	atomic {
-		assert(mig_file != NO_FILE && migratable);
-		ret = !failed[mig_file];
-		if
-		:: ret -> state = STOP_COPY
-		:: else
-		fi
-	};
+	assert(mig_file != NO_FILE && migratable);
+#ifdef STOP_COPY_FAILS
+	ret = !failed[mig_file];
+#endif
+	assert(ret);
+	state = STOP_COPY;
 	update_unlock()
 }
 
-/* vfio_ap_migration_finish_resume(); whether all was written is left open */
+/* vfio_ap_migration_finish_resume() */
 inline finish_resume()
 {
 	update_lock();
 	if
-	:: failed[mig_file] || receiving -> ret = false
-	:: true -> ret = false
-	:: !failed[mig_file] && !receiving ->
+	:: !accepted[mig_file] -> ret = false
+	:: accepted[mig_file] ->
+		assert(!failed[mig_file]);
 		end_session();
 		state = STOP;
 		ret = true
@@ -159,7 +156,7 @@ inline finish_resume()
 	update_unlock()
 }
 
-/* vfio_ap_migration_stay(), _stop(), _run(), _leave() */
+/* The other arcs of vfio_ap_migration_arc() */
 inline leave(new)
 {
 	LOCK(MDEVS);
@@ -169,7 +166,7 @@ inline leave(new)
 	ret = true
 }
 
-/* vfio_ap_migration_walk(), with vfio_mig_get_next_state() */
+/* vfio_ap_migration_arc(), with vfio_mig_get_next_state() */
 inline walk(f, new)
 {
 	ret = true;
@@ -212,21 +209,11 @@ proctype user()
 #endif
 		LOCK(MIG);
 		old = state;
-		/* vfio_ap_migration_prepare() */
 		opens = new != state && new != RUNNING && new != STOP &&
-			!(state == PRE_COPY && new == STOP_COPY) &&
-			!(state == STOP_COPY && new == PRE_COPY);
+			!(state == PRE_COPY && new == STOP_COPY);
 		f = issued;
-		ret = true;
 		if
-		:: opens || (state == PRE_COPY && new == STOP_COPY) ->
-			update_lock();
-			ret = migratable;
-			update_unlock()
-		:: else
-		fi;
-		if
-		:: ret && !(old == STOP_COPY && new == PRE_COPY) ->
+		:: !(old == STOP_COPY && new == PRE_COPY) ->
 			walk(f, new);
 			if
 			:: ret && opens ->
@@ -354,7 +341,11 @@ proctype bus()
 	update_lock();
 	atomic {
 		if
-		:: mig_file != NO_FILE && state != PRE_COPY -> failed[mig_file] = true
+#ifndef HOTPLUG_FAILS
+		:: mig_file != NO_FILE && !accepted[mig_file] -> failed[mig_file] = true
+#else
+		:: mig_file != NO_FILE -> failed[mig_file] = true
+#endif
 		:: else
 		fi
 	};
@@ -411,11 +402,12 @@ inline load(f)
 			assert(!closed);
 #ifndef STATUS_IS_ASKED_ONCE
 			if
-			:: GOOD(f) -> TOUCH(f)
+			:: GOOD(f) -> TOUCH(f); accepted[f] = true
 			:: else
 			fi
 #else
-			TOUCH(f)
+			TOUCH(f);
+			accepted[f] = true
 #endif
 		fi
 	fi;

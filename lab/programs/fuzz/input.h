@@ -64,7 +64,5 @@ static inline int input_parse(struct input *in, const uint8_t *data, size_t size
 
 /* Where the END record begins if it is where it belongs, otherwise 0. */
 size_t input_end(const uint8_t *stream, size_t len);
-/* Make count and checksum of the END record right, if there is one. */
-void input_seal(uint8_t *stream, size_t len);
 
 #endif

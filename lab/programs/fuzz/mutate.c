@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A mutator that knows the layout of a stream. Bytes changed at random hardly
- * ever get past the first length or the checksum; so change fields, rows and
+ * ever get past the first length; so change fields, rows and
  * records, and most times put right what has to agree: lengths, the rows of
  * HWINFO with the mask, the order of IRQ rows, and the END record.
  */
@@ -225,25 +225,12 @@ size_t input_end(const uint8_t *stream, size_t len)
 
 	if (len < REF_HEADER)
 		return 0;
-	for (at = ref_get(stream + 8, 4); at + REF_HEAD + 8 <= len; at += REF_HEAD + n) {
+	for (at = REF_HEADER; at + REF_HEAD <= len; at += REF_HEAD + n) {
 		n = ref_get(stream + at + 4, 4);
 		if (ref_get(stream + at, 2) == REF_END)
 			return at;
 	}
 	return 0;
-}
-
-void input_seal(uint8_t *stream, size_t len)
-{
-	size_t end = input_end(stream, len), at;
-	uint32_t records = 0;
-
-	if (!end)
-		return;
-	for (at = ref_get(stream + 8, 4); at < end; at += REF_HEAD + ref_get(stream + at + 4, 4))
-		records++;
-	ref_put(stream + end + REF_HEAD, 4, records);
-	ref_put(stream + end + REF_HEAD + 4, 4, ref_crc(stream, end + REF_HEAD + 4));
 }
 
 /* Each kind of record a few times, so that what one fix changes suits the next */
@@ -264,8 +251,7 @@ static void fix(struct work *w)
 			fix_irq(w, &w->records[i]);
 	}
 	if (!find(w, REF_END) && pick(4))
-		insert_record(w, w->len, REF_END, 1, 8);
-	input_seal(w->data, w->len);
+		insert_record(w, w->len, REF_END, 1, 0);
 }
 
 /* Change bytes of a part, whose size stays. */
@@ -287,21 +273,13 @@ static void mutate_part(struct work *w, size_t at, size_t len)
 static void mutate_header(struct work *w)
 {
 	static const struct { uint8_t at, len; } fields[] = {
-		{ 0, 4 }, { 4, 2 }, { 6, 2 }, { 6, 2 }, { 8, 4 }, { 12, 4 },
+		{ 0, 4 }, { 4, 2 }, { 6, 2 },
 	};
 	unsigned int i = pick(sizeof(fields) / sizeof(fields[0]));
-	size_t extra = 8 * pick(32);
 
 	if (w->len < REF_HEADER)
 		return;
-	if (pick(3)) {
-		mutate_part(w, fields[i].at, fields[i].len);
-		return;
-	}
-	/* A newer minor version, with a longer header */
-	ref_put(w->data + 6, 2, 1 + pick(3));
-	if (resize(w, REF_HEADER, 0, extra))
-		ref_put(w->data + 8, 4, REF_HEADER + extra);
+	mutate_part(w, fields[i].at, fields[i].len);
 }
 
 static void mutate_masks(struct work *w)
@@ -437,7 +415,7 @@ static void mutate_record(struct work *w)
 		insert_record(w, at, 0x7000 + pick(2), pick(8) ? 0 : pick(4),
 			      pick(8) ? 8 * pick(8) : 8 * pick(520));
 		break;
-	default:	/* a whole pair again, which replaces the one before */
+	default:	/* CONFIG and HWINFO once more */
 		r = find(w, REF_CONFIG);
 		other = find(w, REF_END);
 		if (!r || r + 1 >= w->records + w->nr)
@@ -482,11 +460,6 @@ static void mutate_stream(struct work *w)
 	}
 	if (pick(8))
 		fix(w);
-	/* What is right but for its end: the count, the last bytes, the checksum */
-	if (!pick(32) && w->len >= REF_HEADER + REF_HEAD) {
-		w->data[w->len - 5] += 1 + pick(3);
-		ref_put(w->data + w->len - 4, 4, ref_crc(w->data, w->len - 4));
-	}
 	if (!pick(16) && w->len)
 		w->len = pick(w->len) + 1;
 	if (!pick(32) && w->len >= 4)

@@ -7,19 +7,13 @@
 
 /**
  * struct walk - the state of the one loop over the records
- * @strict: reserved fields have to be 0
  * @last: the last record of a known type
- * @records: those before the present one
- * @pairs: CONFIG records
  * @skipped: payload bytes of unknown records
  * @key: of the last IRQ row, which the next one has to exceed
  * @taken: queues that an IRQ row has named
  */
 struct walk {
-	int strict;
 	unsigned int last;
-	uint32_t records;
-	unsigned int pairs;
 	uint32_t skipped;
 	uint8_t key[11];
 	uint8_t taken[256][REF_MASK];
@@ -40,22 +34,6 @@ void ref_put(uint8_t *p, unsigned int bytes, uint64_t value)
 		p[bytes] = value;
 		value >>= 8;
 	}
-}
-
-uint32_t ref_crc(const uint8_t *data, size_t len)
-{
-	static uint32_t table[256];
-	uint32_t crc;
-	unsigned int i, k;
-
-	for (i = 0; i < 256 && !table[255]; i++) {
-		for (crc = i, k = 0; k < 8; k++)
-			crc = crc & 1 ? crc >> 1 ^ 0xedb88320U : crc >> 1;
-		table[i] = crc;
-	}
-	for (crc = ~0U; len--; data++)
-		crc = crc >> 8 ^ table[(crc ^ *data) & 0xff];
-	return ~crc;
 }
 
 static void add(struct ref_result *r, unsigned int type, size_t at)
@@ -87,8 +65,8 @@ static unsigned int weight(const uint8_t *mask)
 }
 
 /* A row of HWINFO: { apid 2, 0 2, 0 4, info 8 }, ascending, each in the mask */
-static int hwinfo_row(const struct walk *w, const struct ref_result *r,
-		      const uint8_t *row, const uint8_t *before)
+static int hwinfo_row(const struct ref_result *r, const uint8_t *row,
+		      const uint8_t *before)
 {
 	unsigned int apid = ref_get(row, 2);
 
@@ -96,8 +74,7 @@ static int hwinfo_row(const struct walk *w, const struct ref_result *r,
 		return -EINVAL;
 	if (before && apid <= ref_get(before, 2))
 		return -EINVAL;
-	if (w->strict && (!all_zero(row + 2, 6) ||
-			  ref_get(row + 8, 8) & ~REF_INFO_MASK))
+	if (!all_zero(row + 2, 6) || ref_get(row + 8, 8) & ~REF_INFO_MASK)
 		return -EINVAL;
 	return 0;
 }
@@ -111,7 +88,7 @@ static int irq_row(struct walk *w, const struct ref_result *r, const uint8_t *ro
 
 	if (apid > 255 || !ref_bit(r->masks, apid) || row[2] > 7 || all_zero(row + 8, 8))
 		return -EINVAL;
-	if (w->strict && !all_zero(row + 3, 5))
+	if (!all_zero(row + 3, 5))
 		return -EINVAL;
 	/* Big-endian, so that the order of the numbers is that of their bytes */
 	memcpy(key, row, 3);
@@ -135,49 +112,37 @@ static int irq_row(struct walk *w, const struct ref_result *r, const uint8_t *ro
 static int head(struct walk *w, const struct ref_result *r, unsigned int type,
 		unsigned int flags, uint32_t len, size_t at)
 {
-	if (len % 8 || (w->strict && flags > 1))
+	if (len % 8 || flags > 1 || (type && type <= REF_END && !flags))
 		return -EINVAL;
 	switch (type) {
 	case REF_CONFIG:
-		if ((w->last && w->last != REF_HWINFO) || len != 3 * REF_MASK)
-			return -EINVAL;
-		return ++w->pairs > 17 ? -EMSGSIZE : 0;
+		return w->last || len != 3 * REF_MASK ? -EINVAL : 0;
 	case REF_HWINFO:
-		if (w->last != REF_CONFIG || len % 16)
+		if (w->last != REF_CONFIG || len != 16 * weight(r->masks))
 			return -EINVAL;
-		if (len > 256 * 16)
-			return -EMSGSIZE;
-		return len / 16 == weight(r->masks) ? 0 : -EINVAL;
+		return 0;
 	case REF_IRQ:
 		if ((w->last != REF_HWINFO && w->last != REF_IRQ) || !len || len % 48)
 			return -EINVAL;
-		return len > (4 << 20) - at ? -EMSGSIZE : 0;
+		return len > (4 << 20) - at ? -EINVAL : 0;
 	case REF_END:
-		if ((w->last != REF_HWINFO && w->last != REF_IRQ) || len != 8)
+		if ((w->last != REF_HWINFO && w->last != REF_IRQ) || len)
 			return -EINVAL;
 		return 0;
 	}
-	if (flags & 1)
+	if (flags & 1 || len > 4096 || w->skipped + len > 65536)
 		return -EOPNOTSUPP;
-	if (len > 4096 || w->skipped + len > 65536)
-		return -EMSGSIZE;
 	w->skipped += len;
 	return 0;
 }
 
-static int header(struct walk *w, const uint8_t *data, uint32_t *len)
+static int header(const uint8_t *data)
 {
 	if (memcmp(data, "VFAP", 4))
 		return -EINVAL;
 	if (ref_get(data + 4, 2) != 1)
 		return -EOPNOTSUPP;
-	w->strict = !ref_get(data + 6, 2);
-	*len = ref_get(data + 8, 4);
-	if (*len < REF_HEADER || *len % 8)
-		return -EINVAL;
-	if (w->strict && (*len != REF_HEADER || !all_zero(data + 12, 4)))
-		return -EINVAL;
-	return *len > 256 ? -EMSGSIZE : 0;
+	return ref_get(data + 6, 2) ? -EINVAL : 0;
 }
 
 /* The rows or the payload of a record of which @left bytes have arrived */
@@ -201,7 +166,7 @@ static int payload(struct walk *w, struct ref_result *r, const uint8_t *data,
 		for (i = 0; i < len; i += 16) {
 			if (left < i + 16)
 				return -ENODATA;
-			ret = hwinfo_row(w, r, p + i, i ? p + i - 16 : NULL);
+			ret = hwinfo_row(r, p + i, i ? p + i - 16 : NULL);
 			if (ret)
 				return ret;
 			r->nr_rows++;
@@ -221,12 +186,6 @@ static int payload(struct walk *w, struct ref_result *r, const uint8_t *data,
 		}
 		return 0;
 	case REF_END:
-		if (left < len)
-			return -ENODATA;
-		if (ref_get(p + 4, 4) != ref_crc(data, at + 4))
-			return -EBADMSG;
-		if (ref_get(p, 4) != w->records)
-			return -EINVAL;
 		add(r, type, at + len);
 		return left > len ? -EINVAL : 0;
 	}
@@ -242,10 +201,10 @@ static int walk(struct walk *w, struct ref_result *r, const uint8_t *data, size_
 
 	if (size < REF_HEADER)
 		return -ENODATA;
-	ret = header(w, data, &len);
+	ret = header(data);
 	if (ret)
 		return ret;
-	for (at = len; at <= size && size - at >= REF_HEAD; at += len) {
+	for (at = REF_HEADER; at <= size && size - at >= REF_HEAD; at += len) {
 		type = ref_get(data + at, 2);
 		len = ref_get(data + at + 4, 4);
 		ret = head(w, r, type, ref_get(data + at + 2, 2), len, at + REF_HEAD);
@@ -255,7 +214,6 @@ static int walk(struct walk *w, struct ref_result *r, const uint8_t *data, size_
 		ret = payload(w, r, data, at, type, len, size - at);
 		if (ret || type == REF_END)
 			return ret;
-		w->records++;
 		if (type <= REF_END && type)
 			w->last = type;
 	}
@@ -276,7 +234,7 @@ void ref_decode(struct ref_result *r, const uint8_t *data, size_t len)
 	r->nr_irqs = 0;
 	r->error = walk(&w, r, data, len < limit ? len : limit);
 	if (len > limit && r->error == -ENODATA)
-		r->error = -EMSGSIZE;
+		r->error = -EINVAL;
 	if (len > limit && !r->error)
 		r->error = -EINVAL;
 }

@@ -13,7 +13,7 @@
 #define REF_MAX_EVENTS	1024
 
 /* What a stream must look like, to those who write one. */
-#define REF_HEADER	16
+#define REF_HEADER	8
 #define REF_HEAD	8
 #define REF_CONFIG	1
 #define REF_HWINFO	2
@@ -38,8 +38,8 @@ struct ref_event {
  *	   that is right so far but has no end
  * @nr: number of @events, and of rows in @irqs respectively
  * @too_many: there would have been more events than fit
- * @masks: the last CONFIG
- * @rows: the payload of the last HWINFO
+ * @masks: CONFIG
+ * @rows: the payload of HWINFO
  * @nr_rows: rows in it
  * @irqs: the rows of all IRQ records
  */
@@ -62,7 +62,6 @@ static inline int ref_bit(const uint8_t *mask, unsigned int id)
 
 uint64_t ref_get(const uint8_t *p, unsigned int bytes);
 void ref_put(uint8_t *p, unsigned int bytes, uint64_t value);
-uint32_t ref_crc(const uint8_t *data, size_t len);
 void ref_decode(struct ref_result *r, const uint8_t *data, size_t len);
 
 #endif
