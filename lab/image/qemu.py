@@ -25,7 +25,7 @@ from lab.series.save import autosquash
 from lab.series.state import remember, saved_state, unsaved, way_out
 
 SET = "machine"
-PATCHES = config.PATCHES / "qemu" / SET
+PATCHES = config.REPO / "patches/qemu" / SET
 DEVICES = config.REPO / "lab/image/qemu_devices.mak"
 PROGRAM = config.QEMU_OBJECTS / "qemu-system-s390x"
 
