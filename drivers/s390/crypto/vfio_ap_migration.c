@@ -2,23 +2,27 @@
 /*
  * Live migration of a vfio-ap mediated device
  *
- * A guest's AP queues are operated by the machine itself, so there is no device
- * state to move. The source tells the destination, in the stream described in
- * vfio_ap_stream.c, which adapters, domains and control domains its guest has
- * and what hardware the adapters are. The destination compares that with what
- * its own guest was given. It does so while the stream is written: userspace
- * can still fail the migration then, and the guest goes on at the source.
+ * The machine operates a guest's AP queues by itself, so there is no device
+ * state to move. The source sends its guest's adapters, domains and control
+ * domains and the hardware information of the adapters, in the stream that
+ * vfio_ap_stream.c describes. The destination compares them with those of its
+ * own guest while the stream is written: userspace can still fail the migration
+ * then, and the guest goes on at the source.
  *
- * PRE_COPY sends all of that but the end while the guest still runs, so that a
- * destination which differs refuses before the guest was stopped. Should the
- * host change the configuration meanwhile, it is sent again.
+ * PRE_COPY sends all of that while the guest still runs, so that a destination
+ * that differs refuses before the guest is stopped. STOP_COPY appends the
+ * guest's interrupt registrations.
  *
  * A session is open from entering PRE_COPY, STOP_COPY or RESUMING until the arc
- * out of it, VFIO_DEVICE_RESET or close; closing its file does not end it, and
- * PRE_COPY->STOP_COPY goes on with the same one. A file may
- * outlive its session, the device's file and the mediated device: it reaches
- * the mediated device only through a pointer that the end of the session clears
+ * out of it, VFIO_DEVICE_RESET or close. Closing the data file does not end the
+ * session, and PRE_COPY->STOP_COPY goes on with the same one. A file may outlive
+ * its session, the device's file and the mediated device: it reaches the
+ * mediated device only through a pointer that the end of the session clears
  * under matrix_dev->mdevs_lock, a lock that the file's module reference keeps.
+ *
+ * The administrator may change the guest's matrix at any time. The change ends
+ * an open session, unless the destination has accepted the whole stream: from
+ * then on a change is a hot plug, as in RUNNING.
  */
 
 #include <kunit/static_stub.h>
@@ -34,8 +38,8 @@
 #include <linux/kvm_host.h>
 #include <linux/mdev.h>
 #include <linux/minmax.h>
-#include <linux/overflow.h>
 #include <linux/mutex.h>
+#include <linux/overflow.h>
 #include <linux/poll.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -45,132 +49,93 @@
 #include <linux/wait.h>
 #include <asm/uv.h>
 
+#include "vfio_ap_dirty.h"
 #include "vfio_ap_irq.h"
-#include "vfio_ap_log.h"
 #include "vfio_ap_private.h"
-#include "vfio_ap_report.h"
 #include "vfio_ap_stream.h"
 #include "vfio_ap_trace.h"
 
-/* The most that write() copies into the kernel at a time. */
+/* The most bytes that write() copies into the kernel at a time. */
 #define VFIO_AP_MIGRATION_CHUNK	SZ_64K
 
-/* The header, every pair of CONFIG and HWINFO, IRQ, and END. */
-#define VFIO_AP_MIGRATION_MAX_PIECES	(VFIO_AP_STREAM_MAX_PAIRS + 3)
-
-/* Rows of IRQ records for which memory is taken at first; it doubles. */
+/* The first allocation of rows of IRQ records has so many; it doubles. */
 #define VFIO_AP_MIGRATION_MIN_IRQS	16
-
-/**
- * struct vfio_ap_migration_piece - some bytes of a stream to be read
- * @kref:	held by the file and by who copies from it
- * @len:	bytes of @data; neither changes once the piece is published
- * @data:	the bytes: the header, a pair of CONFIG and HWINFO, IRQ, or END
- */
-struct vfio_ap_migration_piece {
-	struct kref kref;
-	size_t len;
-	u8 data[];
-};
 
 /**
  * struct vfio_ap_migration_file - a migration data file
  * @kref:	held by the open file and by the session
  * @io_mutex:	spans one read() or write() with its user copies; never taken
  *		under matrix_dev->mdevs_lock
- * @lock:	guards @disabled, @error, @pieces and what tells the position in
- *		them; innermost
+ * @lock:	guards @disabled, @error, @precopy, @complete, @final_len and
+ *		@read; innermost
  * @wait:	pollers
- * @matrix_mdev: the mediated device; NULL once the session has ended, and until
- *		it begins. Guarded by matrix_dev->mdevs_lock
- * @disabled:	there is no session, or it has ended; every access gives -ENODEV
- * @error:	0, or the negative errno that every access and RESUMING->STOP give
- * @here:	the guest's AP configuration when last looked at. Guarded by
+ * @matrix_mdev: the mediated device, NULL unless the session is open; guarded by
  *		matrix_dev->mdevs_lock
- * @pieces:	saving: the stream. Written under @lock and matrix_dev->mdevs_lock,
- *		read under either; so is @nr
- * @nr:		number of pieces that are published
- * @at:		the piece that is read next, @nr at the end
- * @off:	bytes of it that were read
- * @unread:	bytes that were not read
- * @initial:	of them, the first ones, those that VFIO calls initial bytes
- * @renewed:	a pair was published and not told by VFIO_MIG_GET_PRECOPY_INFO
- * @complete:	the last piece ends the stream
- * @spare:	saving: for the next pair, so that a change by the host finds memory.
- *		Guarded by matrix_dev->mdevs_lock
- * @end:	saving: for END; guarded by matrix_dev->mdevs_lock
- * @dec:	resuming: the decoder, guarded by matrix_dev->mdevs_lock
- * @irqs:	resuming: the rows of IRQ records that have arrived, guarded by
- *		matrix_dev->mdevs_lock; so are @nr_irqs and @max_irqs
+ * @disabled:	the session is not open; every access returns -ENODEV
+ * @precopy:	the session is in PRE_COPY or PRE_COPY_P2P
+ * @error:	0, or the negative errno that every access returns
+ * @local:	the guest's AP configuration when the session began
+ * @initial_len: saving: number of bytes in @initial; set before the file is used
+ * @initial:	saving: header, CONFIG and HWINFO
+ * @final:	saving: IRQ and END; set before @complete
+ * @final_len:	saving: number of bytes in @final
+ * @complete:	saving: @final is part of the stream
+ * @read:	saving: number of bytes of the stream that were read
+ * @dec:	resuming: the decoder, guarded by @io_mutex; @dec.image does not
+ *		change any more once @registered is set
+ * @irqs:	resuming: rows of IRQ records; guarded by @io_mutex, as @nr_irqs
+ *		and @max_irqs
  * @nr_irqs:	number of rows
- * @max_irqs:	number of rows that @irqs has memory for
- * @registered:	resuming: the whole stream was taken, and all interrupts registered
- * @report:	the report on the session, which takes it over when it begins
+ * @max_irqs:	number of rows that @irqs has room for
+ * @registered:	resuming: the stream is complete and all interrupts are
+ *		registered; guarded by matrix_dev->mdevs_lock, as @hotplugged
+ * @hotplugged:	resuming: the guest's matrix was changed after @registered was set
  */
 struct vfio_ap_migration_file {
 	struct kref kref;
 	struct mutex io_mutex; /* one read() or write() at a time */
-	spinlock_t lock; /* disabled, error, pieces, position */
+	spinlock_t lock; /* status, position */
 	wait_queue_head_t wait;
 	struct ap_matrix_mdev *matrix_mdev;
 	bool disabled;
+	bool precopy;
 	int error;
-	struct vfio_ap_stream_image here;
-	struct vfio_ap_migration_piece *pieces[VFIO_AP_MIGRATION_MAX_PIECES];
-	unsigned int nr;
-	unsigned int at;
-	size_t off;
-	size_t unread;
-	size_t initial;
-	bool renewed;
+	struct vfio_ap_stream_image local;
+	size_t initial_len;
+	u8 initial[VFIO_AP_STREAM_INITIAL_BYTES(VFIO_AP_STREAM_MAX_ADAPTERS)];
+	u8 *final;
+	size_t final_len;
 	bool complete;
-	struct vfio_ap_migration_piece *spare;
-	struct vfio_ap_migration_piece *end;
-	struct vfio_ap_stream_decoder *dec;
+	size_t read;
+	struct vfio_ap_stream_decoder dec;
 	struct vfio_ap_stream_irq *irqs;
 	unsigned int nr_irqs;
 	unsigned int max_irqs;
 	bool registered;
-	struct vfio_ap_report *report;
+	bool hotplugged;
 };
 
-static struct vfio_ap_migration_piece *vfio_ap_migration_piece_alloc(size_t size)
-{
-	struct vfio_ap_migration_piece *piece;
-
-	piece = kvzalloc(sizeof(*piece) + size, GFP_KERNEL_ACCOUNT);
-	if (piece)
-		kref_init(&piece->kref);
-
-	return piece;
-}
-
-static void vfio_ap_migration_piece_free(struct kref *kref)
-{
-	kvfree(container_of(kref, struct vfio_ap_migration_piece, kref));
-}
-
-static void vfio_ap_migration_piece_put(struct vfio_ap_migration_piece *piece)
-{
-	if (piece)
-		kref_put(&piece->kref, vfio_ap_migration_piece_free);
-}
+/**
+ * struct vfio_ap_migration_diffs - the differences that a comparison finds
+ * @matrix_mdev: the mediated device
+ * @nr:		number of differences
+ * @first:	text of the first one
+ */
+struct vfio_ap_migration_diffs {
+	struct ap_matrix_mdev *matrix_mdev;
+	unsigned int nr;
+	char first[VFIO_AP_STREAM_DIFF_CHARS];
+};
 
 static void vfio_ap_migration_file_free(struct kref *kref)
 {
 	struct vfio_ap_migration_file *migf =
 		container_of(kref, struct vfio_ap_migration_file, kref);
-	unsigned int i;
 
-	for (i = 0; i < migf->nr; i++)
-		vfio_ap_migration_piece_put(migf->pieces[i]);
-	vfio_ap_migration_piece_put(migf->spare);
-	vfio_ap_migration_piece_put(migf->end);
-	vfio_ap_report_free(migf->report);
-	kfree(migf->dec);
+	kvfree(migf->final);
 	kvfree(migf->irqs);
 	mutex_destroy(&migf->io_mutex);
-	kfree(migf);
+	kvfree(migf);
 }
 
 static void vfio_ap_migration_file_put(struct vfio_ap_migration_file *migf)
@@ -182,42 +147,6 @@ static int vfio_ap_migration_release(struct inode *inode, struct file *filp)
 {
 	vfio_ap_migration_file_put(filp->private_data);
 	return 0;
-}
-
-/* Waits for nobody: a reader or writer in a page fault finds out afterwards. */
-static void vfio_ap_migration_file_disable(struct vfio_ap_migration_file *migf)
-{
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	migf->matrix_mdev = NULL;
-	scoped_guard(spinlock, &migf->lock)
-		migf->disabled = true;
-	wake_up_interruptible_all(&migf->wait);
-}
-
-/* The first error sticks: true if it is this one. */
-static bool vfio_ap_migration_file_set_error(struct vfio_ap_migration_file *migf,
-					     int error)
-{
-	guard(spinlock)(&migf->lock);
-	if (migf->error)
-		return false;
-	migf->error = error;
-
-	return true;
-}
-
-/* Every access to the file fails from here on, and so does RESUMING->STOP. */
-static void vfio_ap_migration_file_fail_locked(struct vfio_ap_migration_file *migf,
-					       enum vfio_ap_reason reason,
-					       int error)
-{
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	if (!vfio_ap_migration_file_set_error(migf, error))
-		return;
-	vfio_ap_report_fail_locked(migf->matrix_mdev, reason, error);
-	wake_up_interruptible_all(&migf->wait);
 }
 
 static int vfio_ap_migration_file_status_locked(struct vfio_ap_migration_file *migf)
@@ -233,241 +162,74 @@ static int vfio_ap_migration_file_status(struct vfio_ap_migration_file *migf)
 	return vfio_ap_migration_file_status_locked(migf);
 }
 
-/* What was read leaves no byte of a complete stream. */
-static bool vfio_ap_migration_file_drained(struct vfio_ap_migration_file *migf)
+/* Every access to the file returns the error from now on; the first one counts. */
+static void vfio_ap_migration_fail_locked(struct vfio_ap_migration_file *migf,
+					  int error, const char *why)
 {
-	guard(spinlock)(&migf->lock);
-	return migf->complete && !migf->unread;
-}
-
-static void vfio_ap_migration_add_piece_locked(struct vfio_ap_migration_file *migf,
-					       struct vfio_ap_migration_piece *piece)
-{
-	lockdep_assert_held(&migf->lock);
-
-	migf->pieces[migf->nr++] = piece;
-	migf->unread += piece->len;
-}
-
-/*
- * In place of the last piece, of which nothing was read. Returns that one; to free
- * it may sleep.
- */
-static struct vfio_ap_migration_piece *
-vfio_ap_migration_replace_piece_locked(struct vfio_ap_migration_file *migf,
-				       struct vfio_ap_migration_piece *piece)
-{
-	struct vfio_ap_migration_piece *old = migf->pieces[migf->nr - 1];
-	bool initial = migf->initial == migf->unread;
-
-	lockdep_assert_held(&migf->lock);
-
-	migf->pieces[migf->nr - 1] = piece;
-	migf->unread += piece->len;
-	migf->unread -= old->len;
-	if (initial)
-		migf->initial = migf->unread;
-
-	return old;
-}
-
-/*
- * Publish the pair that is in @spare, unless it is the same as the last one.
- * Returns -E2BIG if a stream can not have another one.
- */
-static int vfio_ap_migration_file_publish(struct vfio_ap_migration_file *migf)
-{
-	struct vfio_ap_migration_piece *last = migf->pieces[migf->nr - 1];
-	struct vfio_ap_migration_piece *piece = migf->spare;
-	struct vfio_ap_migration_piece *old = NULL;
-
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	if (last->len == piece->len && !memcmp(last->data, piece->data, last->len))
-		return 0;
 
 	scoped_guard(spinlock, &migf->lock) {
-		if (migf->at < migf->nr - 1 ||
-		    (migf->at == migf->nr - 1 && !migf->off))
-			old = vfio_ap_migration_replace_piece_locked(migf, piece);
-		else if (migf->nr < 1 + VFIO_AP_STREAM_MAX_PAIRS)
-			vfio_ap_migration_add_piece_locked(migf, piece);
-		else
-			return -E2BIG;
-		migf->renewed = true;
+		if (vfio_ap_migration_file_status_locked(migf))
+			return;
+		migf->error = error;
 	}
-	migf->spare = NULL;
-	if (old)
-		vfio_ap_migration_piece_put(old);
-	vfio_ap_report_published_locked(migf->matrix_mdev);
-	wake_up_interruptible_all(&migf->wait);
-
-	return 0;
-}
-
-/* The checksum of all pieces */
-static u32 vfio_ap_migration_file_crc(struct vfio_ap_migration_file *migf)
-{
-	u32 crc = VFIO_AP_STREAM_CRC_INIT;
-	unsigned int i;
-
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	for (i = 0; i < migf->nr; i++)
-		crc = vfio_ap_stream_crc(crc, migf->pieces[i]->data,
-					 migf->pieces[i]->len);
-
-	return crc;
-}
-
-/* The registrations of the guest's interrupts; an empty piece if there are none. */
-static struct vfio_ap_migration_piece *
-vfio_ap_migration_alloc_irqs(struct ap_matrix_mdev *matrix_mdev)
-{
-	unsigned int rows = vfio_ap_irq_nr_rows(matrix_mdev);
-	struct vfio_ap_migration_piece *piece;
-
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	piece = vfio_ap_migration_piece_alloc(VFIO_AP_STREAM_IRQ_BYTES(rows));
-	if (!piece)
-		return NULL;
-
-	rows = vfio_ap_irq_encode(matrix_mdev,
-				  piece->data + VFIO_AP_STREAM_IRQ_BYTES(0));
-	if (rows) {
-		vfio_ap_stream_encode_irq_head(rows, piece->data);
-		piece->len = VFIO_AP_STREAM_IRQ_BYTES(rows);
-	}
-
-	return piece;
-}
-
-/* Append IRQ, unless it is empty, and END to the header and the pairs. */
-static void vfio_ap_migration_file_complete(struct vfio_ap_migration_file *migf,
-					    struct vfio_ap_migration_piece *irqs)
-{
-	unsigned int records = (migf->nr - 1) * VFIO_AP_STREAM_PAIR_RECORDS;
-
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	if (irqs->len) {
-		records++;
-		scoped_guard(spinlock, &migf->lock)
-			vfio_ap_migration_add_piece_locked(migf, irqs);
-	} else {
-		vfio_ap_migration_piece_put(irqs);
-	}
-
-	migf->end->len = VFIO_AP_STREAM_END_BYTES;
-	vfio_ap_stream_encode_end(records, vfio_ap_migration_file_crc(migf),
-				  migf->end->data);
-	scoped_guard(spinlock, &migf->lock) {
-		vfio_ap_migration_add_piece_locked(migf, migf->end);
-		migf->complete = true;
-	}
-	migf->end = NULL;
+	dev_notice_ratelimited(mdev_dev(migf->matrix_mdev->mdev),
+			       "migration failed: %s\n", why);
 	wake_up_interruptible_all(&migf->wait);
 }
 
-/*
- * What is read next, with a reference, and where in it. Otherwise returns NULL
- * and in *@ret what read() returns.
- */
-static struct vfio_ap_migration_piece *
-vfio_ap_migration_file_get_piece(struct vfio_ap_migration_file *migf,
-				 size_t *off, int *ret)
+/* Bytes of the stream that were published and not read. */
+static size_t vfio_ap_migration_unread_locked(struct vfio_ap_migration_file *migf)
 {
-	struct vfio_ap_migration_piece *piece;
+	lockdep_assert_held(&migf->lock);
 
-	guard(spinlock)(&migf->lock);
-	*ret = vfio_ap_migration_file_status_locked(migf);
-	if (*ret)
-		return NULL;
-	if (!migf->unread) {
-		*ret = migf->complete ? 0 : -ENOMSG;
-		return NULL;
-	}
-
-	piece = migf->pieces[migf->at];
-	kref_get(&piece->kref);
-	*off = migf->off;
-
-	return piece;
+	return migf->initial_len + migf->final_len - migf->read;
 }
 
-/*
- * What was copied counts only if the session was still good afterwards, and the
- * piece still stood in the stream: -EAGAIN asks to copy its successor.
- */
-static ssize_t vfio_ap_migration_file_advance(struct vfio_ap_migration_file *migf,
-					      struct vfio_ap_migration_piece *piece,
-					      size_t len)
+/* Read bytes of @initial or @final, whichever is next. */
+static ssize_t vfio_ap_migration_read_part(struct vfio_ap_migration_file *migf,
+					   char __user *buf, size_t len)
 {
+	size_t unread, left;
+	const u8 *from;
 	int ret;
 
+	scoped_guard(spinlock, &migf->lock) {
+		ret = vfio_ap_migration_file_status_locked(migf);
+		if (ret)
+			return ret;
+		unread = vfio_ap_migration_unread_locked(migf);
+		if (!unread)
+			return migf->complete ? 0 : -ENOMSG;
+		/* Only a reader changes the position, and holds io_mutex. */
+		if (migf->read < migf->initial_len) {
+			from = migf->initial + migf->read;
+			left = migf->initial_len - migf->read;
+		} else {
+			from = migf->final + migf->read - migf->initial_len;
+			left = unread;
+		}
+	}
+
+	len = min(len, left);
+	if (copy_to_user(buf, from, len))
+		return -EFAULT;
+
+	/* The bytes count only if the session has not failed or ended since. */
 	guard(spinlock)(&migf->lock);
 	ret = vfio_ap_migration_file_status_locked(migf);
 	if (ret)
 		return ret;
-	if (migf->pieces[migf->at] != piece)
-		return -EAGAIN;
-
-	migf->off += len;
-	migf->unread -= len;
-	migf->initial -= min(migf->initial, len);
-	if (migf->off == piece->len) {
-		migf->at++;
-		migf->off = 0;
-	}
+	migf->read += len;
 
 	return len;
-}
-
-static ssize_t vfio_ap_migration_read_piece(struct vfio_ap_migration_file *migf,
-					    char __user *buf, size_t len)
-{
-	struct vfio_ap_migration_piece *piece;
-	ssize_t done;
-	size_t off;
-	int ret;
-
-	do {
-		piece = vfio_ap_migration_file_get_piece(migf, &off, &ret);
-		if (!piece)
-			return ret;
-
-		/* Only a reader moves the position, and io_mutex keeps others out. */
-		len = min(len, piece->len - off);
-		if (copy_to_user(buf, piece->data + off, len))
-			done = -EFAULT;
-		else
-			done = vfio_ap_migration_file_advance(migf, piece, len);
-		vfio_ap_migration_piece_put(piece);
-	} while (done == -EAGAIN);
-
-	return done;
-}
-
-static ssize_t vfio_ap_migration_read_pieces(struct vfio_ap_migration_file *migf,
-					     char __user *buf, size_t len)
-{
-	size_t done = 0;
-	ssize_t ret;
-
-	do {
-		ret = vfio_ap_migration_read_piece(migf, buf + done, len - done);
-		if (ret > 0)
-			done += ret;
-	} while (ret > 0 && done < len);
-
-	return done ? done : ret;
 }
 
 static ssize_t vfio_ap_migration_read(struct file *filp, char __user *buf,
 				      size_t len, loff_t *pos)
 {
 	struct vfio_ap_migration_file *migf = filp->private_data;
+	size_t done = 0;
 	ssize_t ret;
 
 	if (pos)
@@ -479,81 +241,32 @@ static ssize_t vfio_ap_migration_read(struct file *filp, char __user *buf,
 	} else if (mutex_lock_interruptible(&migf->io_mutex)) {
 		return -ERESTARTSYS;
 	}
-	ret = vfio_ap_migration_read_pieces(migf, buf, len);
+	do {
+		ret = vfio_ap_migration_read_part(migf, buf + done, len - done);
+		if (ret > 0)
+			done += ret;
+	} while (ret > 0 && done < len);
 	mutex_unlock(&migf->io_mutex);
 
-	return ret;
+	return done ? done : ret;
 }
 
-static __poll_t vfio_ap_migration_save_poll(struct file *filp,
-					    struct poll_table_struct *wait)
+static __poll_t vfio_ap_migration_poll(struct file *filp,
+				       struct poll_table_struct *wait)
 {
 	struct vfio_ap_migration_file *migf = filp->private_data;
+	bool save = filp->f_mode & FMODE_READ;
+	__poll_t ready = save ? EPOLLIN | EPOLLRDNORM : EPOLLOUT | EPOLLWRNORM;
 
 	poll_wait(filp, &migf->wait, wait);
 
 	guard(spinlock)(&migf->lock);
 	if (vfio_ap_migration_file_status_locked(migf))
-		return EPOLLIN | EPOLLRDNORM | EPOLLERR;
+		return ready | EPOLLERR;
+	if (save && !migf->complete && !vfio_ap_migration_unread_locked(migf))
+		return 0;
 
-	return migf->unread || migf->complete ? EPOLLIN | EPOLLRDNORM : 0;
-}
-
-static __poll_t vfio_ap_migration_resume_poll(struct file *filp,
-					      struct poll_table_struct *wait)
-{
-	struct vfio_ap_migration_file *migf = filp->private_data;
-
-	poll_wait(filp, &migf->wait, wait);
-
-	guard(spinlock)(&migf->lock);
-	if (vfio_ap_migration_file_status_locked(migf))
-		return EPOLLOUT | EPOLLWRNORM | EPOLLERR;
-
-	return EPOLLOUT | EPOLLWRNORM;
-}
-
-static bool vfio_ap_migration_in_precopy(enum vfio_device_mig_state state)
-{
-	return state == VFIO_DEVICE_STATE_PRE_COPY ||
-	       state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
-}
-
-/*
- * Who opted in hears once that the configuration is sent again, and that all of
- * it is initial data; to others it is dirty data.
- */
-static int vfio_ap_migration_fill_info(struct vfio_ap_migration_file *migf,
-				       struct vfio_precopy_info *info)
-{
-	struct vfio_device *vdev;
-	int ret;
-
-	guard(mutex)(&matrix_dev->mdevs_lock);
-	guard(spinlock)(&migf->lock);
-
-	/* Whatever else has become of the session */
-	if (!migf->matrix_mdev ||
-	    !vfio_ap_migration_in_precopy(migf->matrix_mdev->mig.state))
-		return -EINVAL;
-	ret = vfio_ap_migration_file_status_locked(migf);
-	if (ret)
-		return ret;
-
-	vdev = &migf->matrix_mdev->vdev;
-	if (vdev->precopy_info_v2) {
-		info->flags = 0;
-		/* Even if it was read by now: userspace has to know what it sent. */
-		if (migf->renewed) {
-			migf->initial = migf->unread;
-			info->flags = VFIO_PRECOPY_INFO_REINIT;
-		}
-		migf->renewed = false;
-	}
-	info->initial_bytes = migf->initial;
-	info->dirty_bytes = migf->unread - migf->initial;
-
-	return 0;
+	return ready;
 }
 
 /* vfio_check_precopy_ioctl() needs a device, which may be gone by now. */
@@ -563,7 +276,6 @@ static long vfio_ap_migration_ioctl(struct file *filp, unsigned int cmd,
 	const size_t minsz = offsetofend(struct vfio_precopy_info, dirty_bytes);
 	struct vfio_ap_migration_file *migf = filp->private_data;
 	struct vfio_precopy_info info = {};
-	int ret;
 
 	if (cmd != VFIO_MIG_GET_PRECOPY_INFO)
 		return -ENOTTY;
@@ -572,44 +284,69 @@ static long vfio_ap_migration_ioctl(struct file *filp, unsigned int cmd,
 	if (info.argsz < minsz)
 		return -EINVAL;
 
-	ret = vfio_ap_migration_fill_info(migf, &info);
-	if (ret)
-		return ret;
+	scoped_guard(spinlock, &migf->lock) {
+		if (!migf->precopy)
+			return -EINVAL;
+		if (migf->error)
+			return migf->error;
+		info.initial_bytes = vfio_ap_migration_unread_locked(migf);
+	}
+	info.flags = 0;
+	info.dirty_bytes = 0;
 
 	return copy_to_user((void __user *)arg, &info, minsz) ? -EFAULT : 0;
 }
 
-/* Which of its reasons an errno of the decoder or of a comparison stands for. */
-static enum vfio_ap_reason vfio_ap_migration_stream_reason(int error)
+static void vfio_ap_migration_report_diff(void *ctx,
+					  const struct vfio_ap_stream_diff *diff)
 {
-	switch (error) {
-	case -ENXIO:
-		return VFIO_AP_REASON_CONFIG;
-	case -EXDEV:
-		return VFIO_AP_REASON_HARDWARE;
-	case -EOPNOTSUPP:
-		return VFIO_AP_REASON_VERSION;
-	case -ENODATA:
-		return VFIO_AP_REASON_TRUNCATED;
-	default:
-		return VFIO_AP_REASON_MALFORMED;
-	}
+	struct vfio_ap_migration_diffs *diffs = ctx;
+	char text[VFIO_AP_STREAM_DIFF_CHARS];
+
+	vfio_ap_stream_diff_format(diff, text, sizeof(text));
+	trace_vfio_ap_difference(dev_name(mdev_dev(diffs->matrix_mdev->mdev)), text);
+	if (!diffs->nr++)
+		strscpy(diffs->first, text);
 }
 
+/* Compare the source's hardware, or its adapters, domains and control domains. */
 static int vfio_ap_migration_compare_locked(struct vfio_ap_migration_file *migf,
-					    unsigned int parts)
+					    bool hardware)
 {
-	return vfio_ap_report_compare_locked(migf->matrix_mdev, parts,
-					     &migf->dec->image, &migf->here);
+	struct vfio_ap_migration_diffs diffs = { .matrix_mdev = migf->matrix_mdev };
+	char why[VFIO_AP_STREAM_DIFF_CHARS + 32];
+	bool equal;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	if (hardware)
+		equal = vfio_ap_stream_compare_hwinfo(&migf->dec.image, &migf->local,
+						      vfio_ap_migration_report_diff,
+						      &diffs);
+	else
+		equal = vfio_ap_stream_compare_config(&migf->dec.image, &migf->local,
+						      vfio_ap_migration_report_diff,
+						      &diffs);
+	if (equal)
+		return 0;
+
+	if (diffs.nr == 1)
+		strscpy(why, diffs.first);
+	else
+		snprintf(why, sizeof(why), "%s (%u more difference%s)", diffs.first,
+			 diffs.nr - 1, diffs.nr == 2 ? "" : "s");
+	vfio_ap_migration_fail_locked(migf, -ENXIO, why);
+
+	return -ENXIO;
 }
 
-/* Keep a row until the end of the stream tells that it arrived as it was sent. */
-static int vfio_ap_migration_keep_irq_locked(struct vfio_ap_migration_file *migf)
+/* Keep a row until END: the interrupts are registered all together. */
+static int vfio_ap_migration_keep_irq(struct vfio_ap_migration_file *migf)
 {
 	struct vfio_ap_stream_irq *irqs;
 	unsigned int max;
 
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
+	lockdep_assert_held(&migf->io_mutex);
 
 	if (migf->nr_irqs == migf->max_irqs) {
 		max = max(2 * migf->max_irqs, VFIO_AP_MIGRATION_MIN_IRQS);
@@ -620,7 +357,7 @@ static int vfio_ap_migration_keep_irq_locked(struct vfio_ap_migration_file *migf
 		migf->irqs = irqs;
 		migf->max_irqs = max;
 	}
-	migf->irqs[migf->nr_irqs++] = migf->dec->irq;
+	migf->irqs[migf->nr_irqs++] = migf->dec.irq;
 
 	return 0;
 }
@@ -630,7 +367,7 @@ static int vfio_ap_migration_receive_status(void *ctx)
 	return vfio_ap_migration_file_status(ctx);
 }
 
-/* Register all interrupts; the lock is dropped meanwhile. */
+/* Register all interrupts; drops the lock while a page is pinned. */
 static int vfio_ap_migration_receive_locked(struct vfio_ap_migration_file *migf)
 {
 	int ret;
@@ -639,94 +376,75 @@ static int vfio_ap_migration_receive_locked(struct vfio_ap_migration_file *migf)
 
 	ret = vfio_ap_irq_receive(migf->matrix_mdev, migf->irqs, migf->nr_irqs,
 				  vfio_ap_migration_receive_status, migf);
-	if (!ret)
+	if (ret)
+		vfio_ap_migration_fail_locked(migf, ret,
+					      "the guest's interrupts cannot be registered");
+	else
 		migf->registered = true;
 
 	return ret;
 }
 
-static int vfio_ap_migration_judge_locked(struct vfio_ap_migration_file *migf,
-					  enum vfio_ap_stream_event event,
-					  enum vfio_ap_reason *reason)
+static int vfio_ap_migration_accept(struct vfio_ap_migration_file *migf,
+				    enum vfio_ap_stream_event event)
 {
-	int ret = 0;
+	int ret;
 
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
+	if (event == VFIO_AP_STREAM_NEED_DATA)
+		return 0;
+	if (event == VFIO_AP_STREAM_GOT_IRQ)
+		return vfio_ap_migration_keep_irq(migf);
 
-	switch (event) {
-	case VFIO_AP_STREAM_GOT_CONFIG:
-		ret = vfio_ap_migration_compare_locked(migf, VFIO_AP_REPORT_CONFIG);
-		*reason = VFIO_AP_REASON_CONFIG;
-		break;
-	case VFIO_AP_STREAM_GOT_HWINFO:
-		ret = vfio_ap_migration_compare_locked(migf, VFIO_AP_REPORT_HWINFO);
-		*reason = VFIO_AP_REASON_HARDWARE;
-		break;
-	case VFIO_AP_STREAM_GOT_IRQ:
-		ret = vfio_ap_migration_keep_irq_locked(migf);
-		*reason = VFIO_AP_REASON_INTERRUPTS;
-		break;
-	case VFIO_AP_STREAM_GOT_END:
-		ret = vfio_ap_migration_receive_locked(migf);
-		*reason = VFIO_AP_REASON_INTERRUPTS;
-		break;
-	case VFIO_AP_STREAM_MORE:
-		break;
-	}
+	guard(mutex)(&matrix_dev->mdevs_lock);
+	ret = vfio_ap_migration_file_status(migf);
+	if (ret)
+		return ret;
+	if (event == VFIO_AP_STREAM_GOT_END)
+		return vfio_ap_migration_receive_locked(migf);
 
-	return ret;
+	return vfio_ap_migration_compare_locked(migf,
+						event == VFIO_AP_STREAM_GOT_HWINFO);
 }
 
-static int vfio_ap_migration_decode_locked(struct vfio_ap_migration_file *migf,
-					   const u8 *data, size_t len,
-					   enum vfio_ap_reason *reason)
+static int vfio_ap_migration_decode(struct vfio_ap_migration_file *migf,
+				    const u8 *data, size_t len)
 {
 	enum vfio_ap_stream_event event;
 	ssize_t used;
 	int ret;
 
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	while (len) {
-		used = vfio_ap_stream_decode(migf->dec, data, len, &event);
-		if (used < 0) {
-			*reason = vfio_ap_migration_stream_reason(used);
+	for (; len; data += used, len -= used) {
+		used = vfio_ap_stream_decode(&migf->dec, data, len, &event);
+		if (used < 0)
 			return used;
-		}
-		ret = vfio_ap_migration_judge_locked(migf, event, reason);
+		ret = vfio_ap_migration_accept(migf, event);
 		if (ret)
 			return ret;
-		data += used;
-		len -= used;
 	}
 
 	return 0;
 }
 
-/* Decode a chunk that is in kernel memory; an error of it sticks. */
+/* Decode a chunk that is in kernel memory; an error of the stream sticks. */
 static int vfio_ap_migration_load(struct vfio_ap_migration_file *migf,
 				  const u8 *data, size_t len)
 {
-	enum vfio_ap_reason reason;
-	int ret, status;
-
-	guard(mutex)(&matrix_dev->mdevs_lock);
+	int ret;
 
 	ret = vfio_ap_migration_file_status(migf);
 	if (ret)
 		return ret;
-
-	ret = vfio_ap_migration_decode_locked(migf, data, len, &reason);
+	ret = vfio_ap_migration_decode(migf, data, len);
 	if (!ret)
 		return 0;
 
-	/* Whatever else ended the session meanwhile has told so itself. */
-	status = vfio_ap_migration_file_status(migf);
-	if (status)
-		return status;
-	vfio_ap_migration_file_fail_locked(migf, reason, ret);
+	guard(mutex)(&matrix_dev->mdevs_lock);
+	vfio_ap_migration_fail_locked(migf, ret,
+				      ret == -EINVAL ? "the stream is malformed" :
+				      ret == -ENOMEM ? "out of memory" :
+				      "the stream has an unknown version or record");
 
-	return ret;
+	return vfio_ap_migration_file_status(migf);
 }
 
 static ssize_t vfio_ap_migration_write(struct file *filp, const char __user *buf,
@@ -764,112 +482,35 @@ static ssize_t vfio_ap_migration_write(struct file *filp, const char __user *buf
 	return len;
 }
 
-static const struct file_operations vfio_ap_migration_save_fops = {
+/* A file is opened for reading or for writing, never for both. */
+static const struct file_operations vfio_ap_migration_fops = {
 	.owner = THIS_MODULE,
 	.read = vfio_ap_migration_read,
-	.poll = vfio_ap_migration_save_poll,
+	.write = vfio_ap_migration_write,
+	.poll = vfio_ap_migration_poll,
 	.unlocked_ioctl = vfio_ap_migration_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.release = vfio_ap_migration_release,
 };
 
-static const struct file_operations vfio_ap_migration_resume_fops = {
-	.owner = THIS_MODULE,
-	.write = vfio_ap_migration_write,
-	.poll = vfio_ap_migration_resume_poll,
-	.release = vfio_ap_migration_release,
-};
-
-static int vfio_ap_migration_alloc_decoder(struct vfio_ap_migration_file *migf)
-{
-	migf->dec = kzalloc_obj(*migf->dec, GFP_KERNEL_ACCOUNT);
-	if (!migf->dec)
-		return -ENOMEM;
-
-	vfio_ap_stream_decode_init(migf->dec);
-	return 0;
-}
-
-static int vfio_ap_migration_alloc_pieces(struct vfio_ap_migration_file *migf,
-					  const size_t *sizes, unsigned int nr)
-{
-	for (; migf->nr < nr; migf->nr++) {
-		migf->pieces[migf->nr] =
-			vfio_ap_migration_piece_alloc(sizes[migf->nr]);
-		if (!migf->pieces[migf->nr])
-			return -ENOMEM;
-	}
-
-	return 0;
-}
-
-static struct vfio_ap_migration_piece *vfio_ap_migration_alloc_pair(void)
-{
-	const size_t size = VFIO_AP_STREAM_PAIR_BYTES(VFIO_AP_STREAM_MAX_ADAPTERS);
-
-	return vfio_ap_migration_piece_alloc(size);
-}
-
-/* Everything that the session will need, before any lock is taken. */
-static int vfio_ap_migration_file_reserve(struct vfio_ap_migration_file *migf,
-					  enum vfio_device_mig_state state)
-{
-	static const size_t pieces[] = {
-		VFIO_AP_STREAM_HEADER_BYTES,
-		VFIO_AP_STREAM_PAIR_BYTES(VFIO_AP_STREAM_MAX_ADAPTERS),
-	};
-
-	migf->report = vfio_ap_report_alloc(state == VFIO_DEVICE_STATE_RESUMING);
-	if (!migf->report)
-		return -ENOMEM;
-	if (state == VFIO_DEVICE_STATE_RESUMING)
-		return vfio_ap_migration_alloc_decoder(migf);
-
-	migf->spare = vfio_ap_migration_alloc_pair();
-	migf->end = vfio_ap_migration_piece_alloc(VFIO_AP_STREAM_END_BYTES);
-	if (!migf->spare || !migf->end)
-		return -ENOMEM;
-
-	return vfio_ap_migration_alloc_pieces(migf, pieces, ARRAY_SIZE(pieces));
-}
-
-static struct vfio_ap_migration_file *
-vfio_ap_migration_file_alloc(enum vfio_device_mig_state state)
+/* A file without a session: every access returns -ENODEV. */
+static struct file *vfio_ap_migration_file_open(int flags)
 {
 	struct vfio_ap_migration_file *migf;
+	struct file *filp;
 
-	migf = kzalloc_obj(*migf, GFP_KERNEL_ACCOUNT);
+	migf = kvzalloc_obj(*migf, GFP_KERNEL_ACCOUNT);
 	if (!migf)
-		return NULL;
+		return ERR_PTR(-ENOMEM);
 
 	kref_init(&migf->kref);
 	mutex_init(&migf->io_mutex);
 	spin_lock_init(&migf->lock);
 	init_waitqueue_head(&migf->wait);
 	migf->disabled = true;
-	if (vfio_ap_migration_file_reserve(migf, state)) {
-		vfio_ap_migration_file_put(migf);
-		return NULL;
-	}
 
-	return migf;
-}
-
-/* A file that no session has yet: reads and writes give -ENODEV. */
-static struct file *vfio_ap_migration_file_open(enum vfio_device_mig_state state)
-{
-	bool save = state != VFIO_DEVICE_STATE_RESUMING;
-	struct vfio_ap_migration_file *migf;
-	struct file *filp;
-
-	migf = vfio_ap_migration_file_alloc(state);
-	if (!migf)
-		return ERR_PTR(-ENOMEM);
-
-	filp = anon_inode_getfile("vfio_ap_migration",
-				  save ? &vfio_ap_migration_save_fops :
-					 &vfio_ap_migration_resume_fops,
-				  migf, save ? O_RDONLY : O_WRONLY);
+	filp = anon_inode_getfile("vfio_ap_migration", &vfio_ap_migration_fops,
+				  migf, flags);
 	if (IS_ERR(filp)) {
 		vfio_ap_migration_file_put(migf);
 		return filp;
@@ -877,24 +518,6 @@ static struct file *vfio_ap_migration_file_open(enum vfio_device_mig_state state
 	stream_open(filp->f_inode, filp);
 
 	return filp;
-}
-
-/**
- * vfio_ap_migration_busy - test whether the AP configuration must stay as it is
- * @matrix_mdev: the mediated device
- *
- * True while a session is open, and from RESUMING->STOP until RUNNING, when the
- * guest depends on a comparison that was made. Userspace's changes are refused
- * with -EBUSY then.
- *
- * Context: matrix_dev->mdevs_lock is held.
- * Return: true if the configuration must not change.
- */
-bool vfio_ap_migration_busy(struct ap_matrix_mdev *matrix_mdev)
-{
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	return matrix_mdev->mig.file || matrix_mdev->mig.resumed;
 }
 
 static void vfio_ap_migration_set_locked(struct ap_matrix_mdev *matrix_mdev,
@@ -905,25 +528,10 @@ static void vfio_ap_migration_set_locked(struct ap_matrix_mdev *matrix_mdev,
 
 	/* Read without a lock by vfio_ap_migration_get_state(). */
 	WRITE_ONCE(matrix_mdev->mig.state, state);
-	if (state == VFIO_DEVICE_STATE_RUNNING)
-		matrix_mdev->mig.resumed = false;
 }
 
-static void vfio_ap_migration_begin_locked(struct ap_matrix_mdev *matrix_mdev,
-					   struct vfio_ap_migration_file *migf)
-{
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	kref_get(&migf->kref);
-	migf->matrix_mdev = matrix_mdev;
-	matrix_mdev->mig.file = migf;
-	vfio_ap_report_begin_locked(matrix_mdev, no_free_ptr(migf->report));
-	guard(spinlock)(&migf->lock);
-	migf->disabled = false;
-}
-
-static void vfio_ap_migration_end_locked(struct ap_matrix_mdev *matrix_mdev,
-					 enum vfio_ap_reason reason)
+/* Does not take io_mutex; I/O in progress checks the status after copying. */
+static void vfio_ap_migration_end_locked(struct ap_matrix_mdev *matrix_mdev)
 {
 	struct vfio_ap_migration_file *migf = matrix_mdev->mig.file;
 
@@ -932,37 +540,38 @@ static void vfio_ap_migration_end_locked(struct ap_matrix_mdev *matrix_mdev,
 	if (!migf)
 		return;
 
-	vfio_ap_report_end_locked(matrix_mdev, reason);
 	matrix_mdev->mig.file = NULL;
-	vfio_ap_migration_file_disable(migf);
+	migf->matrix_mdev = NULL;
+	scoped_guard(spinlock, &migf->lock) {
+		migf->disabled = true;
+		migf->precopy = false;
+	}
+	wake_up_interruptible_all(&migf->wait);
 	vfio_ap_migration_file_put(migf);
-}
-
-/* Why a session of saving ends if userspace leaves its states now. */
-static enum vfio_ap_reason
-vfio_ap_migration_left_reason(struct vfio_ap_migration_file *migf)
-{
-	if (!migf)
-		return VFIO_AP_REASON_NONE;
-
-	return vfio_ap_migration_file_drained(migf) ? VFIO_AP_REASON_COMPLETED :
-						      VFIO_AP_REASON_LEFT;
 }
 
 static bool vfio_ap_migration_guest_protected(struct kvm *kvm)
 {
 	KUNIT_STATIC_STUB_REDIRECT(vfio_ap_migration_guest_protected, kvm);
 
-	/* For an answer that stays true. */
+	/* Without the lock the guest could become protected at once. */
 	lockdep_assert_held(&kvm->lock);
 	return kvm_s390_pv_is_protected(kvm);
 }
 
-static bool vfio_ap_migration_host_protected(void)
+/**
+ * vfio_ap_migration_offered - test whether this kernel offers migration
+ *
+ * A kernel that is a secure execution guest does not: the bind state of its
+ * queues cannot be carried over.
+ *
+ * Return: true if mediated devices have the migration feature.
+ */
+bool vfio_ap_migration_offered(void)
 {
-	KUNIT_STATIC_STUB_REDIRECT(vfio_ap_migration_host_protected);
+	KUNIT_STATIC_STUB_REDIRECT(vfio_ap_migration_offered);
 
-	return is_prot_virt_guest();
+	return !is_prot_virt_guest();
 }
 
 static bool vfio_ap_migration_hotplug_pending(struct ap_matrix_mdev *matrix_mdev)
@@ -972,21 +581,17 @@ static bool vfio_ap_migration_hotplug_pending(struct ap_matrix_mdev *matrix_mdev
 	       !bitmap_empty(matrix_mdev->adm_add, AP_DOMAINS);
 }
 
-/* Whether there is a guest whose AP configuration can be told to a peer. */
-static int vfio_ap_migration_check_guest_locked(struct ap_matrix_mdev *matrix_mdev)
+static int vfio_ap_migration_refuse(struct ap_matrix_mdev *matrix_mdev, int error,
+				    const char *why)
 {
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	if (!matrix_mdev->kvm ||
-	    vfio_ap_migration_guest_protected(matrix_mdev->kvm))
-		return -EOPNOTSUPP;
-
-	return matrix_mdev->withdrawn ? -EBUSY : 0;
+	dev_notice_ratelimited(mdev_dev(matrix_mdev->mdev),
+			       "migration refused: %s\n", why);
+	return error;
 }
 
 /*
- * One queue stands for its adapter: what was kept with it is the card's. Mostly
- * the first one that is looked at.
+ * One queue represents its adapter: the information kept with the queue is the
+ * card's. Mostly the first queue is usable.
  */
 static struct vfio_ap_queue *
 vfio_ap_migration_find_queue(struct ap_matrix_mdev *matrix_mdev, unsigned long apid)
@@ -1012,9 +617,9 @@ vfio_ap_migration_find_queue(struct ap_matrix_mdev *matrix_mdev, unsigned long a
  * instruction is issued.
  *
  * Context: get_update_locks_for_mdev() was called.
- * Return: 0; -EOPNOTSUPP without a guest that has AP or if it is protected;
- * -EBUSY if the device was requested back; -ENXIO if an adapter has no queue
- * that the guest could use.
+ * Return: 0; -EOPNOTSUPP if the device has no guest with AP or the guest is
+ * protected; -EBUSY if the device was requested back; -ENXIO if an adapter has
+ * no queue that the guest could use.
  */
 static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 					  struct vfio_ap_stream_image *image)
@@ -1023,11 +628,18 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 	struct vfio_ap_stream_adapter *row = image->adapter;
 	struct vfio_ap_queue *q;
 	unsigned long apid;
-	int ret;
 
-	ret = vfio_ap_migration_check_guest_locked(matrix_mdev);
-	if (ret)
-		return ret;
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	if (!matrix_mdev->kvm)
+		return vfio_ap_migration_refuse(matrix_mdev, -EOPNOTSUPP,
+						"no guest uses AP through the device");
+	if (vfio_ap_migration_guest_protected(matrix_mdev->kvm))
+		return vfio_ap_migration_refuse(matrix_mdev, -EOPNOTSUPP,
+						"the guest is protected");
+	if (matrix_mdev->withdrawn)
+		return vfio_ap_migration_refuse(matrix_mdev, -EBUSY,
+						"the device was requested back");
 
 	/* Both are bit strings with bit 0 in front: s390 is big-endian. */
 	memcpy(image->config.apm, apcb->apm, sizeof(image->config.apm));
@@ -1038,7 +650,7 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 		q = vfio_ap_migration_find_queue(matrix_mdev, apid);
 		if (!q) {
 			dev_notice_ratelimited(mdev_dev(matrix_mdev->mdev),
-					       "adapter %02lx has no usable queue\n",
+					       "migration refused: adapter %02lx has no usable queue\n",
 					       apid);
 			return -ENXIO;
 		}
@@ -1051,11 +663,73 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 	return 0;
 }
 
-/*
- * Whether a session may begin, or go on in STOP_COPY. Asked in the arc and, if
- * others come first, before those, so that a refused request has changed nothing.
+/**
+ * vfio_ap_migration_config_changed - the guest's AP configuration has changed
+ * @matrix_mdev: the mediated device
+ *
+ * An open session fails. Its state stays, as VFIO requires that no state changes
+ * by itself. Once the destination has accepted the stream, the change is a hot
+ * plug and the session goes on.
+ *
+ * Context: get_update_locks_for_mdev() was called.
  */
-static int vfio_ap_migration_check_locked(struct ap_matrix_mdev *matrix_mdev)
+void vfio_ap_migration_config_changed(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct vfio_ap_migration_file *migf = matrix_mdev->mig.file;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	if (!migf)
+		return;
+	if (migf->registered) {
+		migf->hotplugged = true;
+		return;
+	}
+	vfio_ap_migration_fail_locked(migf, -ECANCELED, matrix_mdev->withdrawn ?
+				      "the device was requested back" :
+				      "the host changed the AP configuration");
+}
+
+/*
+ * Allocates without matrix_dev->mdevs_lock. Rows cannot be added afterwards:
+ * PQAP(AQIC) of the guest is not executed while its interrupts are quiesced.
+ */
+static int vfio_ap_migration_alloc_final(struct vfio_ap_migration_file *migf,
+					 struct ap_matrix_mdev *matrix_mdev)
+{
+	unsigned int rows = vfio_ap_irq_nr_rows(matrix_mdev);
+
+	migf->final = kvmalloc(vfio_ap_stream_irq_bytes(rows) +
+			       VFIO_AP_STREAM_END_BYTES, GFP_KERNEL_ACCOUNT);
+
+	return migf->final ? 0 : -ENOMEM;
+}
+
+/* Append the guest's interrupt registrations and END. */
+static void vfio_ap_migration_complete_locked(struct vfio_ap_migration_file *migf)
+{
+	u8 *p = migf->final;
+	unsigned int rows;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	rows = vfio_ap_irq_encode(migf->matrix_mdev,
+				  p + sizeof(struct vfio_ap_stream_record));
+	if (rows) {
+		vfio_ap_stream_encode_irq_head(rows, p);
+		p += vfio_ap_stream_irq_bytes(rows);
+	}
+	p += vfio_ap_stream_encode_end(p);
+
+	scoped_guard(spinlock, &migf->lock) {
+		migf->final_len = p - migf->final;
+		migf->complete = true;
+	}
+	wake_up_interruptible_all(&migf->wait);
+}
+
+static int vfio_ap_migration_may_begin_locked(struct ap_matrix_mdev *matrix_mdev,
+					      struct vfio_ap_migration_file *migf)
 {
 	int ret;
 
@@ -1064,390 +738,86 @@ static int vfio_ap_migration_check_locked(struct ap_matrix_mdev *matrix_mdev)
 	ret = vfio_ap_policy_check_locked(matrix_mdev);
 	if (ret)
 		return ret;
-
 	if (vfio_ap_migration_hotplug_pending(matrix_mdev))
-		return -EAGAIN;
+		return vfio_ap_migration_refuse(matrix_mdev, -EAGAIN,
+						"a hot plug by the host is pending");
 
-	return vfio_ap_migration_check_guest_locked(matrix_mdev);
-}
-
-static int vfio_ap_migration_may_begin_locked(struct ap_matrix_mdev *matrix_mdev,
-					      struct vfio_ap_stream_image *image)
-{
-	int ret;
-
-	ret = vfio_ap_migration_check_locked(matrix_mdev);
-	if (ret)
-		return ret;
-
-	return vfio_ap_migration_image_locked(matrix_mdev, image);
-}
-
-static int vfio_ap_migration_may_complete_locked(struct ap_matrix_mdev *matrix_mdev)
-{
-	int ret;
-
-	ret = vfio_ap_migration_file_status(matrix_mdev->mig.file);
-	if (ret)
-		return ret;
-
-	return vfio_ap_migration_check_locked(matrix_mdev);
-}
-
-/* Send the guest's configuration again if it is not what was sent last. */
-static int vfio_ap_migration_publish_locked(struct ap_matrix_mdev *matrix_mdev)
-{
-	struct vfio_ap_migration_file *migf = matrix_mdev->mig.file;
-	int ret;
-
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	ret = vfio_ap_migration_image_locked(matrix_mdev, &migf->here);
-	if (ret)
-		return ret;
-
-	if (!migf->spare)
-		migf->spare = vfio_ap_migration_alloc_pair();
-	if (!migf->spare)
-		return -ENOMEM;
-
-	migf->spare->len = VFIO_AP_STREAM_PAIR_BYTES(migf->here.nr);
-	vfio_ap_stream_encode_pair(&migf->here, migf->spare->data);
-	ret = vfio_ap_migration_file_publish(migf);
-
-	/* Without memory now, the next change tries again. */
-	if (!migf->spare)
-		migf->spare = vfio_ap_migration_alloc_pair();
-
-	return ret;
-}
-
-/**
- * vfio_ap_migration_config_changed - the guest's AP configuration has changed
- * @matrix_mdev: the mediated device
- *
- * For changes that cannot be refused. In PRE_COPY the configuration is sent
- * again. Any other open session fails from here on; the state stays, as VFIO
- * wants no state to change by itself.
- *
- * Context: get_update_locks_for_mdev() was called.
- */
-void vfio_ap_migration_config_changed(struct ap_matrix_mdev *matrix_mdev)
-{
-	enum vfio_ap_reason reason = VFIO_AP_REASON_HOST;
-
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	if (!matrix_mdev->mig.file ||
-	    vfio_ap_migration_file_status(matrix_mdev->mig.file))
-		return;
-
-	if (vfio_ap_migration_in_precopy(matrix_mdev->mig.state)) {
-		switch (vfio_ap_migration_publish_locked(matrix_mdev)) {
-		case 0:
-			return;
-		case -E2BIG:
-			reason = VFIO_AP_REASON_TOO_OFTEN;
-			break;
-		}
-	}
-	if (matrix_mdev->withdrawn)
-		reason = VFIO_AP_REASON_REQUESTED;
-
-	vfio_ap_migration_file_fail_locked(matrix_mdev->mig.file, reason,
-					   -ECANCELED);
-}
-
-/* Encode what a session of saving begins with; its file is not in use yet. */
-static void vfio_ap_migration_file_fill(struct vfio_ap_migration_file *migf)
-{
-	struct vfio_ap_migration_piece **pieces = migf->pieces;
-	unsigned int i;
-
-	pieces[0]->len = VFIO_AP_STREAM_HEADER_BYTES;
-	vfio_ap_stream_encode_header(pieces[0]->data);
-	pieces[1]->len = VFIO_AP_STREAM_PAIR_BYTES(migf->here.nr);
-	vfio_ap_stream_encode_pair(&migf->here, pieces[1]->data);
-
-	for (i = 0; i < migf->nr; i++)
-		migf->unread += pieces[i]->len;
-	migf->initial = migf->unread;
-}
-
-/* What is saved or, to resume, dropped when the session begins */
-static int vfio_ap_migration_prepare_file_locked(struct ap_matrix_mdev *matrix_mdev,
-						 struct vfio_ap_migration_file *migf,
-						 enum vfio_device_mig_state state)
-{
-	struct vfio_ap_migration_piece *irqs;
-
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	if (state == VFIO_DEVICE_STATE_RESUMING) {
-		vfio_ap_irq_forget(matrix_mdev);
-		return 0;
-	}
-
-	vfio_ap_migration_file_fill(migf);
-	if (state != VFIO_DEVICE_STATE_STOP_COPY)
-		return 0;
-
-	irqs = vfio_ap_migration_alloc_irqs(matrix_mdev);
-	if (!irqs)
-		return -ENOMEM;
-	vfio_ap_migration_file_complete(migf, irqs);
-
-	return 0;
-}
-
-/* Arcs into PRE_COPY, STOP_COPY and RESUMING that open a session */
-static int vfio_ap_migration_begin(struct ap_matrix_mdev *matrix_mdev,
-				   struct vfio_ap_migration_file *migf,
-				   enum vfio_device_mig_state state)
-{
-	int ret;
-
-	get_update_locks_for_mdev(matrix_mdev);
-
-	ret = vfio_ap_migration_may_begin_locked(matrix_mdev, &migf->here);
-	if (ret)
-		goto out;
-
-	ret = vfio_ap_migration_prepare_file_locked(matrix_mdev, migf, state);
-	if (ret)
-		goto out;
-
-	vfio_ap_migration_begin_locked(matrix_mdev, migf);
-	vfio_ap_migration_set_locked(matrix_mdev, state);
-out:
-	release_update_locks_for_mdev(matrix_mdev);
-
-	return ret;
-}
-
-static int vfio_ap_migration_complete(struct ap_matrix_mdev *matrix_mdev)
-{
-	struct vfio_ap_migration_piece *irqs;
-	int ret;
-
-	get_update_locks_for_mdev(matrix_mdev);
-
-	ret = vfio_ap_migration_may_complete_locked(matrix_mdev);
-	if (ret)
-		goto out;
-
-	irqs = vfio_ap_migration_alloc_irqs(matrix_mdev);
-	if (!irqs) {
-		ret = -ENOMEM;
-		goto out;
-	}
-
-	vfio_ap_migration_file_complete(matrix_mdev->mig.file, irqs);
-	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_STOP_COPY);
-out:
-	release_update_locks_for_mdev(matrix_mdev);
-
-	return ret;
-}
-
-/* PRE_COPY->STOP_COPY; on failure the device stays in PRE_COPY */
-static int vfio_ap_migration_finish_precopy(struct ap_matrix_mdev *matrix_mdev)
-{
-	int ret;
-
-	vfio_ap_irq_quiesce(matrix_mdev);
-	ret = vfio_ap_migration_complete(matrix_mdev);
-	if (ret)
-		vfio_ap_irq_restore(matrix_mdev);
-
-	return ret;
-}
-
-static int vfio_ap_migration_refuse_resume_locked(struct ap_matrix_mdev *matrix_mdev,
-						  enum vfio_ap_reason reason,
-						  int error)
-{
-	vfio_ap_report_fail_locked(matrix_mdev, reason, error);
-	return error;
-}
-
-/* What was written, against what the guest has now. */
-static int vfio_ap_migration_recheck_locked(struct ap_matrix_mdev *matrix_mdev,
-					    struct vfio_ap_migration_file *migf)
-{
-	struct vfio_ap_stream_image *image = &migf->dec->image;
-	int ret;
-
-	ret = vfio_ap_migration_file_status(migf);
-	if (ret)
-		return ret;
-
-	ret = vfio_ap_stream_decode_finish(migf->dec);
-	/* The write() of the end may be under way. */
-	if (!ret && !migf->registered)
-		ret = -ENODATA;
-	if (ret)
-		return vfio_ap_migration_refuse_resume_locked(matrix_mdev,
-							      VFIO_AP_REASON_TRUNCATED,
-							      ret);
-
-	ret = vfio_ap_migration_image_locked(matrix_mdev, &migf->here);
-	if (ret)
-		return vfio_ap_migration_refuse_resume_locked(matrix_mdev,
-							      VFIO_AP_REASON_GUEST,
-							      ret);
-
-	ret = vfio_ap_report_compare_locked(matrix_mdev,
-					    VFIO_AP_REPORT_CONFIG |
-					    VFIO_AP_REPORT_HWINFO,
-					    image, &migf->here);
-	if (ret)
-		return vfio_ap_migration_refuse_resume_locked(matrix_mdev,
-							      vfio_ap_migration_stream_reason(ret),
-							      ret);
-
-	return 0;
-}
-
-/* RESUMING->STOP; on failure the device stays in RESUMING */
-static int vfio_ap_migration_finish_resume(struct ap_matrix_mdev *matrix_mdev)
-{
-	struct vfio_ap_migration_file *migf = matrix_mdev->mig.file;
-	int ret;
-
-	get_update_locks_for_mdev(matrix_mdev);
-
-	ret = vfio_ap_migration_recheck_locked(matrix_mdev, migf);
-	if (ret)
-		goto out;
-
-	vfio_ap_migration_end_locked(matrix_mdev, VFIO_AP_REASON_COMPLETED);
-	matrix_mdev->mig.resumed = true;
-	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_STOP);
-out:
-	release_update_locks_for_mdev(matrix_mdev);
-
-	return ret;
-}
-
-/* Arcs that never fail: the state alone changes */
-static int vfio_ap_migration_stay(struct ap_matrix_mdev *matrix_mdev,
-				  enum vfio_device_mig_state state)
-{
-	guard(mutex)(&matrix_dev->mdevs_lock);
-	vfio_ap_migration_set_locked(matrix_mdev, state);
-
-	return 0;
-}
-
-/* Running->stop: never fails, and nothing interrupts the guest any more */
-static int vfio_ap_migration_stop(struct ap_matrix_mdev *matrix_mdev,
-				  enum vfio_device_mig_state state)
-{
-	vfio_ap_irq_quiesce(matrix_mdev);
-
-	return vfio_ap_migration_stay(matrix_mdev, state);
-}
-
-/* Stop->running: never fails, and the guest is interrupted again */
-static int vfio_ap_migration_run(struct ap_matrix_mdev *matrix_mdev,
-				 enum vfio_device_mig_state state)
-{
-	vfio_ap_irq_restore(matrix_mdev);
-
-	return vfio_ap_migration_stay(matrix_mdev, state);
-}
-
-/* Arcs that never fail: a session of saving ends, if there is one */
-static int vfio_ap_migration_leave(struct ap_matrix_mdev *matrix_mdev,
-				   enum vfio_device_mig_state state)
-{
-	guard(mutex)(&matrix_dev->mdevs_lock);
-	vfio_ap_migration_end_locked(matrix_mdev,
-				     vfio_ap_migration_left_reason(matrix_mdev->mig.file));
-	vfio_ap_migration_set_locked(matrix_mdev, state);
-
-	return 0;
-}
-
-static int vfio_ap_migration_arc(struct ap_matrix_mdev *matrix_mdev,
-				 enum vfio_device_mig_state cur,
-				 enum vfio_device_mig_state new,
-				 struct vfio_ap_migration_file *migf)
-{
-	/* There is no peer-to-peer DMA that the P2P states would have to end. */
-	if ((cur == VFIO_DEVICE_STATE_RUNNING && new == VFIO_DEVICE_STATE_RUNNING_P2P) ||
-	    (cur == VFIO_DEVICE_STATE_RUNNING_P2P && new == VFIO_DEVICE_STATE_RUNNING) ||
-	    (cur == VFIO_DEVICE_STATE_PRE_COPY && new == VFIO_DEVICE_STATE_PRE_COPY_P2P) ||
-	    (cur == VFIO_DEVICE_STATE_PRE_COPY_P2P && new == VFIO_DEVICE_STATE_PRE_COPY))
-		return vfio_ap_migration_stay(matrix_mdev, new);
-
-	if (cur == VFIO_DEVICE_STATE_RUNNING_P2P && new == VFIO_DEVICE_STATE_STOP)
-		return vfio_ap_migration_stop(matrix_mdev, new);
-
-	if (cur == VFIO_DEVICE_STATE_STOP && new == VFIO_DEVICE_STATE_RUNNING_P2P)
-		return vfio_ap_migration_run(matrix_mdev, new);
-
-	if ((cur == VFIO_DEVICE_STATE_PRE_COPY && new == VFIO_DEVICE_STATE_RUNNING) ||
-	    (cur == VFIO_DEVICE_STATE_PRE_COPY_P2P && new == VFIO_DEVICE_STATE_RUNNING_P2P) ||
-	    (cur == VFIO_DEVICE_STATE_STOP_COPY && new == VFIO_DEVICE_STATE_STOP))
-		return vfio_ap_migration_leave(matrix_mdev, new);
-
-	/* Arcs that begin a session. */
-	if ((cur == VFIO_DEVICE_STATE_RUNNING && new == VFIO_DEVICE_STATE_PRE_COPY) ||
-	    (cur == VFIO_DEVICE_STATE_RUNNING_P2P && new == VFIO_DEVICE_STATE_PRE_COPY_P2P) ||
-	    (cur == VFIO_DEVICE_STATE_STOP && new == VFIO_DEVICE_STATE_STOP_COPY) ||
-	    (cur == VFIO_DEVICE_STATE_STOP && new == VFIO_DEVICE_STATE_RESUMING))
-		return vfio_ap_migration_begin(matrix_mdev, migf, new);
-
-	if (cur == VFIO_DEVICE_STATE_PRE_COPY_P2P && new == VFIO_DEVICE_STATE_STOP_COPY)
-		return vfio_ap_migration_finish_precopy(matrix_mdev);
-
-	if (cur == VFIO_DEVICE_STATE_RESUMING && new == VFIO_DEVICE_STATE_STOP)
-		return vfio_ap_migration_finish_resume(matrix_mdev);
-
-	/* vfio_mig_get_next_state() does not use arcs other than the above. */
-	WARN_ON(true);
-	return -EINVAL;
-}
-
-static int vfio_ap_migration_step(struct ap_matrix_mdev *matrix_mdev,
-				  enum vfio_device_mig_state new,
-				  struct vfio_ap_migration_file *migf)
-{
-	enum vfio_device_mig_state cur = matrix_mdev->mig.state;
-	u64 began = ktime_get_ns();
-	int ret;
-
-	lockdep_assert_held(&matrix_mdev->mig.mutex);
-
-	ret = vfio_ap_migration_arc(matrix_mdev, cur, new, migf);
-	trace_vfio_ap_arc(dev_name(mdev_dev(matrix_mdev->mdev)), cur, new, ret,
-			  ktime_get_ns() - began);
-
-	return ret;
+	return vfio_ap_migration_image_locked(matrix_mdev, &migf->local);
 }
 
 /*
- * A file, if the session that comes with it may begin. An arc that is the only one
- * finds that out by itself.
+ * The queues may hold requests and replies of an earlier guest. The guest loses an
+ * adapter whose reset does not complete, so the stream is found to differ.
  */
-static struct file *vfio_ap_migration_prepare_session(struct ap_matrix_mdev *matrix_mdev,
-						      enum vfio_device_mig_state state,
-						      bool only_arc)
+static int vfio_ap_migration_empty_queues(struct ap_matrix_mdev *matrix_mdev,
+					  struct vfio_ap_migration_file *migf)
+{
+	int ret;
+
+	get_update_locks_for_mdev(matrix_mdev);
+	ret = vfio_ap_migration_may_begin_locked(matrix_mdev, migf);
+	release_update_locks_for_mdev(matrix_mdev);
+	if (!ret)
+		vfio_ap_mdev_reset_guest(matrix_mdev);
+
+	return ret;
+}
+
+static int vfio_ap_migration_begin_locked(struct ap_matrix_mdev *matrix_mdev,
+					  struct vfio_ap_migration_file *migf,
+					  enum vfio_device_mig_state state)
+{
+	int ret;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	ret = vfio_ap_migration_may_begin_locked(matrix_mdev, migf);
+	if (ret)
+		return ret;
+
+	if (state == VFIO_DEVICE_STATE_RESUMING)
+		vfio_ap_irq_forget(matrix_mdev);
+	else
+		migf->initial_len = vfio_ap_stream_encode_initial(&migf->local,
+								  migf->initial);
+	kref_get(&migf->kref);
+	migf->matrix_mdev = matrix_mdev;
+	matrix_mdev->mig.file = migf;
+	scoped_guard(spinlock, &migf->lock) {
+		migf->disabled = false;
+		migf->precopy = state == VFIO_DEVICE_STATE_PRE_COPY ||
+				state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+	}
+	if (state == VFIO_DEVICE_STATE_STOP_COPY)
+		vfio_ap_migration_complete_locked(migf);
+	vfio_ap_migration_set_locked(matrix_mdev, state);
+
+	return 0;
+}
+
+/* Arcs into PRE_COPY, STOP_COPY and RESUMING that open a session. */
+static struct file *vfio_ap_migration_begin(struct ap_matrix_mdev *matrix_mdev,
+					    enum vfio_device_mig_state state)
 {
 	struct vfio_ap_migration_file *migf;
 	struct file *filp;
-	int ret;
+	int ret = 0;
 
-	filp = vfio_ap_migration_file_open(state);
-	if (IS_ERR(filp) || only_arc)
+	filp = vfio_ap_migration_file_open(state == VFIO_DEVICE_STATE_RESUMING ?
+					   O_WRONLY : O_RDONLY);
+	if (IS_ERR(filp))
 		return filp;
 
 	migf = filp->private_data;
-	get_update_locks_for_mdev(matrix_mdev);
-	ret = vfio_ap_migration_may_begin_locked(matrix_mdev, &migf->here);
-	release_update_locks_for_mdev(matrix_mdev);
+	if (state == VFIO_DEVICE_STATE_STOP_COPY)
+		ret = vfio_ap_migration_alloc_final(migf, matrix_mdev);
+	else if (state == VFIO_DEVICE_STATE_RESUMING)
+		ret = vfio_ap_migration_empty_queues(matrix_mdev, migf);
+	if (!ret) {
+		get_update_locks_for_mdev(matrix_mdev);
+		ret = vfio_ap_migration_begin_locked(matrix_mdev, migf, state);
+		release_update_locks_for_mdev(matrix_mdev);
+	}
 	if (ret) {
 		fput(filp);
 		return ERR_PTR(ret);
@@ -1456,67 +826,125 @@ static struct file *vfio_ap_migration_prepare_session(struct ap_matrix_mdev *mat
 	return filp;
 }
 
-/* Whether PRE_COPY may go over into STOP_COPY. */
-static int vfio_ap_migration_prepare_complete(struct ap_matrix_mdev *matrix_mdev)
+/*
+ * PRE_COPY->STOP_COPY never fails: userspace would take a failure for one of the
+ * device and reset the device of a guest that goes on. read() fails instead.
+ */
+static void vfio_ap_migration_finish_precopy(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct vfio_ap_migration_file *migf = matrix_mdev->mig.file;
+	int ret;
+
+	vfio_ap_irq_quiesce(matrix_mdev);
+	ret = vfio_ap_migration_alloc_final(migf, matrix_mdev);
+
+	get_update_locks_for_mdev(matrix_mdev);
+	if (ret)
+		vfio_ap_migration_fail_locked(migf, ret, "out of memory");
+	else if (vfio_ap_migration_guest_protected(matrix_mdev->kvm))
+		vfio_ap_migration_fail_locked(migf, -ECANCELED,
+					      "the guest became protected");
+	else
+		vfio_ap_migration_complete_locked(migf);
+	scoped_guard(spinlock, &migf->lock)
+		migf->precopy = false;
+	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_STOP_COPY);
+	release_update_locks_for_mdev(matrix_mdev);
+}
+
+/* Compare the stream with the configuration that the guest has now. */
+static int vfio_ap_migration_recheck_locked(struct ap_matrix_mdev *matrix_mdev)
+{
+	struct vfio_ap_migration_file *migf = matrix_mdev->mig.file;
+	int ret;
+
+	ret = vfio_ap_migration_file_status(migf);
+	if (ret)
+		return ret;
+	if (!migf->registered)
+		return vfio_ap_migration_refuse(matrix_mdev, -EINVAL,
+						"the stream is incomplete");
+	if (migf->hotplugged)
+		return 0;
+
+	ret = vfio_ap_migration_image_locked(matrix_mdev, &migf->local);
+	if (ret)
+		return ret;
+	ret = vfio_ap_migration_compare_locked(migf, false);
+	if (ret)
+		return ret;
+
+	return vfio_ap_migration_compare_locked(migf, true);
+}
+
+/* RESUMING->STOP; on failure the device stays in RESUMING. */
+static int vfio_ap_migration_finish_resume(struct ap_matrix_mdev *matrix_mdev)
 {
 	int ret;
 
 	get_update_locks_for_mdev(matrix_mdev);
-	ret = vfio_ap_migration_may_complete_locked(matrix_mdev);
+	ret = vfio_ap_migration_recheck_locked(matrix_mdev);
+	if (!ret) {
+		vfio_ap_migration_end_locked(matrix_mdev);
+		vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_STOP);
+	}
 	release_update_locks_for_mdev(matrix_mdev);
 
 	return ret;
 }
 
+#define VFIO_AP_ARC(from, to)						\
+	(VFIO_DEVICE_STATE_##from * VFIO_DEVICE_STATE_NR + VFIO_DEVICE_STATE_##to)
+
 /*
- * Everything that can refuse @state, before any arc that could have to be taken
- * back. Returns the file of the session that @state will begin, NULL if it begins
- * none.
+ * Take one of the arcs that vfio_mig_get_next_state() uses. Returns the data file
+ * of the session that the arc opens, NULL if it opens none, or an error.
  */
-static struct file *vfio_ap_migration_prepare(struct ap_matrix_mdev *matrix_mdev,
-					      enum vfio_device_mig_state state,
-					      bool only_arc)
+static struct file *vfio_ap_migration_arc(struct ap_matrix_mdev *matrix_mdev,
+					  enum vfio_device_mig_state cur,
+					  enum vfio_device_mig_state new)
 {
-	bool precopy = vfio_ap_migration_in_precopy(matrix_mdev->mig.state);
+	bool end = false;
 
-	switch (state) {
-	case VFIO_DEVICE_STATE_PRE_COPY:
-	case VFIO_DEVICE_STATE_PRE_COPY_P2P:
-		if (precopy)
-			return NULL;
+	switch (cur * VFIO_DEVICE_STATE_NR + new) {
+	case VFIO_AP_ARC(RUNNING, RUNNING_P2P):
+	case VFIO_AP_ARC(RUNNING_P2P, RUNNING):
+	case VFIO_AP_ARC(PRE_COPY, PRE_COPY_P2P):
+	case VFIO_AP_ARC(PRE_COPY_P2P, PRE_COPY):
+		/* No peer-to-peer DMA exists that the P2P states would have to end. */
 		break;
-	case VFIO_DEVICE_STATE_STOP_COPY:
-		if (precopy)
-			return ERR_PTR(vfio_ap_migration_prepare_complete(matrix_mdev));
+	case VFIO_AP_ARC(RUNNING_P2P, STOP):
+		vfio_ap_irq_quiesce(matrix_mdev);
 		break;
-	case VFIO_DEVICE_STATE_RESUMING:
+	case VFIO_AP_ARC(STOP, RUNNING_P2P):
+		vfio_ap_irq_restore(matrix_mdev);
 		break;
-	default:
+	case VFIO_AP_ARC(PRE_COPY, RUNNING):
+	case VFIO_AP_ARC(PRE_COPY_P2P, RUNNING_P2P):
+	case VFIO_AP_ARC(STOP_COPY, STOP):
+		end = true;
+		break;
+	case VFIO_AP_ARC(RUNNING, PRE_COPY):
+	case VFIO_AP_ARC(RUNNING_P2P, PRE_COPY_P2P):
+	case VFIO_AP_ARC(STOP, STOP_COPY):
+	case VFIO_AP_ARC(STOP, RESUMING):
+		return vfio_ap_migration_begin(matrix_mdev, new);
+	case VFIO_AP_ARC(PRE_COPY_P2P, STOP_COPY):
+		vfio_ap_migration_finish_precopy(matrix_mdev);
 		return NULL;
+	case VFIO_AP_ARC(RESUMING, STOP):
+		return ERR_PTR(vfio_ap_migration_finish_resume(matrix_mdev));
+	default:
+		WARN_ON_ONCE(true);
+		return ERR_PTR(-EINVAL);
 	}
 
-	return vfio_ap_migration_prepare_session(matrix_mdev, state, only_arc);
-}
+	guard(mutex)(&matrix_dev->mdevs_lock);
+	if (end)
+		vfio_ap_migration_end_locked(matrix_mdev);
+	vfio_ap_migration_set_locked(matrix_mdev, new);
 
-static int vfio_ap_migration_walk(struct ap_matrix_mdev *matrix_mdev,
-				  enum vfio_device_mig_state new_state,
-				  struct vfio_ap_migration_file *migf)
-{
-	enum vfio_device_mig_state next_state;
-	int ret;
-
-	while (matrix_mdev->mig.state != new_state) {
-		ret = vfio_mig_get_next_state(&matrix_mdev->vdev,
-					      matrix_mdev->mig.state, new_state,
-					      &next_state);
-		if (ret)
-			return ret;
-		ret = vfio_ap_migration_step(matrix_mdev, next_state, migf);
-		if (ret)
-			return ret;
-	}
-
-	return 0;
+	return NULL;
 }
 
 static struct file *
@@ -1525,36 +953,23 @@ vfio_ap_migration_set_state(struct vfio_device *vdev,
 {
 	struct ap_matrix_mdev *matrix_mdev =
 		container_of(vdev, struct ap_matrix_mdev, vdev);
-	enum vfio_device_mig_state next_state;
-	struct file *filp;
+	enum vfio_device_mig_state cur, next;
+	struct file *filp = NULL;
+	u64 began;
 	int ret;
 
 	guard(mutex)(&matrix_mdev->mig.mutex);
 
-	if (new_state == matrix_mdev->mig.state)
-		return NULL;
-
-	/* Nothing leads there, and vfio_mig_get_next_state() would warn. */
-	if (matrix_mdev->mig.state == VFIO_DEVICE_STATE_ERROR)
-		return ERR_PTR(-EIO);
-
-	/* Whether there is a way at all. */
-	ret = vfio_mig_get_next_state(vdev, matrix_mdev->mig.state, new_state,
-				      &next_state);
-	if (ret)
-		return ERR_PTR(ret);
-
-	filp = vfio_ap_migration_prepare(matrix_mdev, new_state,
-					 next_state == new_state);
-	if (IS_ERR(filp))
-		return filp;
-
-	ret = vfio_ap_migration_walk(matrix_mdev, new_state,
-				     filp ? filp->private_data : NULL);
-	if (ret) {
-		if (filp)
-			fput(filp);
-		return ERR_PTR(ret);
+	/* Only the last arc opens a session. */
+	while (!IS_ERR(filp) && matrix_mdev->mig.state != new_state) {
+		cur = matrix_mdev->mig.state;
+		ret = vfio_mig_get_next_state(vdev, cur, new_state, &next);
+		if (ret)
+			return ERR_PTR(ret);
+		began = ktime_get_ns();
+		filp = vfio_ap_migration_arc(matrix_mdev, cur, next);
+		trace_vfio_ap_arc(dev_name(mdev_dev(matrix_mdev->mdev)), cur, next,
+				  PTR_ERR_OR_ZERO(filp), ktime_get_ns() - began);
 	}
 
 	return filp;
@@ -1571,11 +986,7 @@ static int vfio_ap_migration_get_state(struct vfio_device *vdev,
 	return 0;
 }
 
-/*
- * Userspace polls this while the guest runs, to decide when to stop it, and
- * takes it for the size of its buffer. Both want the true size, but none that
- * is still true afterwards: so no lock.
- */
+/* Takes no lock: userspace polls the size, and a stale estimate is acceptable. */
 static int vfio_ap_migration_get_data_size(struct vfio_device *vdev,
 					   unsigned long *stop_copy_length)
 {
@@ -1583,13 +994,14 @@ static int vfio_ap_migration_get_data_size(struct vfio_device *vdev,
 		container_of(vdev, struct ap_matrix_mdev, vdev);
 	unsigned int adapters, rows;
 
-	/* Each word is read once; a stale one makes an estimate that is stale. */
+	/* Each word is read once. */
 	adapters = data_race(bitmap_weight(matrix_mdev->shadow_apcb.apm,
 					   AP_DEVICES));
-	*stop_copy_length = VFIO_AP_STREAM_BYTES(adapters);
 	rows = vfio_ap_irq_nr_rows(matrix_mdev);
-	if (rows)
-		*stop_copy_length += VFIO_AP_STREAM_IRQ_BYTES(rows);
+	*stop_copy_length = VFIO_AP_STREAM_INITIAL_BYTES(adapters) +
+			    vfio_ap_stream_irq_bytes(rows) +
+			    VFIO_AP_STREAM_END_BYTES;
+
 	return 0;
 }
 
@@ -1602,16 +1014,13 @@ static const struct vfio_migration_ops vfio_ap_migration_ops = {
 /**
  * vfio_ap_migration_init - prepare a mediated device that is being created
  * @matrix_mdev: the mediated device, not registered yet
- *
- * A kernel that is itself a secure execution guest does not advertise the
- * feature: the bind state of its queues cannot be carried over.
  */
 void vfio_ap_migration_init(struct ap_matrix_mdev *matrix_mdev)
 {
 	mutex_init(&matrix_mdev->mig.mutex);
 	matrix_mdev->mig.state = VFIO_DEVICE_STATE_RUNNING;
 
-	if (vfio_ap_migration_host_protected())
+	if (!vfio_ap_migration_offered())
 		return;
 
 	matrix_mdev->vdev.migration_flags = VFIO_MIGRATION_STOP_COPY |
@@ -1622,40 +1031,48 @@ void vfio_ap_migration_init(struct ap_matrix_mdev *matrix_mdev)
 
 /**
  * vfio_ap_migration_exit - undo vfio_ap_migration_init()
- * @matrix_mdev: the mediated device, of which nobody has a reference any more
+ * @matrix_mdev: the mediated device; its last reference was put
  */
 void vfio_ap_migration_exit(struct ap_matrix_mdev *matrix_mdev)
 {
-	vfio_ap_report_free(matrix_mdev->mig.report);
 	mutex_destroy(&matrix_mdev->mig.mutex);
 }
 
 /**
  * vfio_ap_migration_reset - end the session and go to RUNNING
  * @matrix_mdev: the mediated device
- * @reason: why the session ends
  *
  * For VFIO_DEVICE_RESET and close. Never fails. PQAP(AQIC) of the guest is not
- * executed afterwards, until vfio_ap_irq_release(). Only close ends DMA logging.
+ * executed afterwards, until vfio_ap_irq_release().
  *
  * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
  */
-void vfio_ap_migration_reset(struct ap_matrix_mdev *matrix_mdev,
-			     enum vfio_ap_reason reason)
+void vfio_ap_migration_reset(struct ap_matrix_mdev *matrix_mdev)
 {
 	lockdep_assert_held(&matrix_mdev->mig.mutex);
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
-	vfio_ap_migration_end_locked(matrix_mdev, reason);
-	/* Userspace asks for reports before, during and after a reset of the guest. */
-	if (reason != VFIO_AP_REASON_RESET)
-		vfio_ap_log_reset(matrix_mdev);
-	vfio_ap_irq_hold(matrix_mdev);
+	vfio_ap_migration_end_locked(matrix_mdev);
+	vfio_ap_irq_hold_locked(matrix_mdev);
 	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_RUNNING);
 }
 
 /**
- * vfio_ap_migration_open - forget what an earlier user left
+ * vfio_ap_migration_close - reset, and stop DMA logging
+ * @matrix_mdev: the mediated device that is being closed or opened
+ *
+ * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
+ */
+void vfio_ap_migration_close(struct ap_matrix_mdev *matrix_mdev)
+{
+	vfio_ap_migration_reset(matrix_mdev);
+
+	guard(mutex)(&matrix_dev->mdevs_lock);
+	vfio_ap_dirty_stop_locked(matrix_mdev);
+}
+
+/**
+ * vfio_ap_migration_open - discard the remains of an earlier user
  * @matrix_mdev: the mediated device that is being opened
  *
  * Context: Takes matrix_mdev->mig.mutex and matrix_dev->mdevs_lock.
@@ -1663,6 +1080,6 @@ void vfio_ap_migration_reset(struct ap_matrix_mdev *matrix_mdev,
 void vfio_ap_migration_open(struct ap_matrix_mdev *matrix_mdev)
 {
 	guard(mutex)(&matrix_mdev->mig.mutex);
-	vfio_ap_migration_reset(matrix_mdev, VFIO_AP_REASON_CLOSED);
+	vfio_ap_migration_close(matrix_mdev);
 	vfio_ap_irq_release(matrix_mdev);
 }

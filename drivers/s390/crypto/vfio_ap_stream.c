@@ -2,41 +2,38 @@
 /**
  * DOC: migration stream
  *
- * The stream carries no card state. It tells the destination what the guest's
- * AP configuration and its adapters were on the source, so that the destination
- * can prove that its own are as good before the guest depends on them. It is
- * compared with what the destination's administrator assigned and never
- * applied.
+ * The stream carries no card state. It describes the guest's AP configuration
+ * and adapters on the source, so that the destination can prove that its own
+ * are as good before the guest depends on them. The destination compares the
+ * stream with the configuration that its administrator assigned and never
+ * applies it.
  *
- * This is format 1. All numbers are big-endian. A stream is a header of 16
- * bytes, then records; a record is a head of 8 bytes and a payload of a multiple
- * of 8 bytes:
+ * This is format 1. All numbers are big-endian. A stream is a header of 8 bytes,
+ * then records. A record is a head of 8 bytes and a payload of a multiple of 8
+ * bytes:
  *
  * ======  ==================================================================
  * CONFIG  96 bytes: masks of adapters, usage domains and control domains
- * HWINFO  16 bytes for each adapter in CONFIG, ascending by number
- * IRQ     48 bytes for each adapter, ISC and notification byte, ascending
- * END     8 bytes: number of records before it, checksum
+ * HWINFO  16 bytes per adapter in CONFIG, ascending by number
+ * IRQ     48 bytes per adapter, ISC and notification byte, ascending
+ * END     no payload
  * ======  ==================================================================
  *
- * The records stand in this order. The pair of CONFIG and HWINFO may be repeated,
- * the last one counts. There may be any number of IRQ records, also none; their
- * rows are as those of a single one. Nothing follows END. What a later version has
- * to add is a new type of record, never a longer one: a decoder skips an unknown
- * record, unless its flags say that it must be understood.
+ * The records stand in this order, and CONFIG, HWINFO and END stand once each.
+ * There may be any number of IRQ records, also none; their rows ascend across
+ * them. Nothing follows END. A decoder skips a record of an unknown type, unless
+ * a flag of the record says that it must be understood.
  */
 
 /*
- * This file knows neither devices, locks nor user pointers and uses explicit
- * byte order, so that its tests run on any machine. The bytes come from an
- * untrusted peer: every length is bounded before it is used, and the decoder
- * allocates nothing.
+ * This file uses no devices, locks or user pointers and explicit byte order, so
+ * its tests run on any machine. The bytes come from an untrusted peer: every
+ * length is bounded before it is used, and the decoder allocates nothing.
  */
 
 #include <linux/bitfield.h>
 #include <linux/bits.h>
 #include <linux/build_bug.h>
-#include <linux/crc32.h>
 #include <linux/errno.h>
 #include <linux/kernel.h>
 #include <linux/minmax.h>
@@ -62,12 +59,11 @@
 #define HWINFO_MSGLEN_CHUNK	4096
 #define HWINFO_MSGLEN_DEFAULT	(12 * 1024)
 
-static_assert(sizeof(struct vfio_ap_stream_header) == 16);
+static_assert(sizeof(struct vfio_ap_stream_header) == 8);
 static_assert(sizeof(struct vfio_ap_stream_record) == 8);
 static_assert(sizeof(struct vfio_ap_stream_config) == 96);
 static_assert(sizeof(struct vfio_ap_stream_hwinfo) == 16);
 static_assert(sizeof(struct vfio_ap_stream_irq_row) == 48);
-static_assert(sizeof(struct vfio_ap_stream_end) == 8);
 
 /**
  * vfio_ap_stream_test_bit - test whether a mask has an id
@@ -125,50 +121,45 @@ static u8 *vfio_ap_stream_put_hwinfo(u8 *p,
 }
 
 /**
- * vfio_ap_stream_encode_header - write the header of a stream
- * @buf: where to write; VFIO_AP_STREAM_HEADER_BYTES
+ * vfio_ap_stream_encode_initial - write the header, CONFIG and HWINFO
+ * @image: a complete image
+ * @buf: where to write; VFIO_AP_STREAM_INITIAL_BYTES(@image->nr)
+ *
+ * Return: the number of bytes written.
  */
-void vfio_ap_stream_encode_header(u8 *buf)
+size_t vfio_ap_stream_encode_initial(const struct vfio_ap_stream_image *image,
+				     u8 *buf)
 {
 	struct vfio_ap_stream_header header = {
 		.magic = VFIO_AP_STREAM_MAGIC,
-		.major = cpu_to_be16(VFIO_AP_STREAM_MAJOR),
-		.minor = cpu_to_be16(VFIO_AP_STREAM_MINOR),
-		.len = cpu_to_be32(sizeof(header)),
+		.version = cpu_to_be16(VFIO_AP_STREAM_VERSION),
 	};
-
-	vfio_ap_stream_put(buf, &header, sizeof(header));
-}
-
-/**
- * vfio_ap_stream_encode_pair - write a CONFIG and a HWINFO record
- * @image: a complete image
- * @buf: where to write; VFIO_AP_STREAM_PAIR_BYTES(@image->nr)
- */
-void vfio_ap_stream_encode_pair(const struct vfio_ap_stream_image *image, u8 *buf)
-{
 	unsigned int i;
 	u8 *p = buf;
 
+	p = vfio_ap_stream_put(p, &header, sizeof(header));
 	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_CONFIG,
 				      sizeof(image->config));
 	p = vfio_ap_stream_put(p, &image->config, sizeof(image->config));
-
 	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_HWINFO, image->nr *
 				      sizeof(struct vfio_ap_stream_hwinfo));
 	for (i = 0; i < image->nr; i++)
 		p = vfio_ap_stream_put_hwinfo(p, &image->adapter[i]);
+
+	return p - buf;
 }
 
 /**
  * vfio_ap_stream_encode_irq_head - write the head of an IRQ record
  * @rows: number of rows that follow
- * @buf: where to write; VFIO_AP_STREAM_IRQ_BYTES(0)
+ * @buf: where to write; sizeof(struct vfio_ap_stream_record)
+ *
+ * Return: the number of bytes written.
  */
-void vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf)
+size_t vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf)
 {
-	vfio_ap_stream_put_record(buf, VFIO_AP_STREAM_IRQ, rows *
-				  sizeof(struct vfio_ap_stream_irq_row));
+	return vfio_ap_stream_put_record(buf, VFIO_AP_STREAM_IRQ, rows *
+					 sizeof(struct vfio_ap_stream_irq_row)) - buf;
 }
 
 /**
@@ -189,52 +180,14 @@ void vfio_ap_stream_encode_irq(const struct vfio_ap_stream_irq *irq, u8 *buf)
 }
 
 /**
- * vfio_ap_stream_crc - continue the checksum of a stream
- * @crc: the checksum so far, VFIO_AP_STREAM_CRC_INIT at first
- * @data: the bytes that follow
- * @len: number of bytes
- *
- * Return: the checksum with @data.
- */
-u32 vfio_ap_stream_crc(u32 crc, const u8 *data, size_t len)
-{
-	return crc32_le(crc, data, len);
-}
-
-/**
  * vfio_ap_stream_encode_end - write the END record
- * @records: number of records before it
- * @crc: what vfio_ap_stream_crc() gives for every byte before it
  * @buf: where to write; VFIO_AP_STREAM_END_BYTES
+ *
+ * Return: the number of bytes written.
  */
-void vfio_ap_stream_encode_end(u32 records, u32 crc, u8 *buf)
+size_t vfio_ap_stream_encode_end(u8 *buf)
 {
-	struct vfio_ap_stream_end end = {
-		.records = cpu_to_be32(records),
-	};
-	u8 *p = buf;
-
-	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_END, sizeof(end));
-	p = vfio_ap_stream_put(p, &end.records, sizeof(end.records));
-	end.crc = cpu_to_be32(~vfio_ap_stream_crc(crc, buf, p - buf));
-	vfio_ap_stream_put(p, &end.crc, sizeof(end.crc));
-}
-
-/**
- * vfio_ap_stream_decode_init - prepare for the first byte of a stream
- * @dec: the decoder
- */
-void vfio_ap_stream_decode_init(struct vfio_ap_stream_decoder *dec)
-{
-	memset(dec, 0, sizeof(*dec));
-	dec->state = VFIO_AP_LOAD_HEADER;
-	dec->crc = VFIO_AP_STREAM_CRC_INIT;
-}
-
-/* What a newer minor version may use is reserved as long as we know the version. */
-static bool vfio_ap_stream_strict(const struct vfio_ap_stream_decoder *dec)
-{
-	return dec->minor <= VFIO_AP_STREAM_MINOR;
+	return vfio_ap_stream_put_record(buf, VFIO_AP_STREAM_END, 0) - buf;
 }
 
 static void vfio_ap_stream_expect(struct vfio_ap_stream_decoder *dec,
@@ -244,163 +197,103 @@ static void vfio_ap_stream_expect(struct vfio_ap_stream_decoder *dec,
 	dec->fill = 0;
 }
 
+/* After a row; the next unit is another one, or the head of a record. */
+static void vfio_ap_stream_end_row(struct vfio_ap_stream_decoder *dec, u32 len)
+{
+	dec->left -= len;
+	vfio_ap_stream_expect(dec, dec->left ? dec->state : VFIO_AP_LOAD_RECORD);
+}
+
 static int vfio_ap_stream_load_header(struct vfio_ap_stream_decoder *dec)
 {
 	struct vfio_ap_stream_header header;
-	u32 len;
 
 	memcpy(&header, dec->unit, sizeof(header));
 	if (memcmp(header.magic, VFIO_AP_STREAM_MAGIC, sizeof(header.magic)))
 		return -EINVAL;
-	if (be16_to_cpu(header.major) != VFIO_AP_STREAM_MAJOR)
+	if (be16_to_cpu(header.version) != VFIO_AP_STREAM_VERSION)
 		return -EOPNOTSUPP;
-
-	dec->minor = be16_to_cpu(header.minor);
-	len = be32_to_cpu(header.len);
-	if (len < sizeof(header) || len % 8)
+	if (header.reserved)
 		return -EINVAL;
-	if (vfio_ap_stream_strict(dec) &&
-	    (len != sizeof(header) || header.reserved))
-		return -EINVAL;
-	if (len > VFIO_AP_STREAM_MAX_HEADER)
-		return -EMSGSIZE;
 
-	dec->left = len - sizeof(header);
-	vfio_ap_stream_expect(dec, dec->left ? VFIO_AP_LOAD_SKIP :
-					       VFIO_AP_LOAD_RECORD);
-	return 0;
-}
-
-static int vfio_ap_stream_begin_config(struct vfio_ap_stream_decoder *dec,
-				       u32 len)
-{
-	if (dec->last && dec->last != VFIO_AP_STREAM_HWINFO)
-		return -EINVAL;
-	if (len != sizeof(struct vfio_ap_stream_config))
-		return -EINVAL;
-	if (++dec->pairs > VFIO_AP_STREAM_MAX_PAIRS)
-		return -EMSGSIZE;
-
-	dec->last = VFIO_AP_STREAM_CONFIG;
-	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_CONFIG);
-	return 0;
-}
-
-static int vfio_ap_stream_end_hwinfo(struct vfio_ap_stream_decoder *dec,
-				     enum vfio_ap_stream_event *event)
-{
 	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_RECORD);
-	dec->records++;
-	*event = VFIO_AP_STREAM_GOT_HWINFO;
-	return 0;
-}
-
-static int vfio_ap_stream_begin_hwinfo(struct vfio_ap_stream_decoder *dec,
-				       u32 len, enum vfio_ap_stream_event *event)
-{
-	struct vfio_ap_stream_image *image = &dec->image;
-	u32 rows = len / sizeof(struct vfio_ap_stream_hwinfo);
-
-	if (dec->last != VFIO_AP_STREAM_CONFIG)
-		return -EINVAL;
-	if (len % sizeof(struct vfio_ap_stream_hwinfo))
-		return -EINVAL;
-	if (rows > VFIO_AP_STREAM_MAX_ADAPTERS)
-		return -EMSGSIZE;
-	if (rows != vfio_ap_stream_weight(image->config.apm))
-		return -EINVAL;
-
-	dec->last = VFIO_AP_STREAM_HWINFO;
-	dec->left = len;
-	image->nr = 0;
-	if (!len)
-		return vfio_ap_stream_end_hwinfo(dec, event);
-
-	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_HWINFO);
-	return 0;
-}
-
-static int vfio_ap_stream_begin_irq(struct vfio_ap_stream_decoder *dec, u32 len)
-{
-	if (dec->last != VFIO_AP_STREAM_HWINFO && dec->last != VFIO_AP_STREAM_IRQ)
-		return -EINVAL;
-	if (!len || len % sizeof(struct vfio_ap_stream_irq_row))
-		return -EINVAL;
-	if (len > VFIO_AP_STREAM_MAX_BYTES - dec->total)
-		return -EMSGSIZE;
-
-	dec->last = VFIO_AP_STREAM_IRQ;
-	dec->left = len;
-	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_IRQ);
-	return 0;
-}
-
-static int vfio_ap_stream_begin_end(struct vfio_ap_stream_decoder *dec, u32 len)
-{
-	if (dec->last != VFIO_AP_STREAM_HWINFO && dec->last != VFIO_AP_STREAM_IRQ)
-		return -EINVAL;
-	if (len != sizeof(struct vfio_ap_stream_end))
-		return -EINVAL;
-
-	dec->last = VFIO_AP_STREAM_END;
-	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_END);
 	return 0;
 }
 
 static int vfio_ap_stream_begin_unknown(struct vfio_ap_stream_decoder *dec,
 					u16 flags, u32 len)
 {
-	if (flags & VFIO_AP_STREAM_MANDATORY)
-		return -EOPNOTSUPP;
-	if (len > VFIO_AP_STREAM_MAX_OPTIONAL ||
+	if (flags & VFIO_AP_STREAM_MANDATORY || len > VFIO_AP_STREAM_MAX_OPTIONAL ||
 	    len > VFIO_AP_STREAM_MAX_SKIPPED - dec->skipped)
-		return -EMSGSIZE;
+		return -EOPNOTSUPP;
 
 	dec->skipped += len;
-	dec->left = len;
-	dec->records++;
-	vfio_ap_stream_expect(dec, len ? VFIO_AP_LOAD_SKIP :
-					 VFIO_AP_LOAD_RECORD);
+	vfio_ap_stream_expect(dec, len ? VFIO_AP_LOAD_SKIP : VFIO_AP_LOAD_RECORD);
 	return 0;
 }
 
 static int vfio_ap_stream_load_record(struct vfio_ap_stream_decoder *dec,
 				      enum vfio_ap_stream_event *event)
 {
+	bool after_hwinfo = dec->last == VFIO_AP_STREAM_HWINFO ||
+			    dec->last == VFIO_AP_STREAM_IRQ;
 	struct vfio_ap_stream_record rec;
-	u16 flags;
+	u16 type, flags;
 	u32 len;
 
 	memcpy(&rec, dec->unit, sizeof(rec));
+	type = be16_to_cpu(rec.type);
 	flags = be16_to_cpu(rec.flags);
 	len = be32_to_cpu(rec.len);
-	if (len % 8)
-		return -EINVAL;
-	if (vfio_ap_stream_strict(dec) && flags & ~VFIO_AP_STREAM_MANDATORY)
+	if (len % 8 || flags & ~VFIO_AP_STREAM_MANDATORY)
 		return -EINVAL;
 
-	switch (be16_to_cpu(rec.type)) {
+	dec->left = len;
+	switch (type) {
 	case VFIO_AP_STREAM_CONFIG:
-		return vfio_ap_stream_begin_config(dec, len);
+		if (dec->last || len != sizeof(struct vfio_ap_stream_config))
+			return -EINVAL;
+		vfio_ap_stream_expect(dec, VFIO_AP_LOAD_CONFIG);
+		break;
 	case VFIO_AP_STREAM_HWINFO:
-		return vfio_ap_stream_begin_hwinfo(dec, len, event);
+		if (dec->last != VFIO_AP_STREAM_CONFIG ||
+		    len != vfio_ap_stream_weight(dec->image.config.apm) *
+			   sizeof(struct vfio_ap_stream_hwinfo))
+			return -EINVAL;
+		if (!len)
+			*event = VFIO_AP_STREAM_GOT_HWINFO;
+		vfio_ap_stream_expect(dec, len ? VFIO_AP_LOAD_HWINFO :
+						 VFIO_AP_LOAD_RECORD);
+		break;
 	case VFIO_AP_STREAM_IRQ:
-		return vfio_ap_stream_begin_irq(dec, len);
+		if (!after_hwinfo || !len ||
+		    len % sizeof(struct vfio_ap_stream_irq_row) ||
+		    len > VFIO_AP_STREAM_MAX_BYTES - dec->total)
+			return -EINVAL;
+		vfio_ap_stream_expect(dec, VFIO_AP_LOAD_IRQ);
+		break;
 	case VFIO_AP_STREAM_END:
-		return vfio_ap_stream_begin_end(dec, len);
+		if (!after_hwinfo || len)
+			return -EINVAL;
+		*event = VFIO_AP_STREAM_GOT_END;
+		vfio_ap_stream_expect(dec, VFIO_AP_LOAD_DONE);
+		break;
 	default:
 		return vfio_ap_stream_begin_unknown(dec, flags, len);
 	}
+	if (!(flags & VFIO_AP_STREAM_MANDATORY))
+		return -EINVAL;
+	dec->last = type;
+
+	return 0;
 }
 
-static int vfio_ap_stream_load_config(struct vfio_ap_stream_decoder *dec,
-				      enum vfio_ap_stream_event *event)
+static void vfio_ap_stream_load_config(struct vfio_ap_stream_decoder *dec,
+				       enum vfio_ap_stream_event *event)
 {
 	memcpy(&dec->image.config, dec->unit, sizeof(dec->image.config));
-	dec->records++;
 	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_RECORD);
 	*event = VFIO_AP_STREAM_GOT_CONFIG;
-	return 0;
 }
 
 static int vfio_ap_stream_load_hwinfo(struct vfio_ap_stream_decoder *dec,
@@ -415,24 +308,20 @@ static int vfio_ap_stream_load_hwinfo(struct vfio_ap_stream_decoder *dec,
 	apid = be16_to_cpu(row.apid);
 	info = be64_to_cpu(row.info);
 	if (apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||
-	    !vfio_ap_stream_test_bit(image->config.apm, apid))
-		return -EINVAL;
-	if (image->nr && apid <= image->adapter[image->nr - 1].apid)
-		return -EINVAL;
-	if (vfio_ap_stream_strict(dec) &&
-	    (row.reserved0 || row.reserved1 || info & ~VFIO_AP_STREAM_HWINFO_MASK))
+	    !vfio_ap_stream_test_bit(image->config.apm, apid) ||
+	    (image->nr && apid <= image->adapter[image->nr - 1].apid) ||
+	    row.reserved0 || row.reserved1 || info & ~VFIO_AP_STREAM_HWINFO_MASK)
 		return -EINVAL;
 
 	/* Unique and in the mask, so there are never more rows than bits. */
 	image->adapter[image->nr].apid = apid;
-	image->adapter[image->nr].info = info & VFIO_AP_STREAM_HWINFO_MASK;
+	image->adapter[image->nr].info = info;
 	image->nr++;
 
-	dec->left -= sizeof(row);
+	vfio_ap_stream_end_row(dec, sizeof(row));
 	if (!dec->left)
-		return vfio_ap_stream_end_hwinfo(dec, event);
+		*event = VFIO_AP_STREAM_GOT_HWINFO;
 
-	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_HWINFO);
 	return 0;
 }
 
@@ -481,11 +370,9 @@ static int vfio_ap_stream_load_irq(struct vfio_ap_stream_decoder *dec,
 	irq.nib = be64_to_cpu(row.nib);
 	memcpy(irq.domains, row.domains, sizeof(irq.domains));
 	if (irq.apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||
-	    !vfio_ap_stream_test_bit(dec->image.config.apm, irq.apid))
-		return -EINVAL;
-	if (irq.isc > VFIO_AP_STREAM_MAX_ISC || !irq.nib)
-		return -EINVAL;
-	if (vfio_ap_stream_strict(dec) && (row.reserved0 || row.reserved1))
+	    !vfio_ap_stream_test_bit(dec->image.config.apm, irq.apid) ||
+	    irq.isc > VFIO_AP_STREAM_MAX_ISC || !irq.nib ||
+	    row.reserved0 || row.reserved1)
 		return -EINVAL;
 	/* No row has a NIB of 0, so the first one ascends. */
 	if (!vfio_ap_stream_irq_ascends(&dec->irq, &irq))
@@ -496,35 +383,12 @@ static int vfio_ap_stream_load_irq(struct vfio_ap_stream_decoder *dec,
 		return ret;
 	dec->irq = irq;
 
-	dec->left -= sizeof(row);
-	if (!dec->left)
-		dec->records++;
-	vfio_ap_stream_expect(dec, dec->left ? VFIO_AP_LOAD_IRQ :
-					       VFIO_AP_LOAD_RECORD);
+	vfio_ap_stream_end_row(dec, sizeof(row));
 	*event = VFIO_AP_STREAM_GOT_IRQ;
 	return 0;
 }
 
-static int vfio_ap_stream_load_end(struct vfio_ap_stream_decoder *dec,
-				   enum vfio_ap_stream_event *event)
-{
-	struct vfio_ap_stream_end end;
-	u32 crc;
-
-	memcpy(&end, dec->unit, sizeof(end));
-	crc = ~vfio_ap_stream_crc(dec->crc, dec->unit,
-				  offsetof(typeof(end), crc));
-	if (be32_to_cpu(end.crc) != crc)
-		return -EBADMSG;
-	if (be32_to_cpu(end.records) != dec->records)
-		return -EINVAL;
-
-	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_DONE);
-	*event = VFIO_AP_STREAM_GOT_END;
-	return 0;
-}
-
-/* Bytes of what is collected next; none when the stream is complete. */
+/* Bytes of the unit that is collected; 0 when the stream is complete. */
 static u32 vfio_ap_stream_wanted(const struct vfio_ap_stream_decoder *dec)
 {
 	switch (dec->state) {
@@ -538,8 +402,6 @@ static u32 vfio_ap_stream_wanted(const struct vfio_ap_stream_decoder *dec)
 		return sizeof(struct vfio_ap_stream_hwinfo);
 	case VFIO_AP_LOAD_IRQ:
 		return sizeof(struct vfio_ap_stream_irq_row);
-	case VFIO_AP_LOAD_END:
-		return sizeof(struct vfio_ap_stream_end);
 	case VFIO_AP_LOAD_SKIP:
 		return dec->left;
 	case VFIO_AP_LOAD_DONE:
@@ -558,13 +420,12 @@ static int vfio_ap_stream_load_unit(struct vfio_ap_stream_decoder *dec,
 	case VFIO_AP_LOAD_RECORD:
 		return vfio_ap_stream_load_record(dec, event);
 	case VFIO_AP_LOAD_CONFIG:
-		return vfio_ap_stream_load_config(dec, event);
+		vfio_ap_stream_load_config(dec, event);
+		return 0;
 	case VFIO_AP_LOAD_HWINFO:
 		return vfio_ap_stream_load_hwinfo(dec, event);
 	case VFIO_AP_LOAD_IRQ:
 		return vfio_ap_stream_load_irq(dec, event);
-	case VFIO_AP_LOAD_END:
-		return vfio_ap_stream_load_end(dec, event);
 	case VFIO_AP_LOAD_SKIP:
 		vfio_ap_stream_expect(dec, VFIO_AP_LOAD_RECORD);
 		return 0;
@@ -575,44 +436,27 @@ static int vfio_ap_stream_load_unit(struct vfio_ap_stream_decoder *dec,
 	return -EINVAL;
 }
 
-/*
- * Collect bytes of the present unit. Returns how many were used. The payload of
- * END is not added to the checksum, as it contains the checksum.
- */
-static u32 vfio_ap_stream_collect(struct vfio_ap_stream_decoder *dec,
-				  const u8 *data, u32 len)
-{
-	if (dec->state != VFIO_AP_LOAD_SKIP)
-		memcpy(dec->unit + dec->fill, data, len);
-	if (dec->state != VFIO_AP_LOAD_END)
-		dec->crc = vfio_ap_stream_crc(dec->crc, data, len);
-	dec->fill += len;
-	dec->total += len;
-
-	return len;
-}
-
-/* Use the bytes up to the end of the present unit, and act on it at its end. */
+/* Use the bytes up to the end of the unit, and decode the unit at its end. */
 static ssize_t vfio_ap_stream_advance(struct vfio_ap_stream_decoder *dec,
 				      const u8 *data, size_t len,
 				      enum vfio_ap_stream_event *event)
 {
 	u32 wanted = vfio_ap_stream_wanted(dec);
-	u32 used;
+	u32 used = min_t(size_t, len, wanted - dec->fill);
 	int ret;
 
-	if (!wanted)
+	if (!wanted || used > VFIO_AP_STREAM_MAX_BYTES - dec->total)
 		return -EINVAL;
 
-	used = min_t(size_t, len, wanted - dec->fill);
-	if (used > VFIO_AP_STREAM_MAX_BYTES - dec->total)
-		return -EMSGSIZE;
-
-	vfio_ap_stream_collect(dec, data, used);
+	if (dec->state != VFIO_AP_LOAD_SKIP)
+		memcpy(dec->unit + dec->fill, data, used);
+	dec->fill += used;
+	dec->total += used;
 	if (dec->fill < wanted)
 		return used;
 
 	ret = vfio_ap_stream_load_unit(dec, event);
+
 	if (ret)
 		return ret;
 
@@ -621,22 +465,20 @@ static ssize_t vfio_ap_stream_advance(struct vfio_ap_stream_decoder *dec,
 
 /**
  * vfio_ap_stream_decode - take the next bytes of a stream
- * @dec: the decoder
- * @data: the bytes; any chunking will do
+ * @dec: the decoder; all bytes are 0 before the first call
+ * @data: the bytes, in chunks of any length
  * @len: number of bytes
- * @event: what was completed, VFIO_AP_STREAM_MORE if nothing was
+ * @event: the part that was completed, VFIO_AP_STREAM_NEED_DATA if none was
  *
- * Stops behind the last byte of a CONFIG, HWINFO or END record, or of a row of an
- * IRQ record, so that the caller can judge it before any byte that follows. An
+ * Stops after the last byte of a CONFIG, HWINFO or END record, or of a row of an
+ * IRQ record, so that the caller can compare it before any byte that follows. An
  * error is final: later calls return it again.
  *
  * Return: the number of bytes used, less than @len only together with an event;
  * or
- * * -EINVAL: malformed; or bytes after the end
- * * -EBADMSG: wrong checksum
- * * -EMSGSIZE: longer than any stream or record may be
- * * -EOPNOTSUPP: another major version, or an unknown record that must be
- *   understood
+ * * -EINVAL: malformed, longer than a stream may be, or bytes after the end
+ * * -EOPNOTSUPP: another version, or an unknown record that must be understood
+ *   or is too long to be skipped
  */
 ssize_t vfio_ap_stream_decode(struct vfio_ap_stream_decoder *dec,
 			      const u8 *data, size_t len,
@@ -645,11 +487,11 @@ ssize_t vfio_ap_stream_decode(struct vfio_ap_stream_decoder *dec,
 	size_t done = 0;
 	ssize_t used;
 
-	*event = VFIO_AP_STREAM_MORE;
+	*event = VFIO_AP_STREAM_NEED_DATA;
 	if (dec->error)
 		return dec->error;
 
-	while (done < len && *event == VFIO_AP_STREAM_MORE) {
+	while (done < len && *event == VFIO_AP_STREAM_NEED_DATA) {
 		used = vfio_ap_stream_advance(dec, data + done, len - done, event);
 		if (used < 0) {
 			dec->error = used;
@@ -661,37 +503,22 @@ ssize_t vfio_ap_stream_decode(struct vfio_ap_stream_decoder *dec,
 	return done;
 }
 
-/**
- * vfio_ap_stream_decode_finish - judge a stream at its end
- * @dec: the decoder
- *
- * Return: 0 if the stream is complete; -ENODATA if it was truncated; otherwise
- * what vfio_ap_stream_decode() returned.
- */
-int vfio_ap_stream_decode_finish(const struct vfio_ap_stream_decoder *dec)
-{
-	if (dec->error)
-		return dec->error;
-
-	return dec->state == VFIO_AP_LOAD_DONE ? 0 : -ENODATA;
-}
-
 /* Report each id that only one of two masks has. */
 static bool vfio_ap_stream_compare_mask(enum vfio_ap_stream_field field,
-					const u8 *source, const u8 *here,
+					const u8 *source, const u8 *local,
 					vfio_ap_stream_diff_fn report, void *ctx)
 {
 	struct vfio_ap_stream_diff diff = { .field = field };
 	unsigned int id;
 
-	if (!memcmp(source, here, VFIO_AP_STREAM_MASK_BYTES))
+	if (!memcmp(source, local, VFIO_AP_STREAM_MASK_BYTES))
 		return true;
 
 	for (id = 0; id < VFIO_AP_STREAM_MASK_BYTES * 8; id++) {
 		diff.id = id;
 		diff.source = vfio_ap_stream_test_bit(source, id);
-		diff.here = vfio_ap_stream_test_bit(here, id);
-		if (diff.source != diff.here)
+		diff.local = vfio_ap_stream_test_bit(local, id);
+		if (diff.source != diff.local)
 			report(ctx, &diff);
 	}
 
@@ -701,29 +528,28 @@ static bool vfio_ap_stream_compare_mask(enum vfio_ap_stream_field field,
 /**
  * vfio_ap_stream_compare_config - compare the masks of two images
  * @source: the image from the stream
- * @here: the image of the destination's guest
+ * @local: the image of the destination's guest
  * @report: called for each difference
  * @ctx: passed to @report
  *
- * Return: 0, or -ENXIO if adapters, domains or control domains differ.
+ * Return: true if adapters, domains and control domains are equal.
  */
-int vfio_ap_stream_compare_config(const struct vfio_ap_stream_image *source,
-				  const struct vfio_ap_stream_image *here,
-				  vfio_ap_stream_diff_fn report, void *ctx)
+bool vfio_ap_stream_compare_config(const struct vfio_ap_stream_image *source,
+				   const struct vfio_ap_stream_image *local,
+				   vfio_ap_stream_diff_fn report, void *ctx)
 {
+	const struct vfio_ap_stream_config *s = &source->config;
+	const struct vfio_ap_stream_config *l = &local->config;
 	bool equal;
 
-	equal = vfio_ap_stream_compare_mask(VFIO_AP_DIFF_ADAPTER,
-					    source->config.apm,
-					    here->config.apm, report, ctx);
-	equal &= vfio_ap_stream_compare_mask(VFIO_AP_DIFF_DOMAIN,
-					     source->config.aqm,
-					     here->config.aqm, report, ctx);
-	equal &= vfio_ap_stream_compare_mask(VFIO_AP_DIFF_CONTROL,
-					     source->config.adm,
-					     here->config.adm, report, ctx);
+	equal = vfio_ap_stream_compare_mask(VFIO_AP_DIFF_ADAPTER, s->apm, l->apm,
+					    report, ctx);
+	equal &= vfio_ap_stream_compare_mask(VFIO_AP_DIFF_DOMAIN, s->aqm, l->aqm,
+					     report, ctx);
+	equal &= vfio_ap_stream_compare_mask(VFIO_AP_DIFF_CONTROL, s->adm, l->adm,
+					     report, ctx);
 
-	return equal ? 0 : -ENXIO;
+	return equal;
 }
 
 static u64 vfio_ap_stream_field(enum vfio_ap_stream_field field, u64 info)
@@ -753,8 +579,8 @@ static u64 vfio_ap_stream_field(enum vfio_ap_stream_field field, u64 info)
 }
 
 /*
- * A Linux guest's AP bus drops a card whose type or facilities change, requests
- * and all; so these are equal. It can live with more of the rest.
+ * A Linux guest's AP bus drops a card whose type or facilities change, together
+ * with its requests. A guest can use a larger queue, message or domain range.
  */
 static bool vfio_ap_stream_field_fits(const struct vfio_ap_stream_diff *diff)
 {
@@ -762,26 +588,26 @@ static bool vfio_ap_stream_field_fits(const struct vfio_ap_stream_diff *diff)
 	case VFIO_AP_DIFF_DOMAINS:
 	case VFIO_AP_DIFF_DEPTH:
 	case VFIO_AP_DIFF_MSGLEN:
-		return diff->here >= diff->source;
+		return diff->local >= diff->source;
 	default:
-		return diff->here == diff->source;
+		return diff->local == diff->source;
 	}
 }
 
 static bool vfio_ap_stream_compare_adapter(const struct vfio_ap_stream_adapter *source,
-					   const struct vfio_ap_stream_adapter *here,
+					   const struct vfio_ap_stream_adapter *local,
 					   vfio_ap_stream_diff_fn report, void *ctx)
 {
 	struct vfio_ap_stream_diff diff = { .id = source->apid };
 	bool fits = true;
 
-	if (source->info == here->info)
+	if (source->info == local->info)
 		return true;
 
 	for (diff.field = VFIO_AP_DIFF_TYPE; diff.field <= VFIO_AP_DIFF_MSGLEN;
 	     diff.field++) {
 		diff.source = vfio_ap_stream_field(diff.field, source->info);
-		diff.here = vfio_ap_stream_field(diff.field, here->info);
+		diff.local = vfio_ap_stream_field(diff.field, local->info);
 		if (vfio_ap_stream_field_fits(&diff))
 			continue;
 		fits = false;
@@ -794,33 +620,26 @@ static bool vfio_ap_stream_compare_adapter(const struct vfio_ap_stream_adapter *
 /**
  * vfio_ap_stream_compare_hwinfo - compare the adapters of two images
  * @source: the image from the stream
- * @here: the image of the destination's guest
+ * @local: the image of the destination's guest; its adapters are those of
+ *	@source, as vfio_ap_stream_compare_config() has found
  * @report: called for each difference
  * @ctx: passed to @report
  *
- * For images that passed vfio_ap_stream_compare_config().
- *
- * Return: 0, or -EXDEV if @here cannot stand in for @source.
+ * Return: true if each adapter can replace the source's.
  */
-int vfio_ap_stream_compare_hwinfo(const struct vfio_ap_stream_image *source,
-				  const struct vfio_ap_stream_image *here,
-				  vfio_ap_stream_diff_fn report, void *ctx)
+bool vfio_ap_stream_compare_hwinfo(const struct vfio_ap_stream_image *source,
+				   const struct vfio_ap_stream_image *local,
+				   vfio_ap_stream_diff_fn report, void *ctx)
 {
 	bool fits = true;
 	unsigned int i;
 
-	if (source->nr != here->nr)
-		return -EXDEV;
-
-	for (i = 0; i < source->nr; i++) {
-		if (source->adapter[i].apid != here->adapter[i].apid)
-			return -EXDEV;
+	for (i = 0; i < source->nr; i++)
 		fits &= vfio_ap_stream_compare_adapter(&source->adapter[i],
-						       &here->adapter[i],
+						       &local->adapter[i],
 						       report, ctx);
-	}
 
-	return fits ? 0 : -EXDEV;
+	return fits;
 }
 
 static const char *vfio_ap_stream_mode_name(u64 mode)
@@ -838,48 +657,48 @@ static const char *vfio_ap_stream_mode_name(u64 mode)
 }
 
 /**
- * vfio_ap_stream_diff_format - write a difference as a line of text
+ * vfio_ap_stream_diff_format - describe a difference
  * @diff: the difference
  * @buf: where to write
  * @size: bytes of @buf; VFIO_AP_STREAM_DIFF_CHARS are enough
- *
- * Return: the characters of the whole line, without the NUL, as snprintf().
  */
-int vfio_ap_stream_diff_format(const struct vfio_ap_stream_diff *diff,
-			       char *buf, size_t size)
+void vfio_ap_stream_diff_format(const struct vfio_ap_stream_diff *diff,
+				char *buf, size_t size)
 {
-	static const char * const names[] = {
-		[VFIO_AP_DIFF_TYPE]	= "at",
-		[VFIO_AP_DIFF_DOMAINS]	= "nd",
-		[VFIO_AP_DIFF_DEPTH]	= "qd",
-		[VFIO_AP_DIFF_MSGLEN]	= "ml",
+	static const struct {
+		const char *name;
+		bool hex;
+	} fields[] = {
+		[VFIO_AP_DIFF_TYPE]	  = { "type" },
+		[VFIO_AP_DIFF_FACILITIES] = { "facilities", true },
+		[VFIO_AP_DIFF_CLASS]	  = { "class", true },
+		[VFIO_AP_DIFF_DOMAINS]	  = { "domains" },
+		[VFIO_AP_DIFF_DEPTH]	  = { "queue depth" },
+		[VFIO_AP_DIFF_MSGLEN]	  = { "message length" },
 	};
+	const char *where = diff->source ? "assigned on the source only" :
+					   "assigned here only";
 
 	switch (diff->field) {
 	case VFIO_AP_DIFF_ADAPTER:
-		return snprintf(buf, size, "adapter %02x assigned: source %llu here %llu",
-				diff->id, diff->source, diff->here);
+		snprintf(buf, size, "adapter %02x: %s", diff->id, where);
+		return;
 	case VFIO_AP_DIFF_DOMAIN:
-		return snprintf(buf, size, "domain %04x assigned: source %llu here %llu",
-				diff->id, diff->source, diff->here);
+		snprintf(buf, size, "domain %04x: %s", diff->id, where);
+		return;
 	case VFIO_AP_DIFF_CONTROL:
-		return snprintf(buf, size,
-				"control domain %04x assigned: source %llu here %llu",
-				diff->id, diff->source, diff->here);
+		snprintf(buf, size, "control domain %04x: %s", diff->id, where);
+		return;
 	case VFIO_AP_DIFF_MODE:
-		return snprintf(buf, size, "adapter %02x mode: source %s here %s",
-				diff->id, vfio_ap_stream_mode_name(diff->source),
-				vfio_ap_stream_mode_name(diff->here));
-	case VFIO_AP_DIFF_FACILITIES:
-		return snprintf(buf, size,
-				"adapter %02x facilities: source 0x%02llx here 0x%02llx",
-				diff->id, diff->source, diff->here);
-	case VFIO_AP_DIFF_CLASS:
-		return snprintf(buf, size, "adapter %02x class: source 0x%02llx here 0x%02llx",
-				diff->id, diff->source, diff->here);
+		snprintf(buf, size, "adapter %02x: mode %s on the source, %s here",
+			 diff->id, vfio_ap_stream_mode_name(diff->source),
+			 vfio_ap_stream_mode_name(diff->local));
+		return;
 	default:
-		return snprintf(buf, size, "adapter %02x %s: source %llu here %llu",
-				diff->id, names[diff->field],
-				diff->source, diff->here);
+		snprintf(buf, size, fields[diff->field].hex ?
+			 "adapter %02x: %s 0x%02llx on the source, 0x%02llx here" :
+			 "adapter %02x: %s %llu on the source, %llu here",
+			 diff->id, fields[diff->field].name, diff->source,
+			 diff->local);
 	}
 }

@@ -12,8 +12,7 @@
 #include <linux/types.h>
 
 #define VFIO_AP_STREAM_MAGIC		"VFAP"
-#define VFIO_AP_STREAM_MAJOR		1
-#define VFIO_AP_STREAM_MINOR		0
+#define VFIO_AP_STREAM_VERSION		1
 
 /* Bytes of an adapter, domain or control domain mask; bit 0 is the MSB of byte 0. */
 #define VFIO_AP_STREAM_MASK_BYTES	32
@@ -21,14 +20,11 @@
 
 /* Limits that bound what a peer can make the decoder do. */
 #define VFIO_AP_STREAM_MAX_BYTES	(4U << 20)
-#define VFIO_AP_STREAM_MAX_HEADER	256
 #define VFIO_AP_STREAM_MAX_OPTIONAL	(4U << 10)
 #define VFIO_AP_STREAM_MAX_SKIPPED	(64U << 10)
-/* The first CONFIG and HWINFO pair, and 16 that may replace it. */
-#define VFIO_AP_STREAM_MAX_PAIRS	17
 
 /*
- * What format 1 carries of GR2 as PQAP(TAPQ) returns it: facilities, class, AP
+ * The part of GR2 of PQAP(TAPQ) that format 1 carries: facilities, class, AP
  * type, number of domains, message length and queue depth. The SE bind state
  * is a property of a queue and is left out.
  */
@@ -42,7 +38,7 @@
  * @VFIO_AP_STREAM_CONFIG: the masks of the guest's AP configuration
  * @VFIO_AP_STREAM_HWINFO: one row of hardware information for each adapter
  * @VFIO_AP_STREAM_IRQ: the interrupts that the guest has enabled
- * @VFIO_AP_STREAM_END: number of records and checksum; the last record
+ * @VFIO_AP_STREAM_END: no payload; the last record
  */
 enum vfio_ap_stream_type {
 	VFIO_AP_STREAM_CONFIG	= 1,
@@ -52,19 +48,15 @@ enum vfio_ap_stream_type {
 };
 
 /**
- * struct vfio_ap_stream_header - the first 16 bytes of a stream
+ * struct vfio_ap_stream_header - the first 8 bytes of a stream
  * @magic:	"VFAP"
- * @major:	a decoder refuses any major version but its own
- * @minor:	a newer minor version may use what is reserved
- * @len:	bytes of the header, this structure included; a multiple of 8
+ * @version:	a decoder refuses any version but its own
  * @reserved:	0
  */
 struct vfio_ap_stream_header {
 	u8	magic[4];
-	__be16	major;
-	__be16	minor;
-	__be32	len;
-	__be32	reserved;
+	__be16	version;
+	__be16	reserved;
 };
 
 /**
@@ -125,41 +117,21 @@ struct vfio_ap_stream_irq_row {
 	u8	domains[VFIO_AP_STREAM_MASK_BYTES];
 };
 
-/**
- * struct vfio_ap_stream_end - payload of the END record
- * @records:	number of records before this one
- * @crc:	CRC-32 (IEEE 802.3, reflected, initial value and final
- *		exclusive-or ~0) of every byte of the stream before this field
- */
-struct vfio_ap_stream_end {
-	__be32	records;
-	__be32	crc;
-};
-
-/* Checksum of no bytes, see vfio_ap_stream_crc(). */
-#define VFIO_AP_STREAM_CRC_INIT		~0U
-
-/* CONFIG and HWINFO, which come as a pair. */
-#define VFIO_AP_STREAM_PAIR_RECORDS	2
-
-/* Bytes of the parts of a stream with @n adapters. */
-#define VFIO_AP_STREAM_HEADER_BYTES	sizeof(struct vfio_ap_stream_header)
-#define VFIO_AP_STREAM_PAIR_BYTES(n)					\
-	(VFIO_AP_STREAM_PAIR_RECORDS *					\
-	 sizeof(struct vfio_ap_stream_record) +				\
+/* Bytes of the header, CONFIG and HWINFO of @n adapters. */
+#define VFIO_AP_STREAM_INITIAL_BYTES(n)					\
+	(sizeof(struct vfio_ap_stream_header) +				\
+	 2 * sizeof(struct vfio_ap_stream_record) +			\
 	 sizeof(struct vfio_ap_stream_config) +				\
 	 (n) * sizeof(struct vfio_ap_stream_hwinfo))
-#define VFIO_AP_STREAM_IRQ_BYTES(n)					\
-	(sizeof(struct vfio_ap_stream_record) +				\
-	 (n) * sizeof(struct vfio_ap_stream_irq_row))
-#define VFIO_AP_STREAM_END_BYTES					\
-	(sizeof(struct vfio_ap_stream_record) +				\
-	 sizeof(struct vfio_ap_stream_end))
 
-/* Bytes of a stream with one pair of @n adapters, and without interrupts. */
-#define VFIO_AP_STREAM_BYTES(n)						\
-	(VFIO_AP_STREAM_HEADER_BYTES + VFIO_AP_STREAM_PAIR_BYTES(n) +	\
-	 VFIO_AP_STREAM_END_BYTES)
+/* Bytes of an IRQ record of so many rows; without rows there is no record. */
+static inline size_t vfio_ap_stream_irq_bytes(unsigned int rows)
+{
+	return rows ? sizeof(struct vfio_ap_stream_record) +
+		      rows * sizeof(struct vfio_ap_stream_irq_row) : 0;
+}
+
+#define VFIO_AP_STREAM_END_BYTES	sizeof(struct vfio_ap_stream_record)
 
 /**
  * struct vfio_ap_stream_adapter - hardware information of one adapter
@@ -172,7 +144,7 @@ struct vfio_ap_stream_adapter {
 };
 
 /**
- * struct vfio_ap_stream_image - what a stream says of a guest's AP configuration
+ * struct vfio_ap_stream_image - the AP configuration of a guest
  * @config:	the masks
  * @nr:		number of rows of @adapter that are in use; when the image is
  *		complete, the number of bits in @config.apm
@@ -202,15 +174,15 @@ struct vfio_ap_stream_irq {
 #define VFIO_AP_STREAM_MAX_ISC	7
 
 /**
- * enum vfio_ap_stream_event - what vfio_ap_stream_decode() has just completed
- * @VFIO_AP_STREAM_MORE:	nothing; all bytes were consumed
+ * enum vfio_ap_stream_event - the part that vfio_ap_stream_decode() completed
+ * @VFIO_AP_STREAM_NEED_DATA:	none; all bytes were consumed
  * @VFIO_AP_STREAM_GOT_CONFIG:	the image's masks
  * @VFIO_AP_STREAM_GOT_HWINFO:	the image's adapters
  * @VFIO_AP_STREAM_GOT_IRQ:	a row of an IRQ record, in the decoder's @irq
  * @VFIO_AP_STREAM_GOT_END:	the stream
  */
 enum vfio_ap_stream_event {
-	VFIO_AP_STREAM_MORE,
+	VFIO_AP_STREAM_NEED_DATA,
 	VFIO_AP_STREAM_GOT_CONFIG,
 	VFIO_AP_STREAM_GOT_HWINFO,
 	VFIO_AP_STREAM_GOT_IRQ,
@@ -218,15 +190,14 @@ enum vfio_ap_stream_event {
 };
 
 /**
- * enum vfio_ap_stream_load_state - what the decoder collects next
+ * enum vfio_ap_stream_load_state - the unit that the decoder collects
  * @VFIO_AP_LOAD_HEADER:	the header
  * @VFIO_AP_LOAD_RECORD:	the head of a record
  * @VFIO_AP_LOAD_CONFIG:	the payload of a CONFIG record
  * @VFIO_AP_LOAD_HWINFO:	a row of a HWINFO record
  * @VFIO_AP_LOAD_IRQ:		a row of an IRQ record
- * @VFIO_AP_LOAD_SKIP:		bytes that nobody here understands
- * @VFIO_AP_LOAD_END:		the payload of the END record
- * @VFIO_AP_LOAD_DONE:		nothing; the stream is complete
+ * @VFIO_AP_LOAD_SKIP:		the payload of an unknown record
+ * @VFIO_AP_LOAD_DONE:		none; the stream is complete
  */
 enum vfio_ap_stream_load_state {
 	VFIO_AP_LOAD_HEADER,
@@ -235,27 +206,23 @@ enum vfio_ap_stream_load_state {
 	VFIO_AP_LOAD_HWINFO,
 	VFIO_AP_LOAD_IRQ,
 	VFIO_AP_LOAD_SKIP,
-	VFIO_AP_LOAD_END,
 	VFIO_AP_LOAD_DONE,
 };
 
 /**
  * struct vfio_ap_stream_decoder - an incremental decoder
- * @state:	what is collected next
- * @unit:	the bytes of it that have arrived
+ * @state:	the unit that is collected
+ * @unit:	the bytes of the unit that have arrived
  * @fill:	number of bytes in @unit
- * @left:	bytes to come of a payload in rows, or of what is skipped
+ * @left:	bytes of the payload that have not been decoded
  * @total:	bytes of the stream that have arrived
- * @skipped:	payload bytes of unknown optional records
- * @crc:	checksum of the bytes that have arrived
- * @records:	records before the present one
- * @pairs:	CONFIG records that have arrived
- * @minor:	minor version of the stream
- * @last:	type of the last record of a known type, 0 when there was none
+ * @skipped:	payload bytes of unknown records
+ * @last:	type of the last known record, 0 before the first one
  * @error:	0, or the negative errno that every later call returns
  * @irq:	the last row of an IRQ record
  * @taken:	domains of the adapter of @irq that have been in a row
- * @image:	what the stream says; complete when @state is VFIO_AP_LOAD_DONE
+ * @image:	the source's configuration; complete when @state is
+ *		VFIO_AP_LOAD_DONE
  */
 struct vfio_ap_stream_decoder {
 	enum vfio_ap_stream_load_state state;
@@ -264,10 +231,6 @@ struct vfio_ap_stream_decoder {
 	u32	left;
 	u32	total;
 	u32	skipped;
-	u32	crc;
-	u32	records;
-	u32	pairs;
-	u16	minor;
 	u16	last;
 	int	error;
 	struct vfio_ap_stream_irq irq;
@@ -276,7 +239,7 @@ struct vfio_ap_stream_decoder {
 };
 
 /**
- * enum vfio_ap_stream_field - what differs between source and destination
+ * enum vfio_ap_stream_field - a property in which source and destination differ
  * @VFIO_AP_DIFF_ADAPTER:	an adapter is in one guest configuration only
  * @VFIO_AP_DIFF_DOMAIN:	a usage domain is in one configuration only
  * @VFIO_AP_DIFF_CONTROL:	a control domain is in one configuration only
@@ -284,9 +247,9 @@ struct vfio_ap_stream_decoder {
  * @VFIO_AP_DIFF_MODE:		CCA coprocessor, EP11 coprocessor or accelerator; equal
  * @VFIO_AP_DIFF_FACILITIES:	other facility bits; equal
  * @VFIO_AP_DIFF_CLASS:		functional class; equal
- * @VFIO_AP_DIFF_DOMAINS:	highest domain number; not smaller here
- * @VFIO_AP_DIFF_DEPTH:		queue depth; not smaller here
- * @VFIO_AP_DIFF_MSGLEN:	longest message in bytes; not smaller here
+ * @VFIO_AP_DIFF_DOMAINS:	highest domain number; no smaller on the destination
+ * @VFIO_AP_DIFF_DEPTH:		queue depth; no smaller on the destination
+ * @VFIO_AP_DIFF_MSGLEN:	longest message in bytes; no smaller on the destination
  */
 enum vfio_ap_stream_field {
 	VFIO_AP_DIFF_ADAPTER,
@@ -303,47 +266,44 @@ enum vfio_ap_stream_field {
 
 /**
  * struct vfio_ap_stream_diff - one difference
- * @field:	what differs
+ * @field:	the property that differs
  * @id:		number of the adapter, domain or control domain
  * @source:	value on the source
- * @here:	value on the destination
+ * @local:	value on the destination
  */
 struct vfio_ap_stream_diff {
 	enum vfio_ap_stream_field field;
 	u16	id;
 	u64	source;
-	u64	here;
+	u64	local;
 };
 
-/* Bytes that hold any line of vfio_ap_stream_diff_format(), NUL included. */
+/* Bytes that hold any text of vfio_ap_stream_diff_format(), NUL included. */
 #define VFIO_AP_STREAM_DIFF_CHARS	80
 
-/* Told of every difference that a comparison finds; @ctx is the caller's. */
+/* Called for each difference of a comparison; @ctx is the caller's. */
 typedef void (*vfio_ap_stream_diff_fn)(void *ctx,
 				       const struct vfio_ap_stream_diff *diff);
 
 bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id);
 
-void vfio_ap_stream_encode_header(u8 *buf);
-void vfio_ap_stream_encode_pair(const struct vfio_ap_stream_image *image, u8 *buf);
-void vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf);
+size_t vfio_ap_stream_encode_initial(const struct vfio_ap_stream_image *image,
+				     u8 *buf);
+size_t vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf);
 void vfio_ap_stream_encode_irq(const struct vfio_ap_stream_irq *irq, u8 *buf);
-u32 vfio_ap_stream_crc(u32 crc, const u8 *data, size_t len);
-void vfio_ap_stream_encode_end(u32 records, u32 crc, u8 *buf);
+size_t vfio_ap_stream_encode_end(u8 *buf);
 
-void vfio_ap_stream_decode_init(struct vfio_ap_stream_decoder *dec);
 ssize_t vfio_ap_stream_decode(struct vfio_ap_stream_decoder *dec,
 			      const u8 *data, size_t len,
 			      enum vfio_ap_stream_event *event);
-int vfio_ap_stream_decode_finish(const struct vfio_ap_stream_decoder *dec);
 
-int vfio_ap_stream_compare_config(const struct vfio_ap_stream_image *source,
-				  const struct vfio_ap_stream_image *here,
-				  vfio_ap_stream_diff_fn report, void *ctx);
-int vfio_ap_stream_compare_hwinfo(const struct vfio_ap_stream_image *source,
-				  const struct vfio_ap_stream_image *here,
-				  vfio_ap_stream_diff_fn report, void *ctx);
-int vfio_ap_stream_diff_format(const struct vfio_ap_stream_diff *diff,
-			       char *buf, size_t size);
+bool vfio_ap_stream_compare_config(const struct vfio_ap_stream_image *source,
+				   const struct vfio_ap_stream_image *local,
+				   vfio_ap_stream_diff_fn report, void *ctx);
+bool vfio_ap_stream_compare_hwinfo(const struct vfio_ap_stream_image *source,
+				   const struct vfio_ap_stream_image *local,
+				   vfio_ap_stream_diff_fn report, void *ctx);
+void vfio_ap_stream_diff_format(const struct vfio_ap_stream_diff *diff,
+				char *buf, size_t size);
 
 #endif /* _VFIO_AP_STREAM_H_ */

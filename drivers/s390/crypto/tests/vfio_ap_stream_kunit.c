@@ -16,9 +16,8 @@
 #define CONFIG_BYTES	sizeof(struct vfio_ap_stream_config)
 #define HWINFO_BYTES	sizeof(struct vfio_ap_stream_hwinfo)
 #define IRQ_BYTES	sizeof(struct vfio_ap_stream_irq_row)
-#define END_BYTES	sizeof(struct vfio_ap_stream_end)
 
-/* What the golden streams say of their adapters. */
+/* Hardware information of the adapters in the golden streams */
 #define INFO_CCA	0x920000000e540007ULL
 #define INFO_EP11	0x860100000e540a07ULL
 #define INFO_ACCEL	0xea0000000b0f001fULL
@@ -62,23 +61,17 @@ static const struct golden goldens[] = {
 		.nr = 3,
 		.adapter = { { INFO_ACCEL, 0 }, { INFO_CCA, 5 }, { INFO_EP11, 255 } },
 	}, {
-		.name = "newer",
-		.data = vfio_ap_golden_newer,
-		.len = sizeof(vfio_ap_golden_newer),
-		.nr = 1,
-		.adapter = { { INFO_CCA, 5 } },
-	}, {
 		.name = "interrupts",
 		.data = vfio_ap_golden_interrupts,
 		.len = sizeof(vfio_ap_golden_interrupts),
 		.nr = 3,
 		.adapter = { { INFO_ACCEL, 0 }, { INFO_CCA, 5 }, { INFO_EP11, 255 } },
 	}, {
-		.name = "again",
-		.data = vfio_ap_golden_again,
-		.len = sizeof(vfio_ap_golden_again),
-		.nr = 3,
-		.adapter = { { INFO_ACCEL, 0 }, { INFO_CCA, 5 }, { INFO_EP11, 255 } },
+		.name = "optional",
+		.data = vfio_ap_golden_optional,
+		.len = sizeof(vfio_ap_golden_optional),
+		.nr = 1,
+		.adapter = { { INFO_CCA, 5 } },
 	},
 };
 
@@ -91,7 +84,6 @@ KUNIT_ARRAY_PARAM_DESC(golden, goldens, name);
  * @buf:	a stream that is being built
  * @len:	bytes of @buf that are in use
  * @size:	bytes of @buf
- * @records:	records in @buf
  * @events:	bit for each event that the decoder reported
  */
 struct stream_test {
@@ -100,7 +92,6 @@ struct stream_test {
 	u8 *buf;
 	size_t len;
 	size_t size;
-	u32 records;
 	unsigned long events;
 };
 
@@ -118,6 +109,21 @@ static int stream_test_init(struct kunit *test)
 	return 0;
 }
 
+static void decode_init(struct stream_test *t)
+{
+	memset(&t->dec, 0, sizeof(t->dec));
+	t->events = 0;
+}
+
+/* The decoder's error, else -ENODATA unless the stream is complete. */
+static int decode_result(struct stream_test *t)
+{
+	if (t->dec.error)
+		return t->dec.error;
+
+	return t->dec.state == VFIO_AP_LOAD_DONE ? 0 : -ENODATA;
+}
+
 /* Decode in chunks; the first error, else whether the stream is complete. */
 static int decode_chunks(struct stream_test *t, const u8 *data, size_t len,
 			 size_t chunk)
@@ -126,8 +132,7 @@ static int decode_chunks(struct stream_test *t, const u8 *data, size_t len,
 	ssize_t used;
 	size_t done;
 
-	t->events = 0;
-	vfio_ap_stream_decode_init(&t->dec);
+	decode_init(t);
 	for (done = 0; done < len; done += used) {
 		used = vfio_ap_stream_decode(&t->dec, data + done,
 					     min(chunk, len - done), &event);
@@ -136,7 +141,7 @@ static int decode_chunks(struct stream_test *t, const u8 *data, size_t len,
 		t->events |= BIT(event);
 	}
 
-	return vfio_ap_stream_decode_finish(&t->dec);
+	return decode_result(t);
 }
 
 static int decode(struct stream_test *t)
@@ -160,19 +165,15 @@ static void put_zero(struct stream_test *t, size_t len)
 	t->len += len;
 }
 
-static void put_header(struct stream_test *t, u16 major, u16 minor, u32 len,
-		       u32 reserved)
+static void put_header(struct stream_test *t, u16 version, u16 reserved)
 {
 	struct vfio_ap_stream_header header = {
 		.magic = VFIO_AP_STREAM_MAGIC,
-		.major = cpu_to_be16(major),
-		.minor = cpu_to_be16(minor),
-		.len = cpu_to_be32(len),
-		.reserved = cpu_to_be32(reserved),
+		.version = cpu_to_be16(version),
+		.reserved = cpu_to_be16(reserved),
 	};
 
 	t->len = 0;
-	t->records = 0;
 	put(t, &header, sizeof(header));
 }
 
@@ -185,7 +186,6 @@ static void put_record(struct stream_test *t, u16 type, u16 flags, u32 len)
 	};
 
 	put(t, &rec, sizeof(rec));
-	t->records++;
 }
 
 /* CONFIG of the adapters 05 and 06, as many as @nr */
@@ -225,17 +225,12 @@ static void put_hwinfo(struct stream_test *t, unsigned int nr)
 
 static void put_end(struct stream_test *t)
 {
-	__be32 word = cpu_to_be32(t->records);
-
-	put_record(t, VFIO_AP_STREAM_END, 1, END_BYTES);
-	put(t, &word, sizeof(word));
-	word = cpu_to_be32(~crc32_le(~0U, t->buf, t->len));
-	put(t, &word, sizeof(word));
+	put_record(t, VFIO_AP_STREAM_END, 1, 0);
 }
 
 static void put_good_header(struct stream_test *t)
 {
-	put_header(t, 1, 0, HEADER_BYTES, 0);
+	put_header(t, 1, 0);
 }
 
 static void put_good(struct stream_test *t)
@@ -286,7 +281,7 @@ static void golden_encode(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, 0, decode_chunks(t, golden->data, golden->len,
 					       golden->len));
-	len = vfio_ap_stream_encode(&t->dec.image, t->buf, t->size);
+	len = vfio_ap_stream_encode(&t->dec.image, t->buf);
 	KUNIT_ASSERT_EQ(test, len, VFIO_AP_STREAM_BYTES(golden->nr));
 	same = len == golden->len && !memcmp(t->buf, golden->data, len);
 	KUNIT_EXPECT_EQ(test, golden->same, same);
@@ -322,23 +317,6 @@ static void golden_truncated(struct kunit *test)
 				    "after %zu bytes", len);
 }
 
-/* No single bit can change without an error at the end of the stream. */
-static void golden_bit_flips(struct kunit *test)
-{
-	const struct golden *golden = test->param_value;
-	struct stream_test *t = test->priv;
-	size_t bit;
-
-	t->len = 0;
-	put(t, golden->data, golden->len);
-	for (bit = 0; bit < golden->len * 8; bit++) {
-		t->buf[bit / 8] ^= BIT(bit % 8);
-		KUNIT_ASSERT_NE_MSG(test, 0, decode(t), "bit %zu", bit);
-		t->buf[bit / 8] ^= BIT(bit % 8);
-	}
-	KUNIT_ASSERT_EQ(test, 0, decode(t));
-}
-
 static void golden_bytes_after_end(struct kunit *test)
 {
 	const struct golden *golden = test->param_value;
@@ -363,93 +341,39 @@ static void encode_sizes(struct kunit *test)
 		t->image.adapter[i].apid = i;
 
 	/* 256 adapters with 256 domains each */
-	len = vfio_ap_stream_encode(&t->image, t->buf, t->size);
+	len = vfio_ap_stream_encode(&t->image, t->buf);
 	KUNIT_EXPECT_EQ(test, len, VFIO_AP_STREAM_BUF_BYTES);
 	KUNIT_EXPECT_LT(test, len, 24 * 1024);
 	t->len = len;
 	KUNIT_EXPECT_EQ(test, 0, decode(t));
 	KUNIT_EXPECT_MEMEQ(test, &t->dec.image, &t->image, sizeof(t->image));
 
-	/* A buffer that is one byte short is left alone. */
-	t->buf[0] = 0;
-	KUNIT_EXPECT_EQ(test, 0, vfio_ap_stream_encode(&t->image, t->buf, len - 1));
-	KUNIT_EXPECT_EQ(test, 0, t->buf[0]);
-
 	/* 60 adapters */
 	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(60), 6 * 1024);
 }
 
-/* The parts that pre-copy sends one by one make the same stream. */
-static void encode_in_parts(struct kunit *test)
-{
-	struct stream_test *t = test->priv;
-	size_t pair = VFIO_AP_STREAM_PAIR_BYTES(3);
-	struct vfio_ap_stream_image *image;
-	u8 *parts;
-	size_t len;
-	u32 crc;
-
-	parts = kunit_kzalloc(test, SZ_4K, GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, parts);
-	KUNIT_ASSERT_EQ(test, 0, decode_chunks(t, vfio_ap_golden_three,
-					       sizeof(vfio_ap_golden_three), 1));
-	image = &t->dec.image;
-
-	vfio_ap_stream_encode_header(parts);
-	vfio_ap_stream_encode_pair(image, parts + HEADER_BYTES);
-	len = HEADER_BYTES + pair;
-	crc = vfio_ap_stream_crc(VFIO_AP_STREAM_CRC_INIT, parts, HEADER_BYTES);
-	crc = vfio_ap_stream_crc(crc, parts + HEADER_BYTES, pair);
-	vfio_ap_stream_encode_end(2, crc, parts + len);
-	KUNIT_EXPECT_EQ(test, len + VFIO_AP_STREAM_END_BYTES,
-			sizeof(vfio_ap_golden_three));
-	KUNIT_EXPECT_MEMEQ(test, parts, vfio_ap_golden_three,
-			   sizeof(vfio_ap_golden_three));
-
-	/* The pair once more in the place of the end, and the end behind it */
-	vfio_ap_stream_encode_pair(image, parts + len);
-	crc = vfio_ap_stream_crc(crc, parts + len, pair);
-	len += pair;
-	vfio_ap_stream_encode_end(4, crc, parts + len);
-	KUNIT_EXPECT_EQ(test, 0, decode_chunks(t, parts,
-					       len + VFIO_AP_STREAM_END_BYTES, 5));
-	KUNIT_EXPECT_EQ(test, t->dec.pairs, 2);
-}
-
 /**
- * struct header_case - a header and what the decoder says of it
+ * struct header_case - a header and the decoder's result
  * @name:	shown in the test's name
- * @major:	major version
- * @minor:	minor version
- * @len:	header length
- * @reserved:	reserved word
- * @ret:	the decoder's answer
+ * @version:	version
+ * @reserved:	reserved field
+ * @ret:	0 or a negative errno
  */
 struct header_case {
 	const char *name;
-	u16 major;
-	u16 minor;
-	u32 len;
-	u32 reserved;
+	u16 version;
+	u16 reserved;
 	int ret;
 };
 
 static const struct header_case header_cases[] = {
-	{ "ours", 1, 0, 16, 0, 0 },
-	{ "newer_minor", 1, 1, 16, 0, 0 },
-	{ "newest_minor", 1, 0xffff, 16, 0, 0 },
-	{ "newer_minor_longer", 1, 1, 24, 0, 0 },
-	{ "newer_minor_longest", 1, 1, 256, 0, 0 },
-	{ "newer_minor_reserved", 1, 1, 16, 1, 0 },
-	{ "newer_major", 2, 0, 16, 0, -EOPNOTSUPP },
-	{ "older_major", 0, 0, 16, 0, -EOPNOTSUPP },
-	{ "reserved", 1, 0, 16, 1, -EINVAL },
-	{ "longer", 1, 0, 24, 0, -EINVAL },
-	{ "shorter", 1, 1, 8, 0, -EINVAL },
-	{ "empty", 1, 1, 0, 0, -EINVAL },
-	{ "odd", 1, 1, 20, 0, -EINVAL },
-	{ "too_long", 1, 1, 264, 0, -EMSGSIZE },
-	{ "huge", 1, 1, 0xfffffff8, 0, -EMSGSIZE },
+	{ "ours", 1, 0, 0 },
+	{ "newer", 2, 0, -EOPNOTSUPP },
+	{ "older", 0, 0, -EOPNOTSUPP },
+	{ "newest", 0xffff, 0, -EOPNOTSUPP },
+	{ "newer_reserved", 2, 1, -EOPNOTSUPP },
+	{ "reserved", 1, 1, -EINVAL },
+	{ "reserved_high", 1, 0x8000, -EINVAL },
 };
 
 KUNIT_ARRAY_PARAM_DESC(header, header_cases, name);
@@ -459,9 +383,7 @@ static void header_rules(struct kunit *test)
 	const struct header_case *c = test->param_value;
 	struct stream_test *t = test->priv;
 
-	put_header(t, c->major, c->minor, c->len, c->reserved);
-	if (c->len > HEADER_BYTES && c->len <= 256)
-		put_zero(t, c->len - HEADER_BYTES);
+	put_header(t, c->version, c->reserved);
 	put_config(t, 2);
 	put_hwinfo(t, 2);
 	put_end(t);
@@ -513,9 +435,10 @@ static void record_order(struct kunit *test)
 	put_good_header(t);
 	put_config(t, 2);
 	put_hwinfo(t, 2);
-	put_config(t, 1);
+	put_config(t, 2);
+	put_hwinfo(t, 2);
 	put_end(t);
-	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "half a pair");
+	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "CONFIG and HWINFO twice");
 }
 
 static void put_any(struct stream_test *t, char what)
@@ -536,7 +459,7 @@ static void put_any(struct stream_test *t, char what)
 	}
 }
 
-/* What the format says of a sequence: CONFIG and HWINFO in pairs, then END. */
+/* By the format: CONFIG, HWINFO, END, once each. */
 static int judge_sequence(const char *records)
 {
 	char last = 0;
@@ -546,8 +469,7 @@ static int judge_sequence(const char *records)
 			return -EINVAL;
 		if (*records == 'U')
 			continue;
-		if (*records == 'C' ? last && last != 'H' :
-				      last != (*records == 'H' ? 'C' : 'H'))
+		if (last != (*records == 'C' ? 0 : *records == 'H' ? 'C' : 'H'))
 			return -EINVAL;
 		last = *records;
 	}
@@ -576,31 +498,6 @@ static void record_sequences(struct kunit *test)
 	}
 }
 
-static void record_pairs(struct kunit *test)
-{
-	struct stream_test *t = test->priv;
-	unsigned int i;
-
-	put_good_header(t);
-	for (i = 0; i < VFIO_AP_STREAM_MAX_PAIRS - 1; i++) {
-		put_config(t, 2);
-		put_hwinfo(t, 2);
-	}
-	put_config(t, 1);
-	put_hwinfo(t, 1);
-	put_end(t);
-	KUNIT_EXPECT_EQ(test, 0, decode(t));
-	KUNIT_EXPECT_EQ_MSG(test, t->dec.image.nr, 1, "the last pair counts");
-
-	put_good_header(t);
-	for (i = 0; i <= VFIO_AP_STREAM_MAX_PAIRS; i++) {
-		put_config(t, 2);
-		put_hwinfo(t, 2);
-	}
-	put_end(t);
-	KUNIT_EXPECT_EQ(test, -EMSGSIZE, decode(t));
-}
-
 /**
  * struct length_case - the head of a record and what the decoder says of it
  * @name:	shown in the test's name
@@ -624,26 +521,30 @@ static const struct length_case length_cases[] = {
 	{ "config_huge", VFIO_AP_STREAM_CONFIG, 1, 0xfffffff8, -EINVAL },
 	{ "config_odd", VFIO_AP_STREAM_CONFIG, 1, 97, -EINVAL },
 	{ "config_flags", VFIO_AP_STREAM_CONFIG, 3, 96, -EINVAL },
-	{ "config_optional", VFIO_AP_STREAM_CONFIG, 0, 96, -ENODATA },
+	{ "config_optional", VFIO_AP_STREAM_CONFIG, 0, 96, -EINVAL },
 	{ "hwinfo_short", VFIO_AP_STREAM_HWINFO, 1, 16, -EINVAL },
 	{ "hwinfo_empty", VFIO_AP_STREAM_HWINFO, 1, 0, -EINVAL },
 	{ "hwinfo_half_row", VFIO_AP_STREAM_HWINFO, 1, 40, -EINVAL },
 	{ "hwinfo_long", VFIO_AP_STREAM_HWINFO, 1, 48, -EINVAL },
 	{ "hwinfo_256_rows", VFIO_AP_STREAM_HWINFO, 1, 256 * 16, -EINVAL },
-	{ "hwinfo_257_rows", VFIO_AP_STREAM_HWINFO, 1, 257 * 16, -EMSGSIZE },
-	{ "hwinfo_huge", VFIO_AP_STREAM_HWINFO, 1, 0xfffffff0, -EMSGSIZE },
-	{ "end_short", VFIO_AP_STREAM_END, 1, 0, -EINVAL },
-	{ "end_long", VFIO_AP_STREAM_END, 1, 16, -EINVAL },
+	{ "hwinfo_257_rows", VFIO_AP_STREAM_HWINFO, 1, 257 * 16, -EINVAL },
+	{ "hwinfo_huge", VFIO_AP_STREAM_HWINFO, 1, 0xfffffff0, -EINVAL },
+	{ "hwinfo_optional", VFIO_AP_STREAM_HWINFO, 0, 32, -EINVAL },
+	{ "end", VFIO_AP_STREAM_END, 1, 0, 0 },
+	{ "end_long", VFIO_AP_STREAM_END, 1, 8, -EINVAL },
+	{ "end_optional", VFIO_AP_STREAM_END, 0, 0, -EINVAL },
 	{ "irq_one_row", VFIO_AP_STREAM_IRQ, 1, 48, -ENODATA },
 	{ "irq_empty", VFIO_AP_STREAM_IRQ, 1, 0, -EINVAL },
 	{ "irq_half_row", VFIO_AP_STREAM_IRQ, 1, 72, -EINVAL },
-	{ "irq_more_than_a_stream", VFIO_AP_STREAM_IRQ, 1, 87384 * 48, -EMSGSIZE },
-	{ "irq_huge", VFIO_AP_STREAM_IRQ, 1, 0xfffffff0, -EMSGSIZE },
+	{ "irq_more_than_a_stream", VFIO_AP_STREAM_IRQ, 1, 87384 * 48, -EINVAL },
+	{ "irq_huge", VFIO_AP_STREAM_IRQ, 1, 0xfffffff0, -EINVAL },
+	{ "irq_optional", VFIO_AP_STREAM_IRQ, 0, 48, -EINVAL },
 	{ "unknown_mandatory", 0x1234, 1, 8, -EOPNOTSUPP },
 	{ "unknown_mandatory_huge", 0x1234, 1, 0xfffffff8, -EOPNOTSUPP },
 	{ "unknown_optional", 0x1234, 0, 4096, -ENODATA },
-	{ "unknown_optional_long", 0x1234, 0, 4104, -EMSGSIZE },
-	{ "unknown_optional_huge", 0x1234, 0, 0xfffffff8, -EMSGSIZE },
+	{ "unknown_optional_long", 0x1234, 0, 4104, -EOPNOTSUPP },
+	{ "unknown_optional_huge", 0x1234, 0, 0xfffffff8, -EOPNOTSUPP },
+	{ "unknown_optional_flags", 0x1234, 2, 8, -EINVAL },
 	{ "unknown_optional_odd", 0x1234, 0, 4, -EINVAL },
 	{ "type_0", 0, 1, 8, -EOPNOTSUPP },
 };
@@ -664,32 +565,6 @@ static void record_lengths(struct kunit *test)
 	put_record(t, c->type, c->flags, c->len);
 	KUNIT_EXPECT_EQ(test, c->ret, decode(t));
 	KUNIT_EXPECT_EQ(test, c->ret, decode_chunks(t, t->buf, t->len, 1));
-}
-
-/* A newer minor version may use reserved bits, but makes no record longer. */
-static void record_rules_of_a_newer_minor(struct kunit *test)
-{
-	static const struct {
-		u16 type, flags;
-		u32 len;
-		int ret;
-	} cases[] = {
-		{ VFIO_AP_STREAM_CONFIG, 0xffff, CONFIG_BYTES, -ENODATA },
-		{ VFIO_AP_STREAM_CONFIG, 1, CONFIG_BYTES + 8, -EINVAL },
-		{ VFIO_AP_STREAM_HWINFO, 1, 0, -EINVAL },
-		{ VFIO_AP_STREAM_END, 1, END_BYTES, -EINVAL },
-		{ 0x1234, 0xfffe, 8, -ENODATA },
-		{ 0x1234, 0xffff, 8, -EOPNOTSUPP },
-		{ 0x1234, 0, 4, -EINVAL },
-	};
-	struct stream_test *t = test->priv;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		put_header(t, 1, 1, HEADER_BYTES, 0);
-		put_record(t, cases[i].type, cases[i].flags, cases[i].len);
-		KUNIT_EXPECT_EQ_MSG(test, cases[i].ret, decode(t), "case %u", i);
-	}
 }
 
 static void optional_records_are_skipped(struct kunit *test)
@@ -721,7 +596,7 @@ static void optional_records_are_skipped(struct kunit *test)
 	}
 	KUNIT_EXPECT_EQ(test, -ENODATA, decode(t));
 	put_record(t, 0x1236, 0, 8);
-	KUNIT_EXPECT_EQ(test, -EMSGSIZE, decode(t));
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, decode(t));
 }
 
 /* Empty optional records cost nothing but are bytes of a stream, too. */
@@ -734,14 +609,14 @@ static void stream_too_long(struct kunit *test)
 	u32 done;
 
 	put_good_header(t);
-	vfio_ap_stream_decode_init(&t->dec);
+	decode_init(t);
 	vfio_ap_stream_decode(&t->dec, t->buf, t->len, &event);
 	for (done = t->len; done < VFIO_AP_STREAM_MAX_BYTES; done += ret) {
 		ret = vfio_ap_stream_decode(&t->dec, (u8 *)&rec, sizeof(rec),
 					    &event);
 		KUNIT_ASSERT_EQ(test, ret, sizeof(rec));
 	}
-	KUNIT_EXPECT_EQ(test, -EMSGSIZE,
+	KUNIT_EXPECT_EQ(test, -EINVAL,
 			vfio_ap_stream_decode(&t->dec, (u8 *)&rec, 1, &event));
 }
 
@@ -833,26 +708,23 @@ static void irq_reserved_fields(struct kunit *test)
 	struct vfio_ap_stream_irq irq = {
 		.nib = 0x1000, .apid = 5, .isc = 3, .domains = { 0x08 },
 	};
-	unsigned int minor, at;
+	unsigned int at;
 	size_t row;
 
-	for (minor = 0; minor <= 1; minor++) {
-		for (at = 3; at < 8; at++) {
-			put_header(t, 1, minor, HEADER_BYTES, 0);
-			put_config(t, 2);
-			put_hwinfo(t, 2);
-			put_record(t, VFIO_AP_STREAM_IRQ, 1, IRQ_BYTES);
-			row = t->len;
-			put_irq(t, &irq);
-			t->buf[row + at] = 1;
-			put_end(t);
-			KUNIT_EXPECT_EQ_MSG(test, minor ? 0 : -EINVAL, decode(t),
-					    "minor %u byte %u", minor, at);
-		}
+	for (at = 3; at < 8; at++) {
+		put_good_header(t);
+		put_config(t, 2);
+		put_hwinfo(t, 2);
+		put_record(t, VFIO_AP_STREAM_IRQ, 1, IRQ_BYTES);
+		row = t->len;
+		put_irq(t, &irq);
+		t->buf[row + at] = 1;
+		put_end(t);
+		KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "byte %u", at);
 	}
 }
 
-/* Between the last pair and the end, and nowhere else */
+/* Between HWINFO and END, and nowhere else */
 static void irq_place(struct kunit *test)
 {
 	struct vfio_ap_stream_irq irq = {
@@ -876,7 +748,6 @@ static void irq_place(struct kunit *test)
 		}
 		if (place == 3) {
 			put_config(t, 2);
-			put_hwinfo(t, 2);
 			put_end(t);
 		}
 		KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "place %u", place);
@@ -891,19 +762,15 @@ static void irq_each_queue(struct kunit *test)
 	enum vfio_ap_stream_event event;
 	unsigned int apid, domain;
 	u8 row[IRQ_BYTES];
-	__be32 word;
-	u32 crc;
 
 	memset(&t->image.config, 0xff, sizeof(t->image.config));
 	t->image.nr = VFIO_AP_STREAM_MAX_ADAPTERS;
 	for (apid = 0; apid < t->image.nr; apid++)
 		t->image.adapter[apid].apid = apid;
 
-	vfio_ap_stream_decode_init(&t->dec);
-	t->len = vfio_ap_stream_encode(&t->image, t->buf, t->size) -
-		 VFIO_AP_STREAM_END_BYTES;
+	decode_init(t);
+	t->len = vfio_ap_stream_encode_initial(&t->image, t->buf);
 	put_record(t, VFIO_AP_STREAM_IRQ, 1, 65536 * IRQ_BYTES);
-	crc = crc32_le(~0U, t->buf, t->len);
 	vfio_ap_stream_decode(&t->dec, t->buf, HEADER_BYTES + RECORD_BYTES +
 			      CONFIG_BYTES, &event);
 	KUNIT_ASSERT_EQ(test, event, VFIO_AP_STREAM_GOT_CONFIG);
@@ -920,7 +787,6 @@ static void irq_each_queue(struct kunit *test)
 			irq.domains[domain / 8] = 0x80 >> (domain % 8);
 			irq.nib = 0x1000 + domain;
 			vfio_ap_stream_encode_irq(&irq, row);
-			crc = crc32_le(crc, row, sizeof(row));
 			KUNIT_ASSERT_EQ(test, sizeof(row),
 					vfio_ap_stream_decode(&t->dec, row,
 							      sizeof(row), &event));
@@ -928,14 +794,10 @@ static void irq_each_queue(struct kunit *test)
 		}
 	}
 	t->len = 0;
-	put_record(t, VFIO_AP_STREAM_END, 1, END_BYTES);
-	word = cpu_to_be32(3);
-	put(t, &word, sizeof(word));
-	word = cpu_to_be32(~crc32_le(crc, t->buf, t->len));
-	put(t, &word, sizeof(word));
+	put_end(t);
 	vfio_ap_stream_decode(&t->dec, t->buf, t->len, &event);
 	KUNIT_EXPECT_EQ(test, event, VFIO_AP_STREAM_GOT_END);
-	KUNIT_EXPECT_EQ(test, 0, vfio_ap_stream_decode_finish(&t->dec));
+	KUNIT_EXPECT_EQ(test, 0, decode_result(t));
 }
 
 /* The rows of the golden stream, written again */
@@ -944,22 +806,20 @@ static void irq_encode(struct kunit *test)
 	struct stream_test *t = test->priv;
 	const u8 *data = vfio_ap_golden_interrupts;
 	size_t len = sizeof(vfio_ap_golden_interrupts), done;
-	size_t pair = HEADER_BYTES + VFIO_AP_STREAM_PAIR_BYTES(3);
+	size_t initial = VFIO_AP_STREAM_INITIAL_BYTES(3);
 	enum vfio_ap_stream_event event;
 	unsigned int rows = 0;
 	ssize_t used;
 
-	vfio_ap_stream_decode_init(&t->dec);
-	put(t, data, pair);
+	decode_init(t);
+	put(t, data, initial);
 	for (done = 0; done < len; done += used) {
 		used = vfio_ap_stream_decode(&t->dec, data + done, len - done, &event);
 		KUNIT_ASSERT_GT(test, used, 0);
 		if (event != VFIO_AP_STREAM_GOT_IRQ)
 			continue;
-		if (!(rows++ % 2)) {
-			vfio_ap_stream_encode_irq_head(2, t->buf + t->len);
-			t->len += VFIO_AP_STREAM_IRQ_BYTES(0);
-		}
+		if (!(rows++ % 2))
+			t->len += vfio_ap_stream_encode_irq_head(2, t->buf + t->len);
 		put_irq(t, &t->dec.irq);
 	}
 	KUNIT_EXPECT_EQ(test, rows, 4);
@@ -967,16 +827,15 @@ static void irq_encode(struct kunit *test)
 	KUNIT_EXPECT_MEMEQ(test, t->buf, data, t->len);
 
 	/* A Linux guest on 60 adapters: one NIB */
-	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(60) + VFIO_AP_STREAM_IRQ_BYTES(60),
+	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(60) + vfio_ap_stream_irq_bytes(60),
 			6 * 1024);
-	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(256) + VFIO_AP_STREAM_IRQ_BYTES(256),
+	KUNIT_EXPECT_LT(test, VFIO_AP_STREAM_BYTES(256) + vfio_ap_stream_irq_bytes(256),
 			24 * 1024);
 }
 
 /**
  * struct row_case - the second of two rows and what the decoder says of it
  * @name:	shown in the test's name
- * @minor:	minor version of the stream
  * @apid:	adapter number; the first row has 05
  * @reserved0:	first reserved field
  * @reserved1:	second reserved field
@@ -985,7 +844,6 @@ static void irq_encode(struct kunit *test)
  */
 struct row_case {
 	const char *name;
-	u16 minor;
 	u16 apid;
 	u16 reserved0;
 	u32 reserved1;
@@ -994,19 +852,16 @@ struct row_case {
 };
 
 static const struct row_case row_cases[] = {
-	{ "good", 0, 6, 0, 0, INFO_EP11, 0 },
-	{ "twice", 0, 5, 0, 0, INFO_EP11, -EINVAL },
-	{ "descending", 0, 4, 0, 0, INFO_EP11, -EINVAL },
-	{ "not_in_mask", 0, 7, 0, 0, INFO_EP11, -EINVAL },
-	{ "beyond_mask", 0, 256, 0, 0, INFO_EP11, -EINVAL },
-	{ "far_beyond_mask", 0, 0xffff, 0, 0, INFO_EP11, -EINVAL },
-	{ "reserved0", 0, 6, 1, 0, INFO_EP11, -EINVAL },
-	{ "reserved1", 0, 6, 0, 1, INFO_EP11, -EINVAL },
-	{ "bind_state", 0, 6, 0, 0, INFO_EP11 | BIT_ULL(46), -EINVAL },
-	{ "newer_reserved0", 1, 6, 1, 0, INFO_EP11, 0 },
-	{ "newer_reserved1", 1, 6, 0, 1, INFO_EP11, 0 },
-	{ "newer_info", 1, 6, 0, 0, INFO_EP11 | ~VFIO_AP_STREAM_HWINFO_MASK, 0 },
-	{ "newer_twice", 1, 5, 0, 0, INFO_EP11, -EINVAL },
+	{ "good", 6, 0, 0, INFO_EP11, 0 },
+	{ "twice", 5, 0, 0, INFO_EP11, -EINVAL },
+	{ "descending", 4, 0, 0, INFO_EP11, -EINVAL },
+	{ "not_in_mask", 7, 0, 0, INFO_EP11, -EINVAL },
+	{ "beyond_mask", 256, 0, 0, INFO_EP11, -EINVAL },
+	{ "far_beyond_mask", 0xffff, 0, 0, INFO_EP11, -EINVAL },
+	{ "reserved0", 6, 1, 0, INFO_EP11, -EINVAL },
+	{ "reserved1", 6, 0, 1, INFO_EP11, -EINVAL },
+	{ "bind_state", 6, 0, 0, INFO_EP11 | BIT_ULL(46), -EINVAL },
+	{ "bits_of_no_field", 6, 0, 0, INFO_EP11 | BIT_ULL(5), -EINVAL },
 };
 
 KUNIT_ARRAY_PARAM_DESC(row, row_cases, name);
@@ -1016,7 +871,7 @@ static void hwinfo_rows(struct kunit *test)
 	const struct row_case *c = test->param_value;
 	struct stream_test *t = test->priv;
 
-	put_header(t, 1, c->minor, HEADER_BYTES, 0);
+	put_good_header(t);
 	put_config(t, 2);
 	put_record(t, VFIO_AP_STREAM_HWINFO, 1, 2 * HWINFO_BYTES);
 	put_row(t, 5, 0, 0, INFO_CCA);
@@ -1027,35 +882,17 @@ static void hwinfo_rows(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, t->dec.image.adapter[1].info, INFO_EP11);
 }
 
-static void end_rules(struct kunit *test)
-{
-	struct stream_test *t = test->priv;
-
-	put_good(t);
-	t->buf[t->len - 1] ^= 1;
-	KUNIT_EXPECT_EQ_MSG(test, -EBADMSG, decode(t), "checksum");
-
-	/* A wrong count under a right checksum */
-	put_good_header(t);
-	put_config(t, 2);
-	put_hwinfo(t, 2);
-	t->records++;
-	put_end(t);
-	KUNIT_EXPECT_EQ_MSG(test, -EINVAL, decode(t), "count");
-}
-
 static void errors_stick(struct kunit *test)
 {
 	struct stream_test *t = test->priv;
 	enum vfio_ap_stream_event event;
 
-	put_header(t, 2, 0, HEADER_BYTES, 0);
+	put_header(t, 2, 0);
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, decode(t));
 	put_good(t);
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
 			vfio_ap_stream_decode(&t->dec, t->buf, t->len, &event));
-	KUNIT_EXPECT_EQ(test, event, VFIO_AP_STREAM_MORE);
-	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, vfio_ap_stream_decode_finish(&t->dec));
+	KUNIT_EXPECT_EQ(test, event, VFIO_AP_STREAM_NEED_DATA);
 }
 
 /* The decoder hands over each record before it looks at what follows. */
@@ -1070,7 +907,7 @@ static void events_come_in_time(struct kunit *test)
 	put_config(t, 2);
 	put_record(t, 0xffff, 0xffff, 1);
 
-	vfio_ap_stream_decode_init(&t->dec);
+	decode_init(t);
 	used = vfio_ap_stream_decode(&t->dec, t->buf, t->len, &event);
 	KUNIT_EXPECT_EQ(test, used, config_end);
 	KUNIT_EXPECT_EQ(test, event, VFIO_AP_STREAM_GOT_CONFIG);
@@ -1100,55 +937,55 @@ static void log_diff(void *ctx, const struct vfio_ap_stream_diff *diff)
  * struct compare_case - two values of an adapter's information
  * @name:	shown in the test's name
  * @source:	information at the source
- * @here:	information at the destination
- * @line:	what is reported; NULL if the destination will do
+ * @local:	information at the destination
+ * @line:	text of the difference; NULL if there is none
  */
 struct compare_case {
 	const char *name;
 	u64 source;
-	u64 here;
+	u64 local;
 	const char *line;
 };
 
 static const struct compare_case compare_cases[] = {
 	{ "equal", INFO_CCA, INFO_CCA, NULL },
 	{ "type_newer", INFO_CCA - BIT_ULL(24), INFO_CCA,
-	  "adapter 05 at: source 13 here 14" },
+	  "adapter 05: type 13 on the source, 14 here" },
 	{ "type_older", INFO_CCA, INFO_CCA - BIT_ULL(24),
-	  "adapter 05 at: source 14 here 13" },
+	  "adapter 05: type 14 on the source, 13 here" },
 	{ "mode_ep11", INFO_CCA, INFO_CCA ^ (5ULL << 58),
-	  "adapter 05 mode: source cca here ep11" },
+	  "adapter 05: mode cca on the source, ep11 here" },
 	{ "mode_accel", INFO_CCA ^ (6ULL << 58), INFO_CCA,
-	  "adapter 05 mode: source accel here cca" },
+	  "adapter 05: mode accel on the source, cca here" },
 	{ "mode_none", INFO_CCA, INFO_CCA & ~(7ULL << 58),
-	  "adapter 05 mode: source cca here unknown" },
+	  "adapter 05: mode cca on the source, unknown here" },
 	{ "apsc", INFO_CCA, INFO_CCA & ~BIT_ULL(63),
-	  "adapter 05 facilities: source 0x82 here 0x02" },
+	  "adapter 05: facilities 0x82 on the source, 0x02 here" },
 	{ "mex4k", INFO_CCA, INFO_CCA | BIT_ULL(62),
-	  "adapter 05 facilities: source 0x82 here 0xc2" },
+	  "adapter 05: facilities 0x82 on the source, 0xc2 here" },
 	{ "crt4k", INFO_CCA, INFO_CCA | BIT_ULL(61),
-	  "adapter 05 facilities: source 0x82 here 0xa2" },
+	  "adapter 05: facilities 0x82 on the source, 0xa2 here" },
 	{ "apxa", INFO_CCA, INFO_CCA & ~BIT_ULL(57),
-	  "adapter 05 facilities: source 0x82 here 0x80" },
+	  "adapter 05: facilities 0x82 on the source, 0x80 here" },
 	{ "slcf", INFO_CCA, INFO_CCA | BIT_ULL(56),
-	  "adapter 05 facilities: source 0x82 here 0x83" },
+	  "adapter 05: facilities 0x82 on the source, 0x83 here" },
 	{ "class_larger", INFO_CCA, INFO_CCA | BIT_ULL(48),
-	  "adapter 05 class: source 0x00 here 0x01" },
+	  "adapter 05: class 0x00 on the source, 0x01 here" },
 	{ "class_smaller", INFO_CCA | BIT_ULL(55), INFO_CCA,
-	  "adapter 05 class: source 0x80 here 0x00" },
+	  "adapter 05: class 0x80 on the source, 0x00 here" },
 	{ "domains_more", INFO_CCA, INFO_CCA + BIT_ULL(16), NULL },
 	{ "domains_fewer", INFO_CCA, INFO_CCA - BIT_ULL(16),
-	  "adapter 05 nd: source 84 here 83" },
+	  "adapter 05: domains 84 on the source, 83 here" },
 	{ "depth_more", INFO_CCA, INFO_CCA + 1, NULL },
 	{ "depth_less", INFO_CCA, INFO_CCA - 1,
-	  "adapter 05 qd: source 7 here 6" },
+	  "adapter 05: queue depth 7 on the source, 6 here" },
 	{ "message_longer", INFO_CCA, INFO_CCA | 4ULL << 8, NULL },
 	{ "message_shorter", INFO_CCA | 10ULL << 8, INFO_CCA | 9ULL << 8,
-	  "adapter 05 ml: source 40960 here 36864" },
+	  "adapter 05: message length 40960 on the source, 36864 here" },
 	/* The AP bus takes anything up to 3 for its default of 12 KiB. */
 	{ "message_default", INFO_CCA | 3ULL << 8, INFO_CCA, NULL },
 	{ "message_4_to_default", INFO_CCA | 4ULL << 8, INFO_CCA,
-	  "adapter 05 ml: source 16384 here 12288" },
+	  "adapter 05: message length 16384 on the source, 12288 here" },
 };
 
 KUNIT_ARRAY_PARAM_DESC(compare, compare_cases, name);
@@ -1168,18 +1005,17 @@ static void compare_hwinfo(struct kunit *test)
 	char line[VFIO_AP_STREAM_DIFF_CHARS];
 	struct stream_test *t = test->priv;
 	struct diff_log log = {};
-	int ret;
+	bool fits;
 
 	set_adapters(&t->image, c->source);
-	set_adapters(&t->dec.image, c->here);
-	ret = vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image, log_diff, &log);
-	KUNIT_EXPECT_EQ(test, ret, c->line ? -EXDEV : 0);
+	set_adapters(&t->dec.image, c->local);
+	fits = vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image, log_diff, &log);
+	KUNIT_EXPECT_EQ(test, fits, !c->line);
 	KUNIT_ASSERT_EQ(test, log.nr, c->line ? 1 : 0);
 	if (!c->line)
 		return;
 
-	KUNIT_EXPECT_LT(test, vfio_ap_stream_diff_format(&log.last, line, sizeof(line)),
-			sizeof(line));
+	vfio_ap_stream_diff_format(&log.last, line, sizeof(line));
 	KUNIT_EXPECT_STREQ(test, line, c->line);
 }
 
@@ -1195,8 +1031,8 @@ static void compare_each_bit(struct kunit *test)
 	for (bit = 0; bit < 64; bit++) {
 		/* Messages of up to 3 units are as long as those of none. */
 		u64 with = bit == 8 || bit == 9 ? 7ULL << 8 : 0;
-		int up = same & BIT_ULL(bit) ? -EXDEV : 0;
-		int down = (same | more) & BIT_ULL(bit) ? -EXDEV : 0;
+		bool up = !(same & BIT_ULL(bit));
+		bool down = !((same | more) & BIT_ULL(bit));
 		struct diff_log log = {};
 
 		with |= BIT_ULL(bit);
@@ -1212,7 +1048,7 @@ static void compare_each_bit(struct kunit *test)
 								  &t->image,
 								  log_diff, &log),
 				    "bit %u set at the source", bit);
-		KUNIT_ASSERT_EQ(test, log.nr, !!up + !!down);
+		KUNIT_ASSERT_EQ(test, log.nr, !up + !down);
 	}
 }
 
@@ -1225,29 +1061,11 @@ static void compare_hwinfo_reports_all(struct kunit *test)
 	set_adapters(&t->image, INFO_CCA);
 	set_adapters(&t->dec.image, INFO_ACCEL - BIT_ULL(18));
 	t->dec.image.adapter[1].info = INFO_ACCEL;
-	KUNIT_EXPECT_EQ(test, -EXDEV,
-			vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image,
-						      log_diff, &log));
-	/* at, mode, facilities, nd of 05; these, class and ml of 06 */
+	KUNIT_EXPECT_FALSE(test,
+			   vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image,
+							 log_diff, &log));
+	/* type, mode, facilities, domains of 05; the same, class and length of 06 */
 	KUNIT_EXPECT_EQ(test, log.nr, 4 + 6);
-}
-
-static void compare_hwinfo_needs_same_adapters(struct kunit *test)
-{
-	struct stream_test *t = test->priv;
-	struct diff_log log = {};
-
-	set_adapters(&t->image, INFO_CCA);
-	set_adapters(&t->dec.image, INFO_CCA);
-	t->dec.image.nr = 1;
-	KUNIT_EXPECT_EQ(test, -EXDEV,
-			vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image,
-						      log_diff, &log));
-	t->dec.image.nr = 2;
-	t->dec.image.adapter[1].apid = 7;
-	KUNIT_EXPECT_EQ(test, -EXDEV,
-			vfio_ap_stream_compare_hwinfo(&t->image, &t->dec.image,
-						      log_diff, &log));
 }
 
 /* Each of the 768 mask bits counts, in either direction. */
@@ -1261,25 +1079,27 @@ static void compare_config(struct kunit *test)
 		struct diff_log log = {};
 
 		masks[bit / 8] ^= 0x80 >> (bit % 8);
-		KUNIT_ASSERT_EQ(test, -ENXIO,
-				vfio_ap_stream_compare_config(&t->image, &t->dec.image,
-							      log_diff, &log));
+		KUNIT_ASSERT_FALSE(test,
+				   vfio_ap_stream_compare_config(&t->image,
+								 &t->dec.image,
+								 log_diff, &log));
 		KUNIT_ASSERT_EQ(test, log.nr, 1);
 		KUNIT_ASSERT_EQ(test, log.last.field, bit / 256);
 		KUNIT_ASSERT_EQ(test, log.last.id, bit % 256);
 		KUNIT_ASSERT_EQ(test, log.last.source, 1);
-		KUNIT_ASSERT_EQ(test, log.last.here, 0);
+		KUNIT_ASSERT_EQ(test, log.last.local, 0);
 
-		KUNIT_ASSERT_EQ(test, -ENXIO,
-				vfio_ap_stream_compare_config(&t->dec.image, &t->image,
-							      log_diff, &log));
+		KUNIT_ASSERT_FALSE(test,
+				   vfio_ap_stream_compare_config(&t->dec.image,
+								 &t->image,
+								 log_diff, &log));
 		KUNIT_ASSERT_EQ(test, log.nr, 2);
-		KUNIT_ASSERT_EQ(test, log.last.here, 1);
+		KUNIT_ASSERT_EQ(test, log.last.local, 1);
 		masks[bit / 8] ^= 0x80 >> (bit % 8);
 	}
-	KUNIT_ASSERT_EQ(test, 0,
-			vfio_ap_stream_compare_config(&t->image, &t->dec.image,
-						      log_diff, NULL));
+	KUNIT_ASSERT_TRUE(test,
+			  vfio_ap_stream_compare_config(&t->image, &t->dec.image,
+							log_diff, NULL));
 }
 
 static void format_config_lines(struct kunit *test)
@@ -1289,11 +1109,11 @@ static void format_config_lines(struct kunit *test)
 		const char *line;
 	} cases[] = {
 		{ { VFIO_AP_DIFF_ADAPTER, 5, 1, 0 },
-		  "adapter 05 assigned: source 1 here 0" },
+		  "adapter 05: assigned on the source only" },
 		{ { VFIO_AP_DIFF_DOMAIN, 0x47, 0, 1 },
-		  "domain 0047 assigned: source 0 here 1" },
+		  "domain 0047: assigned here only" },
 		{ { VFIO_AP_DIFF_CONTROL, 255, 1, 0 },
-		  "control domain 00ff assigned: source 1 here 0" },
+		  "control domain 00ff: assigned on the source only" },
 	};
 	char line[VFIO_AP_STREAM_DIFF_CHARS];
 	unsigned int i;
@@ -1309,33 +1129,26 @@ static struct kunit_case stream_cases[] = {
 	KUNIT_CASE_PARAM(golden_encode, golden_gen_params),
 	KUNIT_CASE_PARAM(golden_any_chunking, golden_gen_params),
 	KUNIT_CASE_PARAM(golden_truncated, golden_gen_params),
-	KUNIT_CASE_PARAM_ATTR(golden_bit_flips, golden_gen_params,
-			      { .speed = KUNIT_SPEED_SLOW }),
 	KUNIT_CASE_PARAM(golden_bytes_after_end, golden_gen_params),
 	KUNIT_CASE(encode_sizes),
-	KUNIT_CASE(encode_in_parts),
 	KUNIT_CASE_PARAM(header_rules, header_gen_params),
 	KUNIT_CASE(header_magic),
 	KUNIT_CASE(record_order),
 	KUNIT_CASE(record_sequences),
-	KUNIT_CASE(record_pairs),
 	KUNIT_CASE_PARAM(irq_rows, irq_gen_params),
 	KUNIT_CASE(irq_reserved_fields),
 	KUNIT_CASE(irq_place),
 	KUNIT_CASE(irq_each_queue),
 	KUNIT_CASE(irq_encode),
 	KUNIT_CASE_PARAM(record_lengths, length_gen_params),
-	KUNIT_CASE(record_rules_of_a_newer_minor),
 	KUNIT_CASE(optional_records_are_skipped),
 	KUNIT_CASE(stream_too_long),
 	KUNIT_CASE_PARAM(hwinfo_rows, row_gen_params),
-	KUNIT_CASE(end_rules),
 	KUNIT_CASE(errors_stick),
 	KUNIT_CASE(events_come_in_time),
 	KUNIT_CASE_PARAM(compare_hwinfo, compare_gen_params),
 	KUNIT_CASE(compare_each_bit),
 	KUNIT_CASE(compare_hwinfo_reports_all),
-	KUNIT_CASE(compare_hwinfo_needs_same_adapters),
 	KUNIT_CASE(compare_config),
 	KUNIT_CASE(format_config_lines),
 	{}

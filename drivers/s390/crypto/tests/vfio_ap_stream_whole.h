@@ -1,33 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Whole streams for tests of the vfio-ap migration; the driver writes them in parts. */
 
+/* Bytes of a stream with @n adapters and without interrupts */
+#define VFIO_AP_STREAM_BYTES(n)						\
+	(VFIO_AP_STREAM_INITIAL_BYTES(n) + VFIO_AP_STREAM_END_BYTES)
+
 /* Bytes of the longest of these streams */
 #define VFIO_AP_STREAM_BUF_BYTES VFIO_AP_STREAM_BYTES(VFIO_AP_STREAM_MAX_ADAPTERS)
 
 /**
- * vfio_ap_stream_encode - write a whole stream with one pair, without interrupts
+ * vfio_ap_stream_encode - write a whole stream without interrupts
  * @image: a complete image
- * @buf: where to write
- * @size: bytes of @buf
+ * @buf: where to write; VFIO_AP_STREAM_BYTES(@image->nr)
  *
- * Return: the bytes written, VFIO_AP_STREAM_BYTES(@image->nr), or 0 if that is
- * more than @size.
+ * Return: the number of bytes written.
  */
 static size_t vfio_ap_stream_encode(const struct vfio_ap_stream_image *image,
-				    u8 *buf, size_t size)
+				    u8 *buf)
 {
-	size_t len = VFIO_AP_STREAM_BYTES(image->nr);
-	size_t before = len - VFIO_AP_STREAM_END_BYTES;
+	size_t len = vfio_ap_stream_encode_initial(image, buf);
 
-	if (size < len)
-		return 0;
-
-	vfio_ap_stream_encode_header(buf);
-	vfio_ap_stream_encode_pair(image, buf + VFIO_AP_STREAM_HEADER_BYTES);
-	vfio_ap_stream_encode_end(VFIO_AP_STREAM_PAIR_RECORDS,
-				  vfio_ap_stream_crc(VFIO_AP_STREAM_CRC_INIT,
-						     buf, before),
-				  buf + before);
-
-	return len;
+	return len + vfio_ap_stream_encode_end(buf + len);
 }

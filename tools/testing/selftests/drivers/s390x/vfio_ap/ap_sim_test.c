@@ -598,7 +598,7 @@ TEST_F(ap_sim, reset_takes_its_time)
 	ASSERT_EQ(0, ap_sim_control("rc " QUEUE " tapq 2"));
 	ASSERT_EQ(0, ap_file_write(AP_DIR "devices/" QUEUE "/reset", "1"));
 	EXPECT_LT(0, queue_value("reset"));
-	EXPECT_EQ(0, queue_value("irq"));
+	EXPECT_EQ(1, queue_value("irq"));
 	EXPECT_STREQ("Reset in progress.", bus_attr(QUEUE, "reset"));
 	ASSERT_EQ(0, ap_sim_control("rc " QUEUE " tapq 0"));
 	ASSERT_TRUE(wait_until(queue_is_up(true)));

@@ -22,7 +22,6 @@
 #include "lib/env.h"
 #include "lib/four.h"
 #include "lib/info.h"
-#include "lib/report.h"
 #include "kselftest_harness.h"
 
 #define FAULTS		"/sys/kernel/debug/"
@@ -126,7 +125,7 @@ static void expect_as_before(struct __test_metadata *_metadata, struct nth *t)
 {
 	EXPECT_COUNTS(&t->four.env, &t->before);
 	EXPECT_EQ(t->irqs, four_irqs(&t->four));
-	EXPECT_FALSE(four_report_open(&t->four));
+	EXPECT_FALSE(four_session_open(&t->four));
 }
 
 /* A guest with requests in all its queues, which is stopped now */
@@ -614,11 +613,11 @@ static int reset_without_memory(struct nth *t, const char *fail)
 }
 
 /*
- * The reset drops the registrations. Without memory to record their page it is
- * reported all the same. The first time nothing fails, but the code is brought into
- * memory: a page fault that finds no memory is repeated for ever.
+ * The reset drops the registrations. To record their page takes no memory. The first
+ * time nothing fails, but the code is brought into memory: a page fault that finds no
+ * memory is repeated for ever.
  */
-TEST_F_TIMEOUT(fail_nth, a_page_that_cannot_be_recorded_is_in_the_next_report_only, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, a_released_page_is_reported_without_memory, ENV_TIMEOUT)
 {
 	struct nth *t = &self->nth;
 	int i;
@@ -661,21 +660,6 @@ TEST_F_TIMEOUT(fail_nth, attributes_are_stored, ENV_TIMEOUT)
 {
 	TRY(ENV_RUNNING, store_config, STATE(RUNNING));
 	TRY(ENV_RUNNING, store_control_domain, STATE(RUNNING));
-}
-
-static int read_report(struct nth *t)
-{
-	struct report r;
-	int ret;
-
-	ret = report_read(t->four.env.dev.uuid, &r);
-	report_free(&r);
-	return ret;
-}
-
-TEST_F_TIMEOUT(fail_nth, the_report_is_read, ENV_TIMEOUT)
-{
-	TRY(ENV_STOP_COPY, read_report, STATE(STOP_COPY));
 }
 
 static int set_event(struct nth *t)

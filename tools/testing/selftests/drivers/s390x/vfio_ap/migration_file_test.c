@@ -367,7 +367,7 @@ TEST_F_TIMEOUT(file, a_truncated_stream_is_not_accepted, ENV_TIMEOUT)
 		1, 4, STREAM_HEADER_SIZE - 1, STREAM_HEADER_SIZE, env->decoded.config_at + 4,
 		env->decoded.config_at + 8, env->decoded.hwinfo_at - 1, env->decoded.hwinfo_at,
 		env->decoded.hwinfo_at + 8, env->decoded.end_at - 1, env->decoded.end_at,
-		env->decoded.end_at + 8, s->len - 4, s->len - 1,
+		s->len - 4, s->len - 1,
 	};
 	size_t i;
 	int fd;
@@ -375,7 +375,7 @@ TEST_F_TIMEOUT(file, a_truncated_stream_is_not_accepted, ENV_TIMEOUT)
 	for (i = 0; i < ARRAY_SIZE_OF(cuts); i++) {
 		ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RESUMING, &fd));
 		ASSERT_EQ(0, env_write(fd, s->data, cuts[i], 0, NULL));
-		EXPECT_EQ(-ENODATA, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL)) {
+		EXPECT_EQ(-EINVAL, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL)) {
 			TH_LOG("cut after %zu bytes", cuts[i]);
 		}
 		EXPECT_EQ(VFIO_DEVICE_STATE_RESUMING, vfio_mig_state(self->device));
@@ -663,69 +663,44 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_nobody, STUCK_TIMEOUT)
 	vfio_ap_close(&neighbour);
 }
 
-/*
- * What the host does to the guest's configuration waits for no reader, and each
- * byte that he gets in the end is of one and the same stream.
- */
+/* A change by the host waits for no reader; the reader gets the error in the end */
 TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, STUCK_TIMEOUT)
 {
-	/* In the header, before the first byte of the pair behind it, and after it */
-	static const size_t places[] = { 0, STREAM_HEADER_SIZE, STREAM_HEADER_SIZE + 4 };
-	static const unsigned int nr_pairs[] = { 1, 1, 2 };
 	struct env *env = &self->env;
 	unsigned int cdom = env->pool.cdomains[env->pool.nr_cdomains - 1];
 	struct vfio_precopy_info info;
 	struct stuck stuck = { .len = 64 };
-	struct stream_buf out = {};
 	struct vfio_ap neighbour;
-	__u8 before[64];
 	pthread_t thread;
-	struct stream s;
-	size_t i;
 
 	if (!ap_sim_present())
 		SKIP(return, AP_NO_SIM);
 	ASSERT_EQ(0, env_neighbour(env, &neighbour, variant->path));
-	for (i = 0; i < ARRAY_SIZE_OF(places); i++) {
-		ASSERT_EQ(0, trap_set(&stuck.trap));
-		ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_PRE_COPY, &stuck.fd));
-		ASSERT_EQ((ssize_t)places[i], read(stuck.fd, before, places[i]));
-		stream_put(&out, before, places[i]);
-		ASSERT_EQ(0, pthread_create(&thread, NULL, stuck_job, &stuck));
-		ASSERT_EQ(0, trap_wait(&stuck.trap));
+	ASSERT_EQ(0, trap_set(&stuck.trap));
+	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_PRE_COPY, &stuck.fd));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, stuck_job, &stuck));
+	ASSERT_EQ(0, trap_wait(&stuck.trap));
+	EXPECT_EQ(0, vfio_precopy_info(stuck.fd, &info));
+	EXPECT_EQ(env->decoded.end_at, info.initial_bytes);
 
-		EXPECT_EQ(0, ap_sim_change("cdomain del %02x", cdom));
-		EXPECT_EQ(0, migrate_neighbour(&neighbour));
-		EXPECT_EQ(0, vfio_precopy_info(stuck.fd, &info));
-		EXPECT_EQ(env->decoded.end_at + (nr_pairs[i] - 1) *
-			  STREAM_PAIR_SIZE(env->decoded.nr_rows) - places[i],
-			  info.initial_bytes + info.dirty_bytes);
-		/* Another reader waits for him, unless he does not want to */
-		EXPECT_EQ(0, fcntl(stuck.fd, F_SETFL, O_NONBLOCK));
-		EXPECT_EQ(-EAGAIN, env_try_read(stuck.fd));
+	EXPECT_EQ(0, ap_sim_change("cdomain del %02x", cdom));
+	EXPECT_EQ(0, migrate_neighbour(&neighbour));
+	EXPECT_EQ(-ECANCELED, vfio_precopy_info(stuck.fd, &info));
+	/* Another reader waits for the stuck one, unless its reads do not block */
+	EXPECT_EQ(0, fcntl(stuck.fd, F_SETFL, O_NONBLOCK));
+	EXPECT_EQ(-EAGAIN, env_try_read(stuck.fd));
 
-		ASSERT_EQ(0, trap_open(&stuck.trap, "", 0));
-		ASSERT_EQ(0, pthread_join(thread, NULL));
-		EXPECT_EQ((ssize_t)stuck.len, stuck.ret);
-		if (stuck.ret > 0)
-			stream_put(&out, stuck.trap.mem, stuck.ret);
-		EXPECT_EQ(-ENOMSG, env_read(stuck.fd, 0, &out));
-		EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
-		EXPECT_EQ(0, env_read(stuck.fd, 0, &out));
-		EXPECT_EQ(NULL, stream_decode(&s, out.data, out.len)) {
-			TH_LOG("stuck after %zu bytes", places[i]);
-		}
-		EXPECT_EQ(nr_pairs[i], s.nr_pairs);
-		EXPECT_FALSE(ap_mask_test(s.masks.adm, cdom));
-		EXPECT_EQ(0, ap_sim_change("cdomain add %02x", cdom));
-		stream_free(&out);
-		close(stuck.fd);
-		trap_free(&stuck.trap);
-	}
+	ASSERT_EQ(0, trap_open(&stuck.trap, "", 0));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(-ECANCELED, stuck.ret);
+	EXPECT_EQ(-ECANCELED, env_try_read(stuck.fd));
+	EXPECT_EQ(VFIO_DEVICE_STATE_PRE_COPY, vfio_mig_state(self->device));
+	EXPECT_EQ(0, ap_sim_change("cdomain add %02x", cdom));
+	close(stuck.fd);
+	trap_free(&stuck.trap);
 	vfio_ap_close(&neighbour);
 }
 
-/* What a stalled writer brings must not get into the next session */
 TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, STUCK_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
@@ -743,7 +718,7 @@ TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, STUCK_TIME
 
 	EXPECT_EQ(0, migrate_neighbour(&neighbour));
 	EXPECT_EQ(0, vfio_mig_data_size(self->device, &size));
-	EXPECT_EQ(-ENODATA, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
+	EXPECT_EQ(-EINVAL, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
 	EXPECT_EQ(0, vfio_ap_reset(&self->env.dev));
 	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RESUMING, &fd));
 	EXPECT_EQ(0, env_write(fd, s->data, 20, 0, NULL));
@@ -751,7 +726,7 @@ TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, STUCK_TIME
 	ASSERT_EQ(0, trap_open(&stuck.trap, s->data, s->len));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_EQ(-ENODEV, stuck.ret);
-	EXPECT_EQ(-ENODATA, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
+	EXPECT_EQ(-EINVAL, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
 	EXPECT_EQ(0, env_write(fd, s->data + 20, s->len - 20, 0, NULL));
 	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
 	close(fd);

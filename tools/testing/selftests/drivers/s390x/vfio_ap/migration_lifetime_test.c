@@ -87,15 +87,16 @@ TEST_F_TIMEOUT(lifetime, many_failed_migrations_leave_nothing, ENV_TIMEOUT)
 	int fd;
 
 	env_count(&self->env, &before);
-	s->data[s->len - 1] ^= 1;
+	/* The payload length of END */
+	s->data[s->len - 1] ^= 8;
 	for (i = 0; i < times; i++) {
 		ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY, &fd));
 		EXPECT_EQ(1, env_try_read(fd));
 		ASSERT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
 		close(fd);
-		EXPECT_EQ(-EBADMSG, env_resume(&self->env, s->data, s->len, 0));
+		EXPECT_EQ(-EINVAL, env_resume(&self->env, s->data, s->len, 0));
 	}
-	s->data[s->len - 1] ^= 1;
+	s->data[s->len - 1] ^= 8;
 	EXPECT_COUNTS(&self->env, &before);
 	EXPECT_EQ(0, migrate(&self->env, 1));
 }

@@ -390,7 +390,7 @@ TEST_F_TIMEOUT(state, resuming_without_data_does_not_end, ENV_TIMEOUT)
 	for_each_state(state) {
 		if (state == VFIO_DEVICE_STATE_RESUMING)
 			continue;
-		EXPECT_EQ(-ENODATA, vfio_mig_set(self->device, state, NULL)) {
+		EXPECT_EQ(-EINVAL, vfio_mig_set(self->device, state, NULL)) {
 			TH_LOG("to %s", vfio_mig_name(state));
 		}
 		EXPECT_EQ(VFIO_DEVICE_STATE_RESUMING, vfio_mig_state(self->device));
@@ -443,7 +443,6 @@ TEST_F_TIMEOUT(state, the_calls_of_qemu_migrate_to_the_same_device, ENV_TIMEOUT)
 	/* All that can differ was there before the guest stopped */
 	EXPECT_EQ(env->decoded.end_at, data.precopied);
 	EXPECT_EQ(env->stream.len, data.len);
-	EXPECT_EQ(0U, data.nr_reinit);
 	client_data_free(&data);
 }
 
@@ -638,7 +637,7 @@ TEST_F_TIMEOUT(state, a_guest_without_queues_migrates, ENV_TIMEOUT)
 	/* QEMU waits for initial bytes to be sent: there are some all the same */
 	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_PRE_COPY, &fd));
 	EXPECT_EQ(0, vfio_precopy_info(fd, &info));
-	EXPECT_EQ(STREAM_HEADER_SIZE + STREAM_PAIR_SIZE(0), info.initial_bytes);
+	EXPECT_EQ(STREAM_INITIAL_SIZE(0), info.initial_bytes);
 	EXPECT_EQ(-ENOMSG, env_read(fd, 0, &out));
 	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
 	EXPECT_EQ(0, env_read(fd, 0, &out));
@@ -706,7 +705,7 @@ static int walk_at_random(struct vfio_ap *dev, unsigned int seed, unsigned int s
 				close(fd);
 			}
 			/* Out of RESUMING goes only who has the data */
-			if (ret == -ENODATA)
+			if (ret == -EINVAL)
 				ret = 0;
 			/* And out of STOP_COPY nobody to what comes before it */
 			if (ret == -EINVAL && is_pre_copy(state))

@@ -3,11 +3,14 @@
  * vfio-ap: VFIO_DEVICE_RESET of a device with a queue whose reset takes long
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lib/env.h"
 #include "kselftest_harness.h"
@@ -154,13 +157,30 @@ TEST_F_TIMEOUT(reset, a_slow_queue_stays_with_its_guest, ENV_TIMEOUT)
 	EXPECT_EQ(0, resetter_join(&self->resetter, &self->env));
 }
 
+/* Wait until the guest is told that its configuration has changed. -ETIME */
+static int await_change(int event)
+{
+	struct pollfd fd = { .fd = event, .events = POLLIN };
+	__u64 count;
+
+	if (poll(&fd, 1, ENV_PATIENCE * 1000) != 1)
+		return -ETIME;
+	return read(event, &count, sizeof(count)) == sizeof(count) ? 0 : -errno;
+}
+
 /* A reset without end is given up, and can be repeated; the state is RUNNING */
 TEST_F_TIMEOUT(reset, it_ends_though_the_queue_does_not, ENV_TIMEOUT)
 {
 	static const unsigned int codes[] = { RESET_IN_PROGRESS, BUSY };
+	const char *uuid = self->env.dev.uuid;
+	char before[4096], now[4096];
 	unsigned int i;
-	int fd;
+	int event, fd;
 
+	event = eventfd(0, EFD_CLOEXEC);
+	ASSERT_LE(0, event);
+	ASSERT_EQ(0, vfio_ap_set_event(self->env.dev.device, VFIO_AP_CFG_CHG_IRQ_INDEX, event));
+	ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", before, sizeof(before)));
 	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
 		ASSERT_EQ(0, env_enter(&self->env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
 		ASSERT_EQ(0, answer(&self->env, codes[i]));
@@ -173,9 +193,17 @@ TEST_F_TIMEOUT(reset, it_ends_though_the_queue_does_not, ENV_TIMEOUT)
 		EXPECT_EQ(-EIO, resetter_join(&self->resetter, &self->env));
 		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->env.dev.device));
 
+		/* The guest has lost the adapter, and gets it back when the queue is done */
+		ASSERT_EQ(0, await_change(event));
+		ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", now, sizeof(now)));
+		EXPECT_STRNE(before, now);
 		ASSERT_EQ(0, answer(&self->env, 0));
+		ASSERT_EQ(0, await_change(event));
+		ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", now, sizeof(now)));
+		EXPECT_STREQ(before, now);
 		EXPECT_EQ(0, vfio_ap_reset(&self->env.dev));
 	}
+	close(event);
 }
 
 TEST_HARNESS_MAIN

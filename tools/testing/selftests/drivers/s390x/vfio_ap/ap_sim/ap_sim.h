@@ -151,7 +151,6 @@ struct ap_sim_force {
  * @on: interrupts are enabled
  * @isc: interruption subclass of the host
  * @gisc: interruption subclass of the guest
- * @settle: number of status words that still show the opposite of @on
  */
 struct ap_sim_aqic {
 	u64 nib;
@@ -159,7 +158,6 @@ struct ap_sim_aqic {
 	bool on;
 	u8 isc;
 	u8 gisc;
-	u8 settle;
 };
 
 /**
@@ -186,7 +184,9 @@ struct ap_sim_reply {
  * @domain: its domain
  * @latency_us: time from a request to its reply, in microseconds
  * @reset: number of RESET_IN_PROGRESS answers still to give
- * @aqic: interruption control
+ * @aqic: interruption control; it works until a new one, or a reset, takes effect
+ * @next: what PQAP(AQIC) asked for last, valid while @settle is not 0
+ * @settle: number of status words before @next takes effect
  * @swallow: answer a request for interrupts as if they were on now
  * @off_count: messages in the queue when interrupts were last switched off
  * @force: response codes on demand, by instruction
@@ -209,6 +209,8 @@ struct ap_sim_queue {
 	u32 latency_us;
 	u32 reset;
 	struct ap_sim_aqic aqic;
+	struct ap_sim_aqic next;
+	u8 settle;
 	bool swallow;
 	unsigned int off_count;
 	struct ap_sim_force force[AP_SIM_NR_QINSN];

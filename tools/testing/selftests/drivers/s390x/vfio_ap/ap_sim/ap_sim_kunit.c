@@ -237,11 +237,20 @@ static void reset_test(struct kunit *test)
 	EXPECT_RC(test, ap_tapq(apqn, NULL), 0);
 }
 
+/* PQAP(AQIC) takes effect some time after it was accepted. */
+static void await_interrupts(struct kunit *test, bool on)
+{
+	int i;
+
+	for (i = 0; i < 256 && ap_tapq(apqn, NULL).irq_enabled != on; i++)
+		;
+	EXPECT_BITS(test, ap_tapq(apqn, NULL).irq_enabled, on);
+}
+
 static void aqic_test(struct kunit *test)
 {
 	union ap_qirq_ctrl ctrl = { .ir = 1, .isc = TEST_ISC };
 	phys_addr_t nib;
-	int i;
 
 	nib = virt_to_phys(kunit_kzalloc(test, 1, GFP_KERNEL));
 	/* There is no memory at the end of the address space. */
@@ -249,18 +258,14 @@ static void aqic_test(struct kunit *test)
 
 	EXPECT_RC(test, ap_aqic(apqn, ctrl, nib), 0);
 	EXPECT_RC(test, ap_aqic(apqn, ctrl, nib), 0x07);
-	for (i = 0; i < 256 && !ap_tapq(apqn, NULL).irq_enabled; i++)
-		;
-	EXPECT_BITS(test, ap_tapq(apqn, NULL).irq_enabled, 1);
+	await_interrupts(test, true);
 
 	ctrl.ir = 0;
 	EXPECT_RC(test, ap_aqic(apqn, ctrl, 0), 0);
 	EXPECT_RC(test, ap_aqic(apqn, ctrl, 0), 0x07);
-	for (i = 0; i < 256 && ap_tapq(apqn, NULL).irq_enabled; i++)
-		;
-	EXPECT_BITS(test, ap_tapq(apqn, NULL).irq_enabled, 0);
+	await_interrupts(test, false);
 
-	/* A reset disables interrupts at once. */
+	/* A reset disables interrupts that are being enabled, too. */
 	ctrl.ir = 1;
 	EXPECT_RC(test, ap_aqic(apqn, ctrl, nib), 0);
 	reset_queue(test);
@@ -456,6 +461,7 @@ static void host_interrupt_test(struct kunit *test)
 
 	status = ap_aqic(apqn, ctrl, virt_to_phys(irq->airq.lsi_ptr));
 	EXPECT_RC(test, status, 0);
+	await_interrupts(test, true);
 	submit(test);
 	KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&irq->done,
 							  REPLY_TIMEOUT), 0);
@@ -500,6 +506,7 @@ static void guest_aqic(struct kunit *test, struct kvm_s390_gisa *gisa, u8 *nib)
 	};
 
 	ASSERT_RC(test, ap_aqic(apqn, ctrl, virt_to_phys(nib)), 0);
+	await_interrupts(test, true);
 }
 
 /* Nobody asked for an alert: only the guest's own memory changes. */

@@ -133,6 +133,11 @@ void ap_sim_irq_notify(struct ap_sim_queue *q)
 {
 	const struct ap_sim_aqic *aqic = &q->aqic;
 
+	/* The first reply is not lost to a program that waits for its interrupt. */
+	if (q->settle && q->next.on) {
+		q->settle = 0;
+		q->aqic = q->next;
+	}
 	if (!aqic->on)
 		return;
 

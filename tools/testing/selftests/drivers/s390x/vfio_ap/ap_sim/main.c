@@ -31,10 +31,10 @@ module_param_named(reset_polls, ap_sim_reset_polls, uint, 0444);
 MODULE_PARM_DESC(reset_polls,
 		 "Answers RESET_IN_PROGRESS after a reset (default 2)");
 
-u32 ap_sim_aqic_polls = 1;
+u32 ap_sim_aqic_polls = 3;
 module_param_named(aqic_polls, ap_sim_aqic_polls, uint, 0444);
 MODULE_PARM_DESC(aqic_polls,
-		 "Status words that show the old state after AQIC (default 1)");
+		 "Status words before AQIC takes effect (default 3)");
 
 u32 ap_sim_segment = 0x100000;
 module_param_named(segment, ap_sim_segment, uint, 0444);

@@ -118,6 +118,7 @@ void ap_sim_queue_flush(struct ap_sim_queue *q)
 	q->taken = 0;
 	q->part_len = 0;
 	q->reset = 0;
+	q->settle = 0;
 	memset(&q->aqic, 0, sizeof(q->aqic));
 }
 
@@ -132,12 +133,22 @@ u32 ap_sim_max_message(const struct ap_sim_queue *q)
 	return max_t(u32, AP_SIM_ML_DEFAULT, q->card->spec.ml * AP_SIM_ML_UNIT);
 }
 
+/* The interruption control that was asked for takes effect. */
+static void ap_sim_queue_settle(struct ap_sim_queue *q)
+{
+	q->aqic = q->next;
+	/* Replies that wait already interrupt, too. */
+	if (q->aqic.on && q->ready)
+		ap_sim_irq_notify(q);
+}
+
 /**
  * ap_sim_queue_status() - make the queue status word
  * @q: the queue, NULL if there is none
  * @rc: response code
  *
- * An enabled or disabled interrupt shows only after a number of status words.
+ * PQAP(AQIC) takes effect only after a number of status words; one that enables
+ * interrupts, with the next reply at the latest.
  *
  * Context: under ap_sim_lock.
  *
@@ -155,10 +166,8 @@ struct ap_queue_status ap_sim_queue_status(struct ap_sim_queue *q, u8 rc)
 	status.replies_waiting = !!q->ready;
 	status.queue_full = q->count == q->depth;
 	status.irq_enabled = q->aqic.on;
-	if (q->aqic.settle) {
-		q->aqic.settle--;
-		status.irq_enabled = !q->aqic.on;
-	}
+	if (q->settle && !--q->settle)
+		ap_sim_queue_settle(q);
 
 	return status;
 }
@@ -211,8 +220,9 @@ bool ap_sim_queue_refuses(struct ap_sim_queue *q, enum ap_sim_count insn,
 	}
 
 	if (q->reset) {
-		q->reset--;
 		*status = ap_sim_queue_status(q, AP_SIM_RC_RESET_IN_PROGRESS);
+		if (!--q->reset)
+			ap_sim_queue_flush(q);
 		return true;
 	}
 
@@ -223,14 +233,17 @@ bool ap_sim_queue_refuses(struct ap_sim_queue *q, enum ap_sim_count insn,
  * ap_sim_queue_reset() - start a reset
  * @q: the queue
  *
+ * Until it is done the queue works on its messages, and interrupts.
+ *
  * Context: under ap_sim_lock.
  *
  * Return: the status word
  */
 struct ap_queue_status ap_sim_queue_reset(struct ap_sim_queue *q)
 {
-	ap_sim_queue_flush(q);
 	q->reset = ap_sim_reset_polls;
+	if (!q->reset)
+		ap_sim_queue_flush(q);
 
 	return ap_sim_queue_status(q, AP_SIM_RC_NORMAL);
 }
@@ -257,6 +270,7 @@ static void ap_sim_count_off(struct ap_sim_queue *q)
 struct ap_queue_status ap_sim_queue_aqic(struct ap_sim_queue *q,
 					 union ap_qirq_ctrl ctrl, u64 nib)
 {
+	const struct ap_sim_aqic *asked = q->settle ? &q->next : &q->aqic;
 	struct ap_sim_aqic new = { .on = ctrl.ir };
 	u8 rc = AP_SIM_RC_NORMAL;
 
@@ -267,9 +281,9 @@ struct ap_queue_status ap_sim_queue_aqic(struct ap_sim_queue *q,
 		new.gisc = ctrl.gisc;
 	}
 
-	if (ctrl.ir == q->aqic.on)
+	if (ctrl.ir == asked->on)
 		rc = AP_SIM_RC_OTHERWISE_CHANGED;
-	else if (q->aqic.settle)
+	else if (q->settle)
 		rc = AP_SIM_RC_BUSY;
 	else if (ctrl.ir && !ap_sim_absolute_ok(nib, 1))
 		rc = AP_SIM_RC_INVALID_ADDRESS;
@@ -286,11 +300,10 @@ struct ap_queue_status ap_sim_queue_aqic(struct ap_sim_queue *q,
 
 	if (!ctrl.ir)
 		ap_sim_count_off(q);
-	new.settle = min_t(u32, ap_sim_aqic_polls, U8_MAX);
-	q->aqic = new;
-	/* Replies that wait already are told to whoever asks for interrupts. */
-	if (new.on && q->ready)
-		ap_sim_irq_notify(q);
+	q->next = new;
+	q->settle = min_t(u32, ap_sim_aqic_polls, U8_MAX);
+	if (!q->settle)
+		ap_sim_queue_settle(q);
 
 	return ap_sim_queue_status(q, AP_SIM_RC_NORMAL);
 }
@@ -391,7 +404,8 @@ void ap_sim_queue_show(struct seq_file *m, struct ap_sim_queue *q)
 		ready = q->ready;
 		reset = q->reset;
 		off_count = q->off_count;
-		aqic = q->aqic;
+		/* Interrupts that are being enabled are shown as on. */
+		aqic = q->settle && q->next.on ? q->next : q->aqic;
 		latency_us = q->latency_us;
 		memcpy(counts, q->counts, sizeof(counts));
 	}

@@ -246,7 +246,7 @@ static int get_data_size(struct client *c, __u64 *size)
 	return ret;
 }
 
-static int get_precopy_info(struct client *c, struct client_data *data)
+static int get_precopy_info(struct client *c)
 {
 	struct vfio_precopy_info info;
 	int ret;
@@ -254,8 +254,6 @@ static int get_precopy_info(struct client *c, struct client_data *data)
 	ret = vfio_precopy_info(c->data_fd, &info);
 	tell(c, "MIG_GET_PRECOPY_INFO",
 	     ret ? ret : (long)(info.initial_bytes + info.dirty_bytes));
-	if (!ret && info.flags & VFIO_PRECOPY_INFO_REINIT)
-		data->nr_reinit++;
 	return ret;
 }
 
@@ -285,7 +283,7 @@ int client_save_setup(struct client *c, struct client_data *data)
 	if (!(c->flags & VFIO_MIGRATION_PRE_COPY) || c->state != VFIO_DEVICE_STATE_RUNNING)
 		return 0;
 	ret = set_state(c, VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_RUNNING);
-	return ret ?: get_precopy_info(c, data);
+	return ret ?: get_precopy_info(c);
 }
 
 int client_save_iterate(struct client *c, struct client_data *data)
@@ -299,7 +297,7 @@ int client_save_iterate(struct client *c, struct client_data *data)
 		return ret;
 	if (!in_pre_copy(c))
 		return 1;
-	ret = get_precopy_info(c, data);
+	ret = get_precopy_info(c);
 	if (ret)
 		return ret;
 	n = read_chunk(c, data);

@@ -35,7 +35,6 @@ struct vfio_ap;
  * @precopied: bytes of it that were read before the device stopped
  * @chunk: the most that the source read at once
  * @nr_reads: read() calls that the source needed, with those that got nothing
- * @nr_reinit: how often the device told of new initial data
  */
 struct client_data {
 	__u8 *bytes;
@@ -43,7 +42,6 @@ struct client_data {
 	size_t precopied;
 	size_t chunk;
 	unsigned int nr_reads;
-	unsigned int nr_reinit;
 };
 
 /**

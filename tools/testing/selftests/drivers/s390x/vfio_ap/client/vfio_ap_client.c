@@ -170,8 +170,6 @@ static int do_show(const char *name)
 		ret = -EINVAL;
 		goto out;
 	}
-	if (s.nr_pairs > 1)
-		printf("configurations %u, of which the last is\n", s.nr_pairs);
 	show_mask("adapters", s.masks.apm);
 	show_mask("domains", s.masks.aqm);
 	show_mask("control domains", s.masks.adm);

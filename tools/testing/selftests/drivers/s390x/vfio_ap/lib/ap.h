@@ -78,6 +78,11 @@ bool ap_sim_present(void);
 int ap_file_read(const char *path, char *buf, size_t size);
 int ap_file_write(const char *path, const char *text);
 
+/* Status words before PQAP(AQIC) takes effect, as the simulator has it unless told otherwise */
+#define AP_SIM_AQIC_POLLS	3
+/* Answers before a reset takes effect, the same way */
+#define AP_SIM_RESET_POLLS	2
+
 /* One command for the simulator, see ap_sim/ */
 int ap_sim_control(const char *fmt, ...) __printf(1, 2);
 /* The same, and let the AP bus see what has changed */

@@ -9,7 +9,6 @@
 #include <time.h>
 
 #include "four.h"
-#include "report.h"
 
 /* The device of the environment with two adapters and two domains */
 static int assign(struct four *f)
@@ -51,7 +50,8 @@ void four_teardown(struct four *f)
 		return;
 	ap_sim_control("swallow * off");
 	ap_sim_control("rc * aqic 0 0");
-	ap_sim_control("aqic_polls 0");
+	ap_sim_control("aqic_polls %d", AP_SIM_AQIC_POLLS);
+	ap_sim_control("reset_polls %d", AP_SIM_RESET_POLLS);
 	ap_sim_control("latency * 1000");
 	guest_free(&f->guest);
 	env_teardown(&f->env);
@@ -186,14 +186,12 @@ bool four_is_well(const struct guest_counters *c)
 	return false;
 }
 
-bool four_report_open(const struct four *f)
+bool four_session_open(const struct four *f)
 {
-	struct report r;
-	bool open;
+	const char *uuid = f->env.dev.uuid;
 
-	if (report_read(f->env.dev.uuid, &r))
-		return false;
-	open = r.open;
-	report_free(&r);
-	return open;
+	if (ap_mdev_write(uuid, "migratable", "0") == -EBUSY)
+		return true;
+	ap_mdev_write(uuid, "migratable", "1");
+	return false;
 }

@@ -29,6 +29,7 @@
  * @fd: of a test: a data file
  * @ret: of a test: what a thread has come to
  * @reset: of a test: the same of another one
+ * @done: of a test: its thread ends; read and written atomically
  */
 struct four {
 	struct env env;
@@ -40,6 +41,7 @@ struct four {
 	int fd;
 	int ret;
 	int reset;
+	bool done;
 };
 
 /*
@@ -66,7 +68,7 @@ int four_wait_replies(struct four *f);
 __u64 four_requeued(const struct guest_counters *c);
 /* Whether nothing is wrong with a stopped guest; says what is */
 bool four_is_well(const struct guest_counters *c);
-/* Whether the report tells of a session that is open */
-bool four_report_open(const struct four *f);
+/* Whether a session is open: `migratable` answers -EBUSY then */
+bool four_session_open(const struct four *f);
 
 #endif

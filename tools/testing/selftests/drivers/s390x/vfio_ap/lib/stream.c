@@ -30,21 +30,6 @@ __u64 stream_get64(const void *data)
 	return (__u64)stream_get32(p) << 32 | stream_get32(p + 4);
 }
 
-/* IEEE 802.3, reflected, start value and final exclusive or ~0 */
-__u32 stream_crc(const void *data, size_t len)
-{
-	const __u8 *p = data;
-	__u32 crc = ~0U;
-	unsigned int bit;
-
-	while (len--) {
-		crc ^= *p++;
-		for (bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320U : 0);
-	}
-	return ~crc;
-}
-
 void stream_free(struct stream_buf *b)
 {
 	free(b->data);
@@ -90,10 +75,8 @@ void stream_put64(struct stream_buf *b, __u64 value)
 void stream_header(struct stream_buf *b)
 {
 	stream_put(b, STREAM_MAGIC, 4);
-	stream_put16(b, STREAM_MAJOR);
-	stream_put16(b, STREAM_MINOR);
-	stream_put32(b, STREAM_HEADER_SIZE);
-	stream_put32(b, 0);
+	stream_put16(b, STREAM_VERSION);
+	stream_put16(b, 0);
 }
 
 void stream_record(struct stream_buf *b, __u16 type, __u16 flags, __u32 len)
@@ -101,7 +84,6 @@ void stream_record(struct stream_buf *b, __u16 type, __u16 flags, __u32 len)
 	stream_put16(b, type);
 	stream_put16(b, flags);
 	stream_put32(b, len);
-	b->records++;
 }
 
 void stream_config(struct stream_buf *b, const struct ap_masks *masks)
@@ -141,11 +123,7 @@ void stream_irqs(struct stream_buf *b, const struct stream_irqrow *rows, unsigne
 
 void stream_end(struct stream_buf *b)
 {
-	__u32 before = b->records;
-
-	stream_record(b, STREAM_END, STREAM_MANDATORY, STREAM_END_SIZE);
-	stream_put32(b, before);
-	stream_put32(b, stream_crc(b->data, b->len));
+	stream_record(b, STREAM_END, STREAM_MANDATORY, 0);
 }
 
 void stream_encode(struct stream_buf *b, const struct stream *s)
@@ -158,26 +136,15 @@ void stream_encode(struct stream_buf *b, const struct stream *s)
 	stream_end(b);
 }
 
-void stream_seal(struct stream_buf *b)
-{
-	b->len -= sizeof(__u32);
-	stream_put32(b, stream_crc(b->data, b->len));
-}
-
-static const char *decode_header(struct stream *s, const __u8 *p, size_t len)
+static const char *decode_header(const __u8 *p, size_t len)
 {
 	if (len < STREAM_HEADER_SIZE)
 		return "shorter than its header";
 	if (memcmp(p, STREAM_MAGIC, 4))
 		return "magic";
-	if (stream_get16(p + 4) != STREAM_MAJOR)
-		return "major version";
-	s->minor = stream_get16(p + 6);
-	if (s->minor != STREAM_MINOR)
-		return "minor version";
-	if (stream_get32(p + 8) != STREAM_HEADER_SIZE)
-		return "header length";
-	if (stream_get32(p + 12))
+	if (stream_get16(p + 4) != STREAM_VERSION)
+		return "version";
+	if (stream_get16(p + 6))
 		return "reserved field of the header";
 	return NULL;
 }
@@ -186,8 +153,6 @@ static const char *decode_config(struct stream *s, const __u8 *p, __u32 len)
 {
 	if (len != STREAM_CONFIG_SIZE)
 		return "length of CONFIG";
-	if (s->nr_pairs == STREAM_MAX_PAIRS)
-		return "more CONFIG than are allowed";
 	memcpy(s->masks.apm, p, AP_MASK_BYTES);
 	memcpy(s->masks.aqm, p + AP_MASK_BYTES, AP_MASK_BYTES);
 	memcpy(s->masks.adm, p + 2 * AP_MASK_BYTES, AP_MASK_BYTES);
@@ -278,23 +243,10 @@ static const char *decode_irq(struct stream *s, const __u8 *p, __u32 len)
 	return why;
 }
 
-static const char *decode_end(const __u8 *start, const __u8 *p, __u32 len, __u32 records)
-{
-	if (len != STREAM_END_SIZE)
-		return "length of END";
-	if (stream_get32(p) != records)
-		return "number of records";
-	if (stream_get32(p + 4) != stream_crc(start, p + 4 - start))
-		return "CRC";
-	return NULL;
-}
-
-/* The record at offset @at, which follows @records others */
-static const char *decode_record(struct stream *s, const __u8 *start, size_t at, size_t len,
-				 __u32 records)
+/* The record at offset @at */
+static const char *decode_record(struct stream *s, const __u8 *start, size_t at, size_t len)
 {
 	const __u8 *p = start + at;
-	const char *why;
 	__u32 size;
 
 	if (len - at < STREAM_RECORD_SIZE)
@@ -307,26 +259,24 @@ static const char *decode_record(struct stream *s, const __u8 *start, size_t at,
 
 	switch (stream_get16(p)) {
 	case STREAM_CONFIG:
-		if (records % 2 || s->irq_records)
+		if (s->config_at)
 			return "place of CONFIG";
 		s->config_at = at;
 		return decode_config(s, p + STREAM_RECORD_SIZE, size);
 	case STREAM_HWINFO:
-		if (!(records % 2) || s->irq_records)
+		if (!s->config_at || s->hwinfo_at)
 			return "place of HWINFO";
 		s->hwinfo_at = at;
-		why = decode_hwinfo(s, p + STREAM_RECORD_SIZE, size);
-		s->nr_pairs += !why;
-		return why;
+		return decode_hwinfo(s, p + STREAM_RECORD_SIZE, size);
 	case STREAM_IRQ:
-		if (!s->nr_pairs || s->config_at > s->hwinfo_at)
+		if (!s->hwinfo_at)
 			return "place of IRQ";
 		return decode_irq(s, p + STREAM_RECORD_SIZE, size);
 	case STREAM_END:
-		if (!s->nr_pairs || s->config_at > s->hwinfo_at)
+		if (!s->hwinfo_at)
 			return "place of END";
 		s->end_at = at;
-		return decode_end(start, p + STREAM_RECORD_SIZE, size, records);
+		return size ? "length of END" : NULL;
 	default:
 		return "type of a record";
 	}
@@ -335,16 +285,15 @@ static const char *decode_record(struct stream *s, const __u8 *start, size_t at,
 static const char *decode(struct stream *s, const __u8 *start, size_t len)
 {
 	size_t at = STREAM_HEADER_SIZE;
-	__u32 records = 0;
 	const char *why;
 
 	memset(s, 0, sizeof(*s));
 	s->len = len;
-	why = decode_header(s, start, len);
+	why = decode_header(start, len);
 	while (!why && at < len) {
 		if (s->end_at)
 			return "bytes after END";
-		why = decode_record(s, start, at, len, records++);
+		why = decode_record(s, start, at, len);
 		if (!why)
 			at += STREAM_RECORD_SIZE + stream_get32(start + at + 4);
 	}
@@ -366,5 +315,5 @@ const char *stream_decode_pre_copy(struct stream *s, const void *data, size_t le
 		return why;
 	if (s->end_at || s->irq_records)
 		return "END or IRQ before STOP_COPY";
-	return s->nr_pairs && s->hwinfo_at > s->config_at ? NULL : "no whole pair";
+	return s->hwinfo_at ? NULL : "no HWINFO";
 }

@@ -5,16 +5,15 @@
  * Written from the description of the format, not from the driver: the two
  * check each other. All integers in the stream are big-endian.
  *
- *   header   "VFAP", u16 major, u16 minor, u32 header length, u32 0
+ *   header   "VFAP", u16 version, u16 0
  *   record   u16 type, u16 flags, u32 payload length; payload
  *   CONFIG   u8 apm[32], aqm[32], adm[32]
  *   HWINFO   per adapter: u16 apid, u16 0, u32 0, u64 hardware information
  *   IRQ      per adapter, guest ISC and NIB: u16 apid, u8 isc, u8 0, u32 0, u64 nib,
  *            u8 domains[32]
- *   END      u32 records before it, u32 CRC-32 of every byte before the CRC
+ *   END      no payload
  *
- * Order: CONFIG, HWINFO, up to 16 more such pairs, any number of IRQ, END. A pair replaces those
- * before it: that of a source whose configuration changed in its pre-copy phase.
+ * Order: CONFIG, HWINFO, any number of IRQ, END.
  */
 #ifndef SELFTEST_VFIO_AP_STREAM_H
 #define SELFTEST_VFIO_AP_STREAM_H
@@ -26,9 +25,8 @@
 #include "ap.h"
 
 #define STREAM_MAGIC		"VFAP"
-#define STREAM_MAJOR		1
-#define STREAM_MINOR		0
-#define STREAM_HEADER_SIZE	16
+#define STREAM_VERSION		1
+#define STREAM_HEADER_SIZE	8
 #define STREAM_RECORD_SIZE	8
 #define STREAM_MAX_SIZE		(4U << 20)
 
@@ -42,13 +40,9 @@
 #define STREAM_CONFIG_SIZE	96
 #define STREAM_HWROW_SIZE	16
 #define STREAM_IRQROW_SIZE	48
-#define STREAM_END_SIZE		8
 
 /* More rows of IRQ than any test makes */
 #define STREAM_MAX_IRQS		1024
-
-/* The first pair of CONFIG and HWINFO, and those that may replace it */
-#define STREAM_MAX_PAIRS	17
 
 #define STREAM_OPTIONAL_MAX	4096
 #define STREAM_OPTIONAL_SUM	65536
@@ -87,13 +81,11 @@ static inline __u64 hwinfo_put(__u64 info, __u64 field, __u64 value)
  * @data: the bytes
  * @len: how many there are
  * @size: how many fit
- * @records: records so far
  */
 struct stream_buf {
 	__u8 *data;
 	size_t len;
 	size_t size;
-	__u32 records;
 };
 
 /**
@@ -124,15 +116,13 @@ struct stream_irqrow {
 #define STREAM_IRQ_SIZE(rows)						\
 	((size_t)STREAM_RECORD_SIZE + (size_t)(rows) * STREAM_IRQROW_SIZE)
 
-/* Length of a pair of CONFIG and HWINFO, with so many rows */
-#define STREAM_PAIR_SIZE(rows)						\
-	((size_t)(2 * STREAM_RECORD_SIZE + STREAM_CONFIG_SIZE) +	\
-	 (size_t)(rows) * STREAM_HWROW_SIZE)
+/* Length of the header, CONFIG and HWINFO with so many rows */
+#define STREAM_INITIAL_SIZE(rows)					\
+	((size_t)(STREAM_HEADER_SIZE + 2 * STREAM_RECORD_SIZE +		\
+		  STREAM_CONFIG_SIZE) + (size_t)(rows) * STREAM_HWROW_SIZE)
 
 /**
  * struct stream - a decoded stream
- * @minor: minor version
- * @nr_pairs: pairs of CONFIG and HWINFO; what follows is of the last
  * @masks: adapters, domains, control domains
  * @nr_rows: number of @rows
  * @rows: HWINFO
@@ -145,8 +135,6 @@ struct stream_irqrow {
  * @len: length of the stream
  */
 struct stream {
-	__u16 minor;
-	unsigned int nr_pairs;
 	struct ap_masks masks;
 	unsigned int nr_rows;
 	struct stream_hwrow rows[AP_IDS];
@@ -166,24 +154,20 @@ void stream_put16(struct stream_buf *b, __u16 value);
 void stream_put32(struct stream_buf *b, __u32 value);
 void stream_put64(struct stream_buf *b, __u64 value);
 void stream_header(struct stream_buf *b);
-/* Header of a record; the caller puts the payload behind it */
+/* Head of a record; the caller puts the payload after it */
 void stream_record(struct stream_buf *b, __u16 type, __u16 flags, __u32 len);
 void stream_config(struct stream_buf *b, const struct ap_masks *masks);
 void stream_hwinfo(struct stream_buf *b, const struct stream_hwrow *rows, unsigned int nr);
 void stream_irqs(struct stream_buf *b, const struct stream_irqrow *rows, unsigned int nr);
-/* END with the right count and CRC for what @b holds */
 void stream_end(struct stream_buf *b);
 /* The whole stream */
 void stream_encode(struct stream_buf *b, const struct stream *s);
-/* Give the END record at the end of @b the CRC of what stands before it */
-void stream_seal(struct stream_buf *b);
 
 /* Strict; NULL, or what is wrong with the stream */
 const char *stream_decode(struct stream *s, const void *data, size_t len);
-/* The same for what a source gives before STOP_COPY: whole pairs, no END */
+/* The same for the bytes that a source sends before STOP_COPY: no IRQ, no END */
 const char *stream_decode_pre_copy(struct stream *s, const void *data, size_t len);
 
-__u32 stream_crc(const void *data, size_t len);
 __u16 stream_get16(const void *data);
 __u32 stream_get32(const void *data);
 __u64 stream_get64(const void *data);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/iommufd.h>
@@ -256,6 +257,18 @@ long vfio_ap_pinned(void)
 	at = strstr(text, "VmPin:");
 	sum += at ? strtol(at + 6, NULL, 10) : 0;
 	return sum;
+}
+
+long vfio_ap_await_pinned(long kib)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	unsigned int ms;
+	long now;
+
+	/* No event shows that a page was unpinned */
+	for (ms = 0; (now = vfio_ap_pinned()) != kib && ms < VFIO_AP_PATIENCE_MS; ms++)
+		nanosleep(&pause, NULL);
+	return now;
 }
 
 int vfio_ap_set_event(int device, __u32 index, int event)

@@ -59,9 +59,14 @@ int vfio_ap_open_device(struct vfio_ap *dev);
 /* Close everything; also after a failed open, or a second time */
 void vfio_ap_close(struct vfio_ap *dev);
 
+/* How long a test waits for what the driver does later; as ENV_PATIENCE in env.h */
+#define VFIO_AP_PATIENCE_MS	300000
+
 int vfio_ap_reset(const struct vfio_ap *dev);
 /* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart. -1 if unknown */
 long vfio_ap_pinned(void);
+/* Wait until it is @kib, as the driver unpins pages later; what it is at the end */
+long vfio_ap_await_pinned(long kib);
 
 /* Have interrupt @index signal the eventfd @event, or with -1 nothing */
 int vfio_ap_set_event(int device, __u32 index, int event);
