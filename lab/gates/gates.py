@@ -130,7 +130,6 @@ class Checker:
         for patch in self.patches:
             yield Gate(f"checkpatch.{patch.path.removesuffix('.patch')}", self.checkpatch(patch),
                        cost=len(patch.data) / 10_000)
-        yield from emulator.gates()
         yield Gate("kernel-doc", self.kernel_doc)
         yield Gate("spdx", self.spdx)
         yield Gate("codespell", self.codespell, cost=10)
@@ -151,7 +150,6 @@ class Checker:
         yield from self.build_gates("builtin")
         yield from self.build_gates("off")
         yield Gate("clang", lambda: tools.clang(self.tree, self.builds, self.head), builds=True)
-        yield from emulator.more_gates()
         yield Gate("coccinelle",
                    lambda: tools.coccinelle(self.tree, self.builds, self.head), builds=True)
         # One after the other: each builds on the kernel of the one before.
@@ -340,8 +338,13 @@ def exceptions(root: pathlib.Path) -> list[tuple[str, str]]:
 
 def names() -> list[str]:
     """The names of all gates; builds nothing and needs no kernel tree."""
-    checker = Checker(Layout.default())
-    return [gate.name for gate in [*checker.gates(), *checker.more_gates()]]
+    return [gate.name for gate in gates_of(Checker(Layout.default()), True)]
+
+
+def gates_of(checker: Checker, everything: bool) -> list[Gate]:
+    """The gates of check-fast or, with everything, of check: on both series and on our scripts."""
+    found = [*checker.gates(), *emulator.gates()]
+    return [*found, *checker.more_gates(), *emulator.more_gates()] if everything else found
 
 
 def chosen(found: Iterable[str], glob: str, command: str) -> list[str]:
@@ -363,7 +366,7 @@ def main(argv: Sequence[str], layout: Layout | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         checker = Checker(layout or Layout.default())
-        gates = [*checker.gates(), *(checker.more_gates() if args.all else ())]
+        gates = gates_of(checker, args.all)
         fit = chosen([gate.name for gate in gates], args.glob or "*",
                      "check" if args.all else "check-fast")
         if args.known:

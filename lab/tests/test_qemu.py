@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator
 
 from lab.common import config
+from lab.gates import emulator, schedule
 from lab.image import kernel, qemu
 from lab.series.git import KernelTree
 from lab.tests.test_env import replaced
@@ -113,6 +114,32 @@ def test_save(tmp: pathlib.Path) -> None:
         (tree.git_dir() / "lab-series.json").unlink()
         qemu.apply_patches()
         assert tree.tree_of(tree.head()) == saved
+
+
+def test_gates_find_faults(tmp: pathlib.Path) -> None:
+    """A patch that checkpatch dislikes and a tree that is not made of the patches are found."""
+    with small_tree(tmp) as tree:
+        qemu.apply_patches()
+        # Stands for QEMU's own: it finds a FIXME, and nothing without --no-signoff.
+        checkpatch = tree.path / "scripts/checkpatch.pl"
+        checkpatch.parent.mkdir()
+        checkpatch.write_text('exit 9 unless grep { $_ eq "--no-signoff" } @ARGV;\n'
+                              'open(my $in, "<", pop @ARGV) or exit 9;\n'
+                              'exit 0 unless grep { /^\\+.*FIXME/ } <$in>;\n'
+                              'print "ERROR: FIXME\\n"; exit 1;\n')
+
+        def findings() -> dict[str, list[str]]:
+            return {gate.name: schedule.run_gate(gate) for gate in emulator.gates()}
+
+        name = "qemu.checkpatch.0001-Change-the-file"
+        assert findings() == {"qemu.am": [], name: []}
+        patch = qemu.PATCHES / "0001-Change-the-file.patch"
+        patch.write_text(PATCH.replace("+TWO", "+FIXME"))
+        found = findings()
+        assert found[name] == ["ERROR: FIXME"], found
+        assert found["qemu.am"] and "file" in found["qemu.am"][0], found
+        patch.write_text(PATCH.replace("-two", "-2"))
+        assert "does not apply" in " ".join(findings()["qemu.am"])
 
 
 def test_progress() -> None:
