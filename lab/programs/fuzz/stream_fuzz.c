@@ -334,7 +334,7 @@ static void must_be_right(const struct seen *seen)
 static void encode_again(const struct seen *seen, const struct input *in)
 {
 	size_t size = VFIO_AP_STREAM_INITIAL_BYTES(seen->image.nr) +
-		      VFIO_AP_STREAM_IRQ_BYTES(seen->nr_irqs) +
+		      vfio_ap_stream_irq_bytes(seen->nr_irqs) +
 		      VFIO_AP_STREAM_END_BYTES;
 	struct input cut = *in;
 	u8 *buf = alloc(size), *p = buf;
