@@ -95,9 +95,9 @@ def test_output_is_read() -> None:
 
 
 def test_largest_stream_is_bounded() -> None:
-    """Of a guest with everything, as the format has it: 144 bytes, and rows of 16 and 48."""
+    """Of a guest with everything, as the format has it: 128 bytes, and rows of 16 and 48."""
     plain, armed = streams_of_all()
-    assert plain == 144 + 256 * 16
+    assert plain == 128 + 256 * 16
     assert armed == plain + 8 + 256 * 48
 
 

@@ -185,8 +185,10 @@ static int vfio_ap_irq_row_pin(struct ap_matrix_mdev *matrix_mdev,
 {
 	int ret;
 
-	if (vfio_ap_irq_unmapping(matrix_mdev, row))
+	if (vfio_ap_irq_unmapping(matrix_mdev, row)) {
+		wake_up_all(&matrix_mdev->irq.wait);
 		return -EINVAL;
+	}
 
 	list_add_tail(&row->list, &matrix_mdev->irq.pins);
 	mutex_unlock(&matrix_dev->mdevs_lock);
@@ -212,11 +214,16 @@ vfio_ap_irq_row_new(struct ap_matrix_mdev *matrix_mdev,
 	struct rb_node *node;
 	int ret;
 
+	/* Reset and close wait for this as they do for the pin. */
+	matrix_mdev->irq.nr_allocs++;
 	mutex_unlock(&matrix_dev->mdevs_lock);
 	row = kzalloc_obj(*row, GFP_KERNEL_ACCOUNT);
 	mutex_lock(&matrix_dev->mdevs_lock);
-	if (!row)
+	matrix_mdev->irq.nr_allocs--;
+	if (!row) {
+		wake_up_all(&matrix_mdev->irq.wait);
 		return ERR_PTR(-ENOMEM);
+	}
 	row->irq = *key;
 
 	ret = vfio_ap_irq_row_pin(matrix_mdev, row);
@@ -838,7 +845,8 @@ void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
  */
 void vfio_ap_irq_wait_for_pins_locked(struct ap_matrix_mdev *matrix_mdev)
 {
-	wait_event_cmd(matrix_mdev->irq.wait, list_empty(&matrix_mdev->irq.pins),
+	wait_event_cmd(matrix_mdev->irq.wait,
+		       list_empty(&matrix_mdev->irq.pins) && !matrix_mdev->irq.nr_allocs,
 		       mutex_unlock(&matrix_dev->mdevs_lock),
 		       mutex_lock(&matrix_dev->mdevs_lock));
 }
@@ -1213,10 +1221,8 @@ int vfio_ap_irq_receive(struct ap_matrix_mdev *matrix_mdev,
 	ret = vfio_ap_irq_check_rows(matrix_mdev, irqs, nr);
 	for (i = 0; i < nr && !ret; i++)
 		ret = vfio_ap_irq_receive_row(matrix_mdev, &irqs[i], status, ctx);
-	if (ret) {
+	if (ret)
 		vfio_ap_irq_forget(matrix_mdev);
-		vfio_ap_irq_wait_for_pins_locked(matrix_mdev);
-	}
 
 	return ret;
 }

@@ -72,6 +72,7 @@ struct vfio_ap_irq_row {
  * @rows:	struct vfio_ap_irq_row, in the order of the stream
  * @nr_rows:	number of @rows; read without the lock where a stale value does no harm
  * @pins:	rows whose page is being pinned or unpinned
+ * @nr_allocs:	rows that are being allocated for @pins
  * @unmaps:	ranges that are being unmapped (struct vfio_ap_irq_range)
  * @wait:	waits for @pins to get shorter
  * @unpin:	unpins the pages of @pins
@@ -83,6 +84,7 @@ struct vfio_ap_irqs {
 	struct rb_root rows;
 	unsigned int nr_rows;
 	struct list_head pins;
+	unsigned int nr_allocs;
 	struct list_head unmaps;
 	wait_queue_head_t wait;
 	struct work_struct unpin;
