@@ -129,8 +129,9 @@ def checkpatch(checker: gates.Checker) -> list[str]:
 
 def maintainers(checker: gates.Checker) -> list[str]:
     """A patch with a file of ours where MAINTAINERS does not look for one."""
-    data = checker.patches[0].data.replace(b"drivers/s390/crypto/vfio_ap",
-                                           b"drivers/s390/crypto/planted_vfio_ap")
+    where = b"drivers/s390/crypto/vfio_ap"
+    patch = next(patch for patch in checker.patches if where in patch.data)
+    data = patch.data.replace(where, b"drivers/s390/crypto/planted_vfio_ap")
     return tools.maintainers(checker.tree, [Patch("planted.patch", "migration", data)])
 
 

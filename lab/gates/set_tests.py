@@ -71,7 +71,7 @@ def copy_lab(layout: Layout, copy: Layout, series: Sequence[patches.Patch]) -> N
     shutil.rmtree(copy.root, ignore_errors=True)
     repo = KernelTree(layout.root)
     for name in repo.paths("ls-files", "-z", "--cached", "--others", "--exclude-standard"):
-        if name == "Makefile" or name.startswith(("lab/", "patches/qemu/")):
+        if name in ("Makefile", "setup.cfg") or name.startswith(("lab/", "patches/qemu/")):
             if (layout.root / name).is_file():
                 target = copy.root / name
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -35,11 +35,14 @@ def test_sets_name_tests_that_exist() -> None:
 def test_copy_has_the_lab_and_the_given_patches(tmp: pathlib.Path) -> None:
     with bench() as b:
         b.put("lab/x.py", "x = 1\n", b.root)
+        b.put("setup.cfg", "[mypy]\n", b.root)
         every = patches.load(b.layout)
         copy = Layout(tmp / "copy", tmp / "build", tmp / "out")
         set_tests.copy_lab(b.layout, copy, every[:2])
         assert patches.load(copy) == every[:2]
         assert (copy.root / "lab/x.py").read_text() == "x = 1\n"
+        # pytest does not start without it.
+        assert (copy.root / "setup.cfg").exists()
         # The content of an earlier copy does not stay.
         (copy.root / "lab/y.py").write_text("old\n")
         set_tests.copy_lab(b.layout, copy, every)
