@@ -730,7 +730,7 @@ TEST_F_TIMEOUT(event, the_last_domain_goes, ENV_TIMEOUT)
 		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_PRE_COPY, NULL));
 		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
 		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RESUMING, NULL));
-		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(env->dev.device));
+		EXPECT_EQ(VFIO_DEVICE_STATE_STOP, vfio_mig_state(env->dev.device));
 		ASSERT_EQ(0, domain_comes(site));
 		ASSERT_EQ(0, env_save(env, &out));
 		EXPECT_TRUE(same_bytes(&env->stream, &out));
@@ -751,7 +751,8 @@ static void expect_withdrawn(struct __test_metadata *_metadata, struct env *env)
 		EXPECT_EQ(-EBUSY, vfio_mig_set(env->dev.device, targets[i], NULL)) {
 			TH_LOG("> %s", vfio_mig_name(targets[i]));
 		}
-		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(env->dev.device));
+		EXPECT_EQ((int)env_state_refused(targets[i]), vfio_mig_state(env->dev.device));
+		EXPECT_EQ(0, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RUNNING, NULL));
 	}
 }
 
@@ -782,7 +783,9 @@ TEST_F_TIMEOUT(event, the_device_is_requested_back, ENV_TIMEOUT)
 		EXPECT_EQ((int)env_stage_state(stage), vfio_mig_state(env->dev.device)) {
 			TH_LOG("in %s", env_stage_name(stage));
 		}
-		if (env_stage_session(stage))
+		if (stage == ENV_RESUMING_WHOLE)
+			expect_hotplug(_metadata, env, fd);
+		else if (env_stage_session(stage))
 			expect_canceled(_metadata, env, stage, fd);
 		leave(_metadata, env, stage, fd);
 		expect_withdrawn(_metadata, env);

@@ -367,7 +367,7 @@ TEST_F_TIMEOUT(file, a_truncated_stream_is_not_accepted, ENV_TIMEOUT)
 		1, 4, STREAM_HEADER_SIZE - 1, STREAM_HEADER_SIZE, env->decoded.config_at + 4,
 		env->decoded.config_at + 8, env->decoded.hwinfo_at - 1, env->decoded.hwinfo_at,
 		env->decoded.hwinfo_at + 8, env->decoded.end_at - 1, env->decoded.end_at,
-		s->len - 4, s->len - 1,
+		env->decoded.end_at + 1, s->len - 4, s->len - 1,
 	};
 	size_t i;
 	int fd;

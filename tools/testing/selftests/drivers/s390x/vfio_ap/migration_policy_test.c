@@ -357,10 +357,7 @@ TEST_F_TIMEOUT(policy, zero_refuses_each_session, ENV_TIMEOUT)
 			}
 			EXPECT_EQ(-1, fd);
 			/* The arcs before the one that begins a session were taken */
-			EXPECT_EQ(session_states[to] == VFIO_DEVICE_STATE_PRE_COPY ?
-				  VFIO_DEVICE_STATE_RUNNING :
-				  session_states[to] == VFIO_DEVICE_STATE_PRE_COPY_P2P ?
-				  VFIO_DEVICE_STATE_RUNNING_P2P : VFIO_DEVICE_STATE_STOP,
+			EXPECT_EQ((int)env_state_refused(session_states[to]),
 				  vfio_mig_state(self->device));
 			EXPECT_EQ(unused, next_fd());
 			ASSERT_EQ(0, env_enter(env, other_states[from], NULL));
@@ -385,11 +382,18 @@ TEST_F_TIMEOUT(policy, zero_refuses_each_session, ENV_TIMEOUT)
 TEST_F_TIMEOUT(policy, a_refusal_is_logged, ENV_TIMEOUT)
 {
 	int log = log_open();
+	unsigned int nr = 0, tries;
 
 	ASSERT_LE(0, log);
 	ASSERT_EQ(0, store(self->uuid, "0"));
-	EXPECT_EQ(-EPERM, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY, NULL));
-	EXPECT_EQ(1U, log_count(log, "migration refused: the device is not migratable"));
+	/* The log limits the rate of messages, of which other tests cause many */
+	for (tries = 0; tries < ENV_PATIENCE && !nr; tries++) {
+		EXPECT_EQ(-EPERM, vfio_mig_set(self->device, VFIO_DEVICE_STATE_PRE_COPY, NULL));
+		nr = log_count(log, "migration refused: the device is not migratable");
+		if (!nr)
+			usleep(1000000);
+	}
+	EXPECT_EQ(1U, nr);
 	close(log);
 }
 
@@ -788,7 +792,7 @@ TEST_F_TIMEOUT(session, zero_is_the_first_reason_to_refuse, ENV_TIMEOUT)
 	EXPECT_EQ(-EPERM, vfio_mig_set(device, VFIO_DEVICE_STATE_PRE_COPY, NULL));
 	EXPECT_EQ(-EPERM, vfio_mig_set(device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
 	EXPECT_EQ(-EPERM, vfio_mig_set(device, VFIO_DEVICE_STATE_RESUMING, NULL));
-	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(device));
+	EXPECT_EQ(VFIO_DEVICE_STATE_STOP, vfio_mig_state(device));
 	EXPECT_EQ(0, told(device));
 	vfio_ap_close(&self->env.dev);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
@@ -845,27 +849,7 @@ static void hold_session(const char *uuid, int ready)
 		pause();
 }
 
-/* The process that the report on a device's session names, or a negative errno */
-static pid_t session_owner(const char *uuid)
-{
-	static const char key[] = "\nopened by: ";
-	char path[128], text[8192], *line, *pid;
-	int ret;
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/vfio/%s/migration/vfio_ap/report", uuid);
-	ret = ap_file_read(path, text, sizeof(text));
-	if (ret < 0)
-		return ret;
-	line = strstr(text, key);
-	if (!line)
-		return -EBADMSG;
-	line += strlen(key);
-	line[strcspn(line, "\n")] = '\0';
-	pid = strrchr(line, '[');
-	return pid ? atoi(pid + 1) : -EBADMSG;
-}
-
-/* The documented way out for who can not wait: end the process that is named */
+/* The documented way out for an administrator who cannot wait: end the VMM */
 TEST_F_TIMEOUT(session, an_administrator_can_end_it, ENV_TIMEOUT)
 {
 	int ready[2], status;
@@ -883,7 +867,6 @@ TEST_F_TIMEOUT(session, an_administrator_can_end_it, ENV_TIMEOUT)
 	close(ready[1]);
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
 	EXPECT_EQ(-EBUSY, store(self->uuid, "0"));
-	EXPECT_EQ(child, session_owner(self->uuid));
 	ASSERT_EQ(0, kill(child, SIGKILL));
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));

@@ -216,6 +216,18 @@ static const struct {
 	[ENV_RESUMED] = { "STOP after RESUMING", VFIO_DEVICE_STATE_STOP, false },
 };
 
+__u32 env_state_refused(__u32 session)
+{
+	switch (session) {
+	case VFIO_DEVICE_STATE_PRE_COPY:
+		return VFIO_DEVICE_STATE_RUNNING;
+	case VFIO_DEVICE_STATE_PRE_COPY_P2P:
+		return VFIO_DEVICE_STATE_RUNNING_P2P;
+	default:
+		return VFIO_DEVICE_STATE_STOP;
+	}
+}
+
 const char *env_stage_name(enum env_stage stage)
 {
 	return stages[stage].name;

@@ -214,6 +214,9 @@ enum env_stage {
 #define for_each_env_stage(stage)					\
 	for ((stage) = ENV_RUNNING; (stage) < ENV_NR_STAGES; (stage)++)
 
+/* The state that a device is left in whose session in @session was refused */
+__u32 env_state_refused(__u32 session);
+
 const char *env_stage_name(enum env_stage stage);
 __u32 env_stage_state(enum env_stage stage);
 /* Whether a session is open, and whether it is the source's */
