@@ -239,9 +239,9 @@ PLANTED = (
     Fault("error_keeps_the_event", "\t*event = VFIO_AP_STREAM_NEED_DATA;\n\tif (dec->error)\n"
           "\t\treturn dec->error;\n", "\tif (dec->error)\n\t\treturn dec->error;\n"
           "\t*event = VFIO_AP_STREAM_NEED_DATA;\n"),
-    Fault("piece_changes_the_image", "\tif (dec->state != VFIO_AP_LOAD_SKIP)\n",
+    Fault("piece_changes_the_image", "\tdec->fill += used;\n",
           "\tif (dec->state == VFIO_AP_LOAD_CONFIG && dec->fill && dec->fill + used == 96)\n"
-          "\t\tdec->unit[95] ^= 1;\n\tif (dec->state != VFIO_AP_LOAD_SKIP)\n"),
+          "\t\tdec->unit[95] ^= 1;\n\tdec->fill += used;\n"),
     Fault("nothing_is_too_little", "\t\treturn dec->error;\n\n\twhile (",
           "\t\treturn dec->error;\n\tif (!len)\n\t\treturn -EINVAL;\n\n\twhile ("),
     Fault("more_than_one_event", "while (done < len && *event == VFIO_AP_STREAM_NEED_DATA)",
