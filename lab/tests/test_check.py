@@ -394,7 +394,9 @@ def test_results_come_in_the_order_of_the_gates() -> None:
     assert order == ["first", "second", "error", "small"]
 
 
+# A shell starts commands in the background with SIGINT ignored.
 INTERRUPTED = """
+import signal
 import sys
 from lab.common.run import run
 from lab.gates import gates, schedule
@@ -404,6 +406,7 @@ def long(name):
             run(["sleep", "120"])
         return []
     return schedule.Gate(name, gate, builds=name == "b")
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
 try:
     sys.exit(gates.run_all([long(name) for name in "abcdef"]))
