@@ -14,9 +14,11 @@ from lab.common import config, speed
 from lab.common.run import Done, run
 from lab.tests import plugin
 
+# A shell starts commands in the background with SIGINT ignored.
 SESSION = """
-import sys, pytest
+import signal, sys, pytest
 from lab.tests import names, plugin, session
+signal.signal(signal.SIGINT, signal.default_int_handler)
 names.expected = lambda: []
 plugin.arm_stack_dump()
 settings = plugin.Settings(flavour={flavour!r}, long={long})

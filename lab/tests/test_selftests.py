@@ -14,7 +14,7 @@ from lab.report import tap
 
 PROGRAM = "migration_config_test"
 # One of its tests, which needs queues but no simulator.
-TEST = "attributes_are_free_after_a_save"
+TEST = "stores_that_change_nothing_end_no_session"
 FAILING = "migration_state_test"
 # Programs that repeat something more often on request, and how often in a long test.
 REPEATING = ("ap_sim_test", "migration_file_test", "migration_lifetime_test",
@@ -22,7 +22,7 @@ REPEATING = ("ap_sim_test", "migration_file_test", "migration_lifetime_test",
 REPEAT = 100
 # Its tests that change the hardware.
 SIMULATOR = {"a_card_of_another_type_is_a_difference", "reset_leads_to_running_with_a_dead_card",
-             "saving_and_resuming_ask_no_queue"}
+             "comparing_asks_no_queue"}
 APQNS = "05.0004,05.0006,06.0004,06.0006"
 
 
