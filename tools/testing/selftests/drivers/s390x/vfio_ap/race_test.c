@@ -60,8 +60,8 @@ struct worker;
  * @stop: the round is over
  * @migrations: of this round
  * @failed: how many of them something went wrong with
- * @arcs: calls that may change the state, begun so far
- * @busy: how many of them have not returned
+ * @busy: calls that may change the state and have not returned
+ * @hold: none of them begins
  * @quiet: how often the device was seen outside of RUNNING without interrupts
  * @noisy: how often with one
  * @undocumented: an errno that nobody has announced, or 0
@@ -74,8 +74,8 @@ struct race {
 	atomic_bool stop;
 	atomic_uint migrations;
 	atomic_uint failed;
-	atomic_uint arcs;
 	atomic_uint busy;
+	atomic_bool hold;
 	atomic_uint quiet;
 	atomic_uint noisy;
 	atomic_int undocumented;
@@ -143,8 +143,10 @@ static int documented(struct worker *w, const char *what, int ret)
 
 static void arc_begin(struct race *race)
 {
-	race->busy++;
-	race->arcs++;
+	for (race->busy++; race->hold; race->busy++) {
+		race->busy--;
+		sched_yield();
+	}
 }
 
 static void arc_end(struct race *race)
@@ -190,27 +192,26 @@ static bool read_some(struct worker *w, int fd, __u8 *stream, size_t *len)
 	return !n;
 }
 
-/* Outside of RUNNING no queue interrupts; unless another thread changes the state */
-static void look_quiet(struct worker *w, unsigned int arcs)
+/* In STOP_COPY no queue interrupts; another thread may have changed the state since */
+static void look_quiet(struct worker *w)
 {
 	struct race *race = w->race;
-	long irqs;
 
-	if (race->busy || race->arcs != arcs)
-		return;
-	irqs = four_irqs(&race->four);
-	if (race->arcs != arcs)
-		return;
-	if (irqs)
-		race->noisy++;
-	else
-		race->quiet++;
+	race->hold = true;
+	while (race->busy)
+		sched_yield();
+	if (vfio_mig_state(race->four.env.dev.device) == VFIO_DEVICE_STATE_STOP_COPY) {
+		if (four_irqs(&race->four))
+			race->noisy++;
+		else
+			race->quiet++;
+	}
+	race->hold = false;
 }
 
 static bool save(struct worker *w)
 {
 	__u8 stream[MAX_STREAM];
-	unsigned int arcs;
 	bool whole = false;
 	size_t len = 0;
 	int fd = -1;
@@ -221,15 +222,13 @@ static bool save(struct worker *w)
 		read_some(w, fd, stream, &len);
 		if (pick(w, 2))
 			set_state(w, VFIO_DEVICE_STATE_PRE_COPY_P2P, NULL);
-		arcs = w->race->arcs + 1;
 		if (!set_state(w, VFIO_DEVICE_STATE_STOP_COPY, NULL)) {
-			look_quiet(w, arcs);
+			look_quiet(w);
 			whole = read_some(w, fd, stream, &len);
 		}
 	} else {
-		arcs = w->race->arcs + 1;
 		if (!set_state(w, VFIO_DEVICE_STATE_STOP_COPY, &fd)) {
-			look_quiet(w, arcs);
+			look_quiet(w);
 			whole = read_some(w, fd, stream, &len);
 		}
 	}
