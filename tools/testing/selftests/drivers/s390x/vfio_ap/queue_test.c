@@ -888,6 +888,8 @@ TEST_F_TIMEOUT(queue, an_odd_answer_to_disable_keeps_the_pages_and_warns_nobody,
 	EXPECT_FALSE(log_has(p, "may still interrupt"));
 }
 
+#define KEPT	"may still interrupt: two pages stay allocated"
+
 /*
  * Do something that the driver logs, until it does: it limits the rate of its messages,
  * and tests before this one have caused some. True if it did; the device is reset.
@@ -934,7 +936,7 @@ TEST_F_TIMEOUT(queue, an_interrupt_that_is_being_enabled_keeps_its_pages, ENV_TI
 
 	ASSERT_EQ(0, vcpu_create(p));
 	before = vfio_ap_pinned();
-	EXPECT_TRUE(is_logged(p, disable_too_soon, "may still interrupt: two pages stay allocated"));
+	EXPECT_TRUE(is_logged(p, disable_too_soon, KEPT));
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 	EXPECT_EQ(0, vcpu_aqic(p, true));
 	EXPECT_TRUE(queue_notifies(p));
@@ -948,7 +950,7 @@ TEST_F_TIMEOUT(queue, an_interrupt_that_stays_on_keeps_its_pages, ENV_TIMEOUT)
 
 	ASSERT_EQ(0, vcpu_create(p));
 	before = vfio_ap_pinned();
-	EXPECT_TRUE(is_logged(p, disable_slowly, "may still interrupt: two pages stay allocated"));
+	EXPECT_TRUE(is_logged(p, disable_slowly, KEPT));
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 	EXPECT_EQ(0, vcpu_aqic(p, true));
 	EXPECT_TRUE(queue_notifies(p));
