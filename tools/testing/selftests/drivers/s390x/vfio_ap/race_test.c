@@ -604,8 +604,9 @@ TEST_F_TIMEOUT(race, everything_at_once, LONG)
 	}
 	TH_LOG("seed %u: %lu migrations, something went wrong with %lu of them", seed,
 	       migrations, failed);
+	TH_LOG("in STOP_COPY %u times, with an interrupt on %u times", race->quiet + race->noisy,
+	       race->noisy);
 	EXPECT_EQ(0U, race->noisy);
-	EXPECT_LT(0U, race->quiet);
 	EXPECT_LT(0UL, failed);
 }
 
