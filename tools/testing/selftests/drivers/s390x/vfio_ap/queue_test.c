@@ -1006,6 +1006,8 @@ TEST_F_TIMEOUT(path, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
 	EXPECT_EQ(aqic, ap_sim_counter("aqic"));
 
 	ASSERT_EQ(0, reopen(p));
+	/* The driver asks again while the interrupt is on: here it takes effect at once */
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
 	enable_interrupts(_metadata, p, &before);
 	aqic = ap_sim_counter("aqic");
 	ASSERT_EQ(0, unmap_all(p));
