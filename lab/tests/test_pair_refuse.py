@@ -168,7 +168,7 @@ def test_with_multifd(a: Host, b: Host) -> None:
         check_intact(source)
 
 
-def test_source_loses_a_card(a: Host, b: Host) -> None:
+def long_source_loses_a_card(a: Host, b: Host) -> None:
     """After the destination has agreed, while the guest runs: the source's session ends, and the
     guest goes on there without the card. A second migration sends the guest's present queues."""
     with Guests() as guests:
