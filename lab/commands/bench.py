@@ -355,7 +355,7 @@ def table(found: dict[int, Figures]) -> str:
 
 def markdown(found: dict[int, Figures], waits: Waits,
              everything: tuple[int, int]) -> str:
-    """The table as the README has it."""
+    """The table as docs/benchmark.md has it."""
     lines = ["| queues | " + " | ".join(f"{queues:,}" for queues in found) + " |",
              "|---|" + "---:|" * len(found)]
     for row in ROWS:

@@ -42,7 +42,7 @@ LICENSES = ("GPL-2.0", "GPL-2.0-only", "GPL-2.0+", "GPL-2.0-or-later")
 UAPI_LICENSES = tuple(f"{name} WITH Linux-syscall-note" for name in LICENSES)
 NO_SPDX = (     # kinds of files that carry none in the kernel either, or hold no comments
     "*.txt", "*/config", "*.config", "*/.kunitconfig", "*/settings", ".gitignore", "*.bin",
-    "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "README.md", "docs/*.md", "MAINTAINERS",
+    "*.json", "*.toml", "*.svg", "*.png", "setup.cfg", "*.md", "MAINTAINERS",
     "patches/*", "Documentation/ABI/*", "lab/gates/exceptions", "lab/tests/expected-*",
     "lab/commands/unreached", "lab/faults/mutants/*", "*/py.typed")
 # Names in the kernel that codespell takes for misspelt words.
