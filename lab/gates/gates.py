@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lab.common import progress
 from lab.common.run import run
-from lab.gates import builds, emulator, limits, set_tests, structure, tools
+from lab.gates import builds, emulator, limits, set_tests, structure, tools, words
 from lab.gates.schedule import Gate, results
 from lab.image import machine
 from lab.series import mails, patches
@@ -137,6 +137,8 @@ class Checker:
         yield Gate("flake8", lambda: python_tool("flake8", self.layout.root), cost=10)
         yield Gate("structure", lambda: structure.check(self.layout.root))
         yield Gate("shellcheck", self.shellcheck)
+        yield Gate("words", lambda: words.limits(self.layout.root), cost=5)
+        yield Gate("documents", lambda: words.documents(self.layout.root))
         yield from self.build_gates("module")
         yield Gate("sparse", lambda: builds.sparse(self.tree, self.builds, "module", self.head),
                    builds=True)

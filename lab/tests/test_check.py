@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from lab.common import config, progress
+from lab.common.speed import scaled
 from lab.gates import builds, gates, schedule, structure
 from lab.tests.series_bench import FIXES, OPS, STREAM, TEST, Bench, bench
 
@@ -79,6 +80,8 @@ def checked() -> Iterator[Bench]:
         b.save(force=True)
         b.agree()
         b.put("lab/gates/exceptions", "# none\n", b.root)
+        b.put("lab/gates/patterns", "# SPDX-License-Identifier: GPL-2.0\nonce more\n", b.root)
+        b.put("README.md", "Read [the patterns](lab/gates/patterns).\n", b.root)
         b.put("lab/__init__.py", "", b.root)
         b.put("lab/good.py", "# SPDX-License-Identifier: GPL-2.0\n\"\"\"Good.\"\"\"\n", b.root)
         yield b
@@ -93,7 +96,7 @@ def findings(b: Bench, glob: str = "*") -> dict[str, list[str]]:
 def test_good_series_passes() -> None:
     with checked() as b:
         found = findings(b)
-        assert len(found) == 26, list(found)
+        assert len(found) == 28, list(found)
         assert not any(found.values()), found
 
 
@@ -171,6 +174,16 @@ def test_planted_faults_are_found() -> None:
         ("mypy", "lab/bad.py", in_lab("lab/bad.py", spdx + "x: int = \"one\"\n")),
         ("flake8", "lab/bad.py", in_lab("lab/bad.py", spdx + "import os\n")),
         ("structure", "lab/long.py: 501 lines", in_lab("lab/long.py", spdx + "\n" * 500)),
+        ("words", "lab: 90.9 headless clauses per 1,000 words",
+         in_lab("lab/bad.py", spdx + "\"\"\"It does what it does.\"\"\"\n")),
+        ("words", 'README.md:1: "Once more"', lambda b: b.put("README.md", "Once\nmore\n", b.root)),
+        ("documents", "README.md: 151 lines, at most 150",
+         lambda b: b.put("README.md", "\n" * 151, b.root)),
+        ("documents", "README.md: gone.md does not exist",
+         lambda b: b.put("README.md", "[gone](gone.md)\n", b.root)),
+        ("documents", "patches/qemu/client/0001-x.patch: subject of 76 characters, at most 75",
+         lambda b: b.put("patches/qemu/client/0001-x.patch",
+                         f"Subject: [PATCH] {'x' * 76}\n\nText\n---\n", b.root)),
         ("shellcheck", "bad.sh", in_lab("lab/bad.sh", f"#!/bin/sh\n{spdx}rm $1\n")),
         ("shellcheck", ".ci/run", in_lab(".ci/run", f"#!/usr/bin/env bash\n{spdx}rm $1\n")),
     ]
@@ -407,36 +420,66 @@ def long(name):
         return []
     return schedule.Gate(name, gate, builds=name == "b")
 signal.signal(signal.SIGINT, signal.default_int_handler)
-print("ready", flush=True)
+@PREPARE@
 try:
     sys.exit(gates.run_all([long(name) for name in "abcdef"]))
 except KeyboardInterrupt:
     sys.exit(130)
 """
+# The interrupt arrives when one of two threads has started.
+AS_THEY_START = """
+class Pool(schedule.ThreadPoolExecutor):
+    calls = 0
+    def submit(self, *args):
+        self.calls += 1
+        if self.calls == 2:
+            raise KeyboardInterrupt
+        return super().submit(*args)
+schedule.ThreadPoolExecutor = Pool
+"""
 
 
-def test_interrupt_ends_all_gates(tmp: pathlib.Path) -> None:
+@contextlib.contextmanager
+def interrupted(prepare: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A process group of its own with six gates that do not end."""
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED.replace("@PREPARE@", prepare)],
+                          cwd=config.REPO, text=True, process_group=0) as child:
+        try:
+            yield child
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+def group(pgid: int) -> list[str]:
+    """The names of the processes of a group."""
+    done = subprocess.run(["ps", "-o", "comm=", "--no-headers", "-e", "-o", "pgid="], check=True,
+                          capture_output=True, text=True)
+    return [line.split()[0] for line in done.stdout.splitlines() if line.split()[-1] == str(pgid)]
+
+
+def wait_for_group(pgid: int, fits: Callable[[list[str]], bool]) -> None:
+    """Poll until the names of the processes of a group fit."""
+    end = time.monotonic() + scaled(10)
+    while not fits(names := group(pgid)):
+        assert time.monotonic() < end, names
+        time.sleep(0.05)
+
+
+def test_interrupt_ends_all_gates() -> None:
     """The terminal's SIGINT reaches the group; a SIGINT to Python alone ends the children, too."""
     for send in (os.killpg, os.kill):
-        with subprocess.Popen([sys.executable, "-c", INTERRUPTED], cwd=config.REPO, text=True,
-                              stdout=subprocess.PIPE, process_group=0) as child:
-            try:
-                assert child.stdout and child.stdout.readline() == "ready\n"
-                time.sleep(1)
-                started = time.monotonic()
-                send(child.pid, signal.SIGINT)
-                assert child.wait(10) == 130
-                assert time.monotonic() - started < 10
-                # Nothing of the group is left.
-                time.sleep(0.2)
-                try:
-                    os.killpg(child.pid, 0)
-                except ProcessLookupError:
-                    continue
-                raise AssertionError("a command outlives the interrupt")
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
+        with interrupted() as child:
+            wait_for_group(child.pid, lambda names: names.count("sleep") == 2)
+            send(child.pid, signal.SIGINT)
+            assert child.wait(scaled(10)) == 130
+            wait_for_group(child.pid, lambda names: not names)
+
+
+def test_interrupt_ends_gates_that_start() -> None:
+    with interrupted(AS_THEY_START) as child:
+        assert child.wait(scaled(10)) == 130
+        wait_for_group(child.pid, lambda names: not names)
 
 
 def test_import_cycles_are_found(tmp: pathlib.Path) -> None:
