@@ -68,10 +68,11 @@ def results(gates: Sequence[Gate], workers: int = 0) -> Generator[Result, None, 
                 futures[gate.name].set_exception(err)
 
     with ThreadPoolExecutor(count) as pool:
-        pool.submit(work, build, light)
-        for _ in range(count - 1):
-            pool.submit(work, light)
+        # An interrupt may arrive while the threads start; __exit__() waits for those that did.
         try:
+            pool.submit(work, build, light)
+            for _ in range(count - 1):
+                pool.submit(work, light)
             for gate in gates:
                 yield futures[gate.name].result()
         except BaseException:
