@@ -165,8 +165,9 @@ def limits(root: pathlib.Path) -> list[str]:
     for part in PARTS:
         texts = read(root, part)
         count, total = rate(texts)
-        if 1000 * count > part.headless * total:
-            found.append(f"{part.name}: {1000 * count / total:.1f} headless clauses per 1,000 words,"
+        each = 1000 * count / max(total, 1)
+        if each > part.headless:
+            found.append(f"{part.name}: {each:.1f} headless clauses per 1,000 words,"
                          f" at most {part.headless:g} (python3 -m lab.gates.words)")
         avoided = matches(root, texts)
         if len(avoided) > part.avoided:
