@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import platform
 import shutil
+import types
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,12 +23,28 @@ Usage = namedtuple("Usage", "total used free")
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
     """owner.name is value for a while."""
+    assert owner is not config, "threads read it; replace the config of one module, see settings()"
     kept = getattr(owner, name)
     setattr(owner, name, value)
     try:
         yield
     finally:
         setattr(owner, name, kept)
+
+
+def settings(**values: object) -> types.ModuleType:
+    """A copy of lab.common.config with other values, for one module.
+
+    Suites and hosts start in threads beside the tests, and read the module itself.
+    """
+    spec = importlib.util.find_spec(config.__name__)
+    assert spec and spec.loader
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    for name, value in values.items():
+        assert hasattr(copy, name), name
+        setattr(copy, name, value)
+    return copy
 
 
 def message(check: Callable[[], None]) -> str:
@@ -60,11 +78,12 @@ def test_wrong_machine() -> None:
 def test_disk(tmp: pathlib.Path) -> None:
     """What is needed and what is there are both named; less is needed once kernels are built."""
     with replaced(shutil, "disk_usage", lambda path: Usage(0, 0, 5 * 2**30)):
-        with replaced(config, "BUILD", tmp):
+        own = settings(BUILD=tmp)
+        with replaced(machine, "config", own):
             text = message(machine.check_disk)
             assert f"{machine.DISK_FRESH} GB" in text and "5.0 GB" in text, text
             for flavour in config.FLAVOURS:
-                path = config.bzimage(flavour)
+                path = own.bzimage(flavour)
                 path.parent.mkdir(parents=True)
                 path.touch()
             machine.check_disk()

@@ -13,13 +13,12 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 
-from lab.common import config
 from lab.common.errors import LabError
 from lab.common.run import run
 from lab.image import debs, roots
 from lab.image.debs import Offer, Package
 from lab.image.roots import applets, changed_packages
-from lab.tests.test_env import replaced
+from lab.tests.test_env import replaced, settings
 
 LINUX = Package("linux-source-7.3", "suite", r"7\.3\.\d+")
 SOURCE = Package("lab-source", "suite", r"10\.0\.\d+\+ds", source=True)
@@ -113,13 +112,13 @@ def mirror(folder: pathlib.Path) -> Iterator[tuple[Mirror, list[str]]]:
     said: list[str] = []
     (folder / "mirror").mkdir()
     served = Mirror(folder / "mirror")
+    own = settings(BUILD=folder / "build", CACHE=folder / "build/cache", LOGS=folder / "logs")
     with contextlib.ExitStack() as stack:
         stack.callback(served.close)
         for owner, name, value in (
                 (debs, "source_line", served.line), (debs, "PINS", folder / "pins.json"),
                 (debs, "say", said.append), (roots, "say", said.append),
-                (config, "BUILD", folder / "build"), (config, "CACHE", folder / "build/cache"),
-                (config, "LOGS", folder / "logs")):
+                (debs, "config", own), (roots, "config", own)):
             stack.enter_context(replaced(owner, name, value))
         yield served, said
 
@@ -330,8 +329,7 @@ def test_index() -> None:
 
 def test_damaged_cache(tmp: pathlib.Path) -> None:
     """A file in the cache counts only with the pinned checksum."""
-    kept, config.CACHE = config.CACHE, tmp
-    try:
+    with replaced(debs, "config", settings(CACHE=tmp)):
         pinned = {"version": "1:2-1", "sha256": hashlib.sha256(b"good").hexdigest()}
         path = tmp / "linux-source-7.3_1%3a2-1.deb"
         assert debs.cached(LINUX, pinned) is None
@@ -339,8 +337,6 @@ def test_damaged_cache(tmp: pathlib.Path) -> None:
         assert debs.cached(LINUX, pinned) is None
         path.write_bytes(b"good")
         assert debs.cached(LINUX, pinned) == path
-    finally:
-        config.CACHE = kept
 
 
 def test_pins_are_complete() -> None:

@@ -7,11 +7,10 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
-from lab.common import config
 from lab.gates import emulator, schedule
 from lab.image import kernel, qemu
 from lab.series.git import KernelTree
-from lab.tests.test_env import replaced
+from lab.tests.test_env import replaced, settings
 
 PATCH = """From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
 From: Author not set <author-not-set@invalid>
@@ -44,8 +43,9 @@ def small_tree(folder: pathlib.Path) -> Iterator[KernelTree]:
     kernel.commit_pristine(source, "small")
     (patches / "0001-Change-the-file.patch").write_text(PATCH)
     (patches / "series").write_text("0001-Change-the-file.patch\n")
+    own = settings(QEMU=source, REPO=folder)
     with contextlib.ExitStack() as stack:
-        for owner, name, value in ((config, "QEMU", source), (config, "REPO", folder),
+        for owner, name, value in ((qemu, "config", own), (emulator, "config", own),
                                    (qemu, "PATCHES", patches),
                                    (qemu, "say", lambda text: None)):
             stack.enter_context(replaced(owner, name, value))
