@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 LAB := /usr/bin/python3 -m lab
-.PHONY: help demo bench coverage list test test-fuzz test-mutants test-long fuzz model shell docs pin save-qemu linux clean
+.PHONY: help demo bench coverage list test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
 
 export KERNEL T M G REPEAT FLAVOUR MINUTES SECONDS SEED
 # In the environment only: the kernel's Makefile would take M= of our command line for its own.
@@ -50,7 +50,7 @@ help:
 	@echo '  make save          commits in build/linux -> patches/ and the top level; SET=set of'
 	@echo '                     new commits (lab/series/sets.py);'
 	@echo '                     FORCE=1 overwrites edits that were not taken'
-	@echo '  make save-qemu     commits in build/qemu -> patches/qemu/machine'
+	@echo '  make save-qemu     commits in build/qemu -> patches/qemu; SET= as above'
 	@echo '  make take          an edit at the top level -> its patch; STEP=set/number or part of'
 	@echo '                     a subject, or'
 	@echo '                     SUBJECT=... SET=... MESSAGE=... FILES=... for a new one'
@@ -66,7 +66,7 @@ help:
 	@echo
 	@echo 'demo, test, bench, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
 
-demo bench coverage list test test-fuzz test-mutants test-long fuzz model docs pin save-qemu:
+demo bench coverage list test test-fuzz test-mutants test-long fuzz model docs pin:
 	@$(LAB) $@
 
 shell:

@@ -20,7 +20,7 @@ from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.gates import gates, tools
 from lab.host.lab import Lab
-from lab.image import debs, kernel, machine, qemu, roots
+from lab.image import client, debs, kernel, machine, qemu, roots
 from lab.tests import names
 
 
@@ -40,7 +40,8 @@ def exclusive() -> Iterator[None]:
 def fetched(source: str | None, hosts: bool) -> bool:
     """Whether nothing has to be downloaded."""
     pins = debs.read_pins()
-    return (qemu.ready() and (not hosts or debs.have_python_modules() and roots.ready(roots.HOSTS))
+    return (qemu.ready() and (not hosts or debs.have_python_modules()
+                              and roots.ready(roots.HOSTS) and roots.ready(roots.CLIENT))
             and (source is not None or (config.BUILD / "linux.from").exists()
                  or debs.cached(debs.KERNEL, pins.get(debs.KERNEL.name)) is not None))
 
@@ -63,11 +64,15 @@ def prepare(flavours: list[str], hosts: bool = True) -> None:
                 qemu.prepare()
             else:
                 qemu.source()
+        if hosts:
+            with progress.stage("QEMU in the hosts"):
+                client.prepare()
         with progress.stage("kernel source and patches"):
             kernel.prepare([], source)
         for flavour in flavours:
             with progress.stage(f"{flavour} kernel"):
                 kernel.prepare([flavour], source)
+                client.install(flavour)
 
 
 def number(name: str, default: int) -> int:
@@ -208,12 +213,6 @@ def command_source(options: argparse.Namespace) -> int:
     return 0
 
 
-def command_save_qemu(options: argparse.Namespace) -> int:
-    """Write the commits of build/qemu to patches/qemu/machine."""
-    qemu.save()
-    return 0
-
-
 def command_docs(options: argparse.Namespace) -> int:
     """Build the documentation as HTML."""
     prepare([], hosts=False)
@@ -279,7 +278,6 @@ def parse_options() -> argparse.Namespace:
     ready.add_argument("flavours", nargs="*", choices=[*config.FRAGMENTS, []],
                        help="kernels to build")
     add("source", command_source, "make build/linux and build/qemu only: sources and patches")
-    add("save-qemu", command_save_qemu, "write the commits of build/qemu to patches/qemu/machine")
     add("docs", command_docs, "build the documentation as HTML in out/docs")
     add("clean", command_clean, "remove build/ and out/, except downloads")
     add("pin", command_pin, "record the newest versions in lab/image/pins.json")

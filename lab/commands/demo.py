@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`make demo`: stock QEMU migrates a guest with AP queues between two emulated hosts.
+"""`make demo`: QEMU migrates a guest with AP queues between two emulated hosts.
 
 The guest keeps requests in each of its queues and sleeps until an interrupt tells it of a reply.
 It has no timer: if a migration lost its interrupts, or did not wake it up so that it sends once

@@ -26,6 +26,7 @@ from lab.series.sets import with_needs
 # What the copy takes from build/; it changes none of them, as they are ready.
 SHARED = (config.CACHE, config.BUILD / "python", roots.HOSTS.folder, config.IMAGE,
           roots.HOSTS.folder.with_name(f"{roots.HOSTS.folder.name}.json"),
+          roots.CLIENT.folder, roots.CLIENT.folder.with_name(f"{roots.CLIENT.folder.name}.json"),
           config.IMAGE.with_name(f"{config.IMAGE.name}.from"))
 # The tests, and the files from which they take the ABI and the code that runs in user space, too.
 # None of them changes what a kernel of another set does.

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """QEMU in an emulated host as the client of vfio_ap.
 
-QEMU is Debian's, unmodified, with lab/programs/enable's library preloaded. A guest executes
-the program that it is given (GUEST). A guest without a program executes nothing, though QEMU
-takes it for running:
+QEMU is built from Debian's source with patches/qemu (lab.image.client). A guest executes the
+program that it is given (GUEST). Without a program it waits for interrupts that never come:
 
     vm = Vm(a, Mdev.create(a, GuestAp("05,06", "04")), kernel=GUEST)
     vm.wait_answered(10)
@@ -31,8 +30,15 @@ from lab.host.host import Host
 T = TypeVar("T")
 
 # What query-migrate tells of a device whose `migratable` is 0.
-HELD_OFF = "the administrator of this host holds its migration off"
-LIBRARY = "/lab/bin/vfio-ap-enable.so"
+HELD_OFF = "The administrator of the host does not allow migration"
+PROGRAM = "/lab/bin/qemu-system-s390x"
+# Of Debian's package
+FIRMWARE = "/usr/share/qemu"
+IDLE = "/lab/bin/idle"
+# QEMU listens on its monitor by then.
+KVM_READY = "kvm_init_vcpu"
+# QEMU has read `migratable`, and follows it when the monitor answers the next command.
+MIGRATABLE = "vfio_ap_migratable"
 # MiB. What is sent is little (the guest has not written any of it), but QEMU looks at each page.
 MEMORY = 16
 # Milliseconds that the guest may be stopped. QEMU goes on sending memory until it expects to meet
@@ -50,18 +56,14 @@ class Vm:
     """
 
     def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
-                 memory: int = MEMORY, program: str = "qemu-system-s390x",
-                 strict: bool = True, trace: tuple[str, ...] = (),
-                 started: bool = True, kernel: str = "", iommufd: bool = False,
-                 dma_log: str = "", policy: bool = True,
-                 machine: str = "s390-ccw-virtio") -> None:
-        """memory: MiB. program: the command that runs QEMU in the host; machine: its type, which
-        both sides of a migration need. strict: end if the library does not know that QEMU.
-        trace: tracepoints of QEMU, for log(). started: let the guest run, now or when it has come
-        in. kernel: what the guest executes; without, it is idle. iommufd: use that in the place of
-        a VFIO container. dma_log: "none", "silent": as if the driver had no log of its DMA, or one
-        that is always empty; "raw": QEMU takes its bitmap for what it is not, as it does without
-        the library. policy: QEMU knows `migratable`, and blocks migration while it is 0."""
+                 memory: int = MEMORY, trace: tuple[str, ...] = (), started: bool = True,
+                 kernel: str = "", iommufd: bool = False,
+                 machine: str = "s390-ccw-virtio", options: tuple[str, ...] = (),
+                 added: bool = True) -> None:
+        """memory: MiB. machine: its type, which both sides of a migration need. trace: tracepoints
+        of QEMU, for log(). started: let the guest run, now or when it has come in. kernel: what
+        the guest executes; without, it is idle. iommufd: use that in the place of a VFIO
+        container. options: more of QEMU's options. added: ready() adds the device."""
         self.host = host
         self.mdev = mdev
         number = next(_numbers)
@@ -70,27 +72,21 @@ class Vm:
         self._migration_port = 5400 + number % 1000
         # KVM has AP interrupts for guests though the CPU that is emulated here has none.
         cpu = "host,ap=on,apqci=on,apft=on,apqi=on" if kernel else "host"
-        argv = ["env", f"VFIO_AP_ENABLE_STRICT={int(strict)}",
-                f"VFIO_AP_ENABLE_IDLE={int(not kernel)}",
-                f"VFIO_AP_ENABLE_LOG={dma_log}",
-                f"VFIO_AP_ENABLE_POLICY={'obey' if policy else 'ignore'}",
-                f"LD_PRELOAD={LIBRARY}",
-                *shlex.split(program), "-nodefaults", "-no-user-config", "-display", "none",
+        argv = [PROGRAM, "-L", FIRMWARE, "-nodefaults", "-no-user-config", "-display", "none",
                 "-machine", machine, "-accel", "kvm", "-cpu", cpu,
                 "-m", str(memory), "-qmp", f"tcp:0.0.0.0:{self._port},server=on,wait=off"]
-        if kernel:
-            argv += ["-kernel", kernel]
+        argv += ["-kernel", kernel or IDLE, *options]
         if iommufd:
             argv += ["-object", "iommufd,id=iommufd0"]
         if incoming:
             argv += ["-incoming", "defer"]
         if not (incoming and started):
             argv += ["-S"]
-        for event in trace:
+        for event in (KVM_READY, MIGRATABLE, *trace):
             argv += ["-trace", event]
         self._device: dict[str, Any] = {"iommufd": "iommufd0"} if iommufd else {}
-        self._must_migrate = strict and dma_log != "none"
         self._cont = started and not incoming
+        self._added = added
         self._monitor: Monitor | None = None
         self._killed = False
         self.process = host.start("echo pid $$; exec " + shlex.join(argv))
@@ -100,22 +96,26 @@ class Vm:
         if self._monitor is not None or self._killed:
             return
         try:
-            # QEMU listens by now, and the library has found it to be a build that it knows.
-            self.process.wait_output("^vfio-ap-enable: ", STEP)
+            self.process.wait_output(f"^{KVM_READY} ", STEP)
             self._monitor = Monitor(self.name, self.host.forward(self._port))
             self.set_capabilities(events=True)
             self.set_downtime()
-            if self.mdev is not None:
-                self.call("device_add", driver="vfio-ap", id="ap0", sysfsdev=self.mdev.path,
-                          **self._device)
+            if self.mdev is not None and self._added:
+                self.add_device()
                 reasons = [r for r in self.blockers() if HELD_OFF not in r]
-                if self._must_migrate and reasons:
+                if reasons:
                     raise QemuError(f"QEMU will not migrate: {reasons}")
             if self._cont:
                 self.call("cont")
         except LabError as error:
             self.kill()
             raise QemuError(f"{self.name}: {error}\n{self.process.output()}") from error
+
+    def add_device(self, name: str = "ap0") -> None:
+        """Plug the vfio-ap device in."""
+        assert self.mdev is not None
+        self.call("device_add", driver="vfio-ap", id=name, sysfsdev=self.mdev.path,
+                  migration_events=True, **self._device)
 
     @property
     def monitor(self) -> Monitor:

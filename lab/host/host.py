@@ -45,7 +45,7 @@ class Host:
     log_path  its console log
     reports   (time.monotonic(), console line) of each kernel report seen
     silence_limit  seconds of silence on the console that mean a dead host
-    In the host: /lab/modules, /lab/selftests, /lab/bin (enabling library etc.), read-only.
+    In the host: /lab/modules, /lab/selftests, /lab/bin (QEMU, guest programs, etc.), read-only.
     """
 
     def __init__(self, profile: Profile, name: str, flavour: str, slot: int,

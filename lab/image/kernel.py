@@ -316,7 +316,7 @@ def install_selftests(flavour: str, jobs: str = "-j1") -> None:
 def install_programs(flavour: str) -> None:
     """What the lab itself has for the hosts, in /lab/bin."""
     folder = f"DESTDIR={config.share(flavour)}/bin"
-    wanted = {"lab/programs/enable": [folder]}
+    wanted = {"lab/programs/idle": [folder]}
     if (config.LINUX / "tools/testing/selftests" / config.SELFTEST).is_dir():
         wanted["lab/programs/fuzz"] = [folder, f"LINUX={config.LINUX}",
                                        f"HEADERS={config.objects(flavour)}/usr/include"]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The root file system of the hosts (s390x), which mmdebstrap unpacks.
+"""The root file systems that mmdebstrap unpacks, both s390x: that of the hosts, and what the QEMU
+in the hosts is compiled with (lab.image.client).
 
 Nothing is installed or run: packages are unpacked only, so the machine needs no emulation and
 stays as it is.
@@ -39,9 +40,15 @@ class Root:
 
 HOSTS = Root(
     "root-s390x", "s390x", ("trixie",),
-    ("qemu-system-s390x", "bash", "busybox", "coreutils", "iproute2", "kmod", "mdevctl", "mount",
-     "procps", "socat", "util-linux"),
+    ("bash", "busybox", "coreutils", "iproute2", "kmod", "mdevctl", "mount", "procps", "socat",
+     "util-linux",
+     # Of QEMU: the libraries that lab.image.client links, and firmware.
+     "libglib2.0-0t64", "qemu-system-data", "zlib1g"),
     config.S390_ROOT, spare="forky")
+
+CLIENT = Root(
+    "root-client", "s390x", ("trixie",), ("libc6-dev", "libglib2.0-dev", "zlib1g-dev"),
+    config.CLIENT_ROOT, spare="forky")
 
 # Changes what the folder holds: part of the stamp.
 RECIPE = 2
@@ -193,6 +200,7 @@ def unpack(root: Root) -> bool:
     warn_changes(root, packages, absent)
     remove(scratch / "var/cache/apt")
     remove(scratch / "var/lib/apt")
+    merge_usr(scratch)
     if root is HOSTS:
         complete(scratch)
     _stamp(root).unlink(missing_ok=True)
@@ -232,11 +240,15 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def complete(root: pathlib.Path) -> None:
-    """What maintainer scripts would have made, and mount points."""
+def merge_usr(root: pathlib.Path) -> None:
+    """The links from / to /usr, which programs and linker scripts expect."""
     for name in ("bin", "sbin", "lib"):
         if not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
+
+
+def complete(root: pathlib.Path) -> None:
+    """What else maintainer scripts would have made, and mount points."""
     busybox = root / "usr/bin/busybox"
     for name in applets(busybox.read_bytes()):
         if not any((root / folder / name).is_symlink() or (root / folder / name).exists()
@@ -288,14 +300,17 @@ def image() -> None:
 
 
 def prepare() -> None:
-    """The root file system and its image."""
-    unpack(HOSTS)
+    """Both root file systems, and the image of the hosts' one."""
+    for root in (HOSTS, CLIENT):
+        unpack(root)
     image()
-    say(f"QEMU in the hosts: {packages_of(HOSTS).get('qemu-system-s390x', '?').split()[0]}")
 
 
 def pins() -> dict[str, Any]:
-    """What `make pin` records of the root: makes it anew from what its suites have now."""
-    _stamp(HOSTS).unlink(missing_ok=True)
-    unpack(HOSTS)
-    return {HOSTS.name: packages_of(HOSTS)}
+    """What `make pin` records of the roots: makes them anew from what their suites have now."""
+    found = {}
+    for root in (HOSTS, CLIENT):
+        _stamp(root).unlink(missing_ok=True)
+        unpack(root)
+        found[root.name] = packages_of(root)
+    return found

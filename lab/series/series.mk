@@ -5,12 +5,15 @@ SERIES_PYTHON ?= /usr/bin/python3
 # TREE=qemu: patches/qemu and build/qemu
 SERIES := $(SERIES_PYTHON) -m lab.series --tree "$${TREE:-linux}"
 
-.PHONY: save take series difference check-fast check check-proof
+.PHONY: save save-qemu take series difference check-fast check check-proof
 
 # What stands on make's command line is in the environment of a recipe, whatever characters
 # it holds.
 save:
 	@$(SERIES) save --set "$$SET" $(if $(FORCE),--force)
+
+save-qemu:
+	@$(SERIES_PYTHON) -m lab.series --tree qemu save --set "$$SET" $(if $(FORCE),--force)
 
 take:
 	@$(SERIES) take --step "$$STEP" --subject "$$SUBJECT" \

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A guest under stock QEMU uses its AP queues: KVM runs it, the simulator executes it."""
+"""A guest in QEMU uses its AP queues: KVM runs it, the simulator executes it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from lab.guest import ap_control
 from lab.guest.ap_control import simulate, simulated
 from lab.guest.counters import GUEST, GUEST_NIB, GUEST_WINDOW, Counters
 from lab.guest.migration import EARLY, MIDWAY, Migration, migrate
-from lab.guest.qmp import QemuError, names_errno
+from lab.guest.qmp import names_errno
 from lab.guest.round_trips import AP, ENOUGH, RoundTrips
 from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
@@ -214,15 +214,15 @@ def guest_without_interrupts(host: Host) -> str:
     return "/lab/results/deaf"
 
 
-def migrated_notification_byte(a: Host, b: Host, dma_log: str = "", iommufd: bool = False) -> int:
+def migrated_notification_byte(a: Host, b: Host, iommufd: bool) -> int:
     """Let the machine set the notification byte after QEMU has sent its page; what it is at the
     target, whose guest is not started, so that nothing is set there."""
     program = guest_without_interrupts(a)
     simulate(a, "latency * 1000000000")
     try:
         with Guests() as guests:
-            source = guests.vm(guests.mdev(a, AP), kernel=program, dma_log=dma_log,
-                               iommufd=iommufd, wait=False)
+            source = guests.vm(guests.mdev(a, AP), kernel=program, iommufd=iommufd,
+                               wait=False)
             target = guests.vm(guests.mdev(b, AP), incoming=True, started=False, kernel=GUEST,
                                iommufd=iommufd)
             while any(queue["qlen"] != GUEST_WINDOW
@@ -247,34 +247,4 @@ def migrated_notification_byte(a: Host, b: Host, dma_log: str = "", iommufd: boo
 def test_notification_byte_arrives(a: Host, b: Host) -> None:
     """As it was when the guest was stopped, with both ways in which QEMU uses VFIO."""
     for iommufd in (False, True):
-        assert migrated_notification_byte(a, b, iommufd=iommufd) == 1, iommufd
-
-
-def test_notification_byte_is_stale_without_the_log(a: Host, b: Host) -> None:
-    """No other log that QEMU asks has the machine's stores: with a log that reports nothing what
-    arrives is the page as it was before."""
-    for iommufd in (False, True):
-        assert migrated_notification_byte(a, b, "silent", iommufd) == 0, iommufd
-
-
-def test_notification_byte_is_stale_with_unmodified_qemu(a: Host, b: Host) -> None:
-    """QEMU takes the log's bitmap for a little-endian one. Why the library has to change that."""
-    assert migrated_notification_byte(a, b, "raw") == 0
-
-
-def test_blocked_without_the_log(a: Host) -> None:
-    """QEMU by default takes the device because its driver has a log, and refuses one without."""
-    with Guests() as guests:
-        mdev = guests.mdev(a, AP)
-        vm = guests.vm(mdev)
-        assert not vm.blockers(), vm.blockers()
-        vm.quit()
-        vm = guests.vm(mdev, dma_log="none")
-        assert any("doesn't support device and IOMMU dirty tracking" in reason
-                   for reason in vm.blockers()), vm.blockers()
-        try:
-            vm.call("migrate", uri=f"tcp:{a.address}:1")
-        except QemuError as error:
-            assert "dirty tracking" in str(error), error
-        else:
-            raise AssertionError("QEMU migrates a device without a log")
+        assert migrated_notification_byte(a, b, iommufd) == 1, iommufd
