@@ -44,6 +44,8 @@ MEMORY = 16
 # Milliseconds that the guest may be stopped. QEMU goes on sending memory until it expects to meet
 # this, by the bandwidth that it measured: in an emulated host that is some KiB/s.
 DOWNTIME = 1_000_000
+# QEMU's default for max-bandwidth, in bytes per second.
+BANDWIDTH = 128 * 2**20
 
 _numbers = itertools.count()
 
@@ -66,6 +68,7 @@ class Vm:
         container. options: more of QEMU's options. added: ready() adds the device."""
         self.host = host
         self.mdev = mdev
+        self.memory_size = memory
         number = next(_numbers)
         self.name = f"{host.name}.qemu{number}"
         self._port = 4400 + number % 1000
@@ -99,7 +102,7 @@ class Vm:
             self.process.wait_output(f"^{KVM_READY} ", STEP)
             self._monitor = Monitor(self.name, self.host.forward(self._port))
             self.set_capabilities(events=True)
-            self.set_downtime()
+            self.allow_switchover()
             if self.mdev is not None and self._added:
                 self.add_device()
                 reasons = [r for r in self.blockers() if HELD_OFF not in r]
@@ -149,16 +152,21 @@ class Vm:
                   capabilities=[{"capability": name.replace("_", "-"), "state": on}
                                 for name, on in states.items()])
 
-    def set_downtime(self, milliseconds: int = DOWNTIME) -> None:
-        """How long the guest may be stopped. With 0 QEMU never stops it: it sends what changes,
-        and what the device still gives, for as long as the migration lasts.
+    def allow_switchover(self) -> None:
+        """Let a migration stop the guest, however long that takes."""
+        self.call("migrate-set-parameters", downtime_limit=DOWNTIME, avail_switchover_bandwidth=0,
+                  max_bandwidth=BANDWIDTH)
 
-        QEMU 10.0 stops the guest for any limit when its estimate of the rest is 0, and asks the
-        device for the size of its state only if the estimate is below what fits into the limit.
-        One byte fits into 1 ms at 1000 bytes/s, and the state of a device is longer."""
-        hold = milliseconds == 0
-        self.call("migrate-set-parameters", downtime_limit=1 if hold else milliseconds,
-                  avail_switchover_bandwidth=1000 if hold else 0)
+    def forbid_switchover(self) -> None:
+        """Keep migrations in pre-copy: QEMU sends what changes, and what the device still gives.
+
+        QEMU stops the guest if what is left is less than fits into downtime-limit. One byte fits
+        into 1 ms at 1000 bytes/s, and the state of a device is longer. QEMU computes that limit
+        after 100 ms. Until then it stops the guest as soon as nothing is left of its memory, so
+        memory must take longer: each page takes nine bytes at least."""
+        pages = self.memory_size * 256
+        self.call("migrate-set-parameters", downtime_limit=1, avail_switchover_bandwidth=1000,
+                  max_bandwidth=pages * 9 * 3)
 
     def listen(self) -> str:
         """Wait for a guest to come in; returns the URI to migrate to."""
@@ -259,19 +267,24 @@ class Vm:
             return match.group(0) if match else None
         return self.wait(condition, f"refused state {state}")
 
+    @property
+    def pid(self) -> int:
+        """QEMU's process in the host."""
+        pid = re.search(r"^pid (\d+)$", self.log(), re.M)
+        assert pid is not None
+        return int(pid[1])
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """QEMU executes nothing meanwhile. It may be killed."""
-        pid = re.search(r"^pid (\d+)$", self.log(), re.M)
-        assert pid is not None
-        tasks = f"/proc/{pid[1]}/task/*/status"
-        self.host.run(f"kill -STOP {pid[1]} || exit\n"
+        tasks = f"/proc/{self.pid}/task/*/status"
+        self.host.run(f"kill -STOP {self.pid} || exit\n"
                       f"while grep '^State:' {tasks} | grep -qv 'T (stopped)'; do :; done")
         try:
             yield
         finally:
             if self.host.alive and self.process.poll() is None:
-                self.host.run(f"kill -CONT {pid[1]}")
+                self.host.run(f"kill -CONT {self.pid}")
 
     def quit(self) -> None:
         """Let QEMU end in order."""

@@ -61,7 +61,7 @@ def test_cancel_in_pre_copy(a: Host, b: Host) -> None:
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
         source = guests.vm(here)
-        source.set_downtime(0)
+        source.forbid_switchover()
         for _ in range(10):
             target = guests.vm(there, incoming=True)
             migration = Migration(source, target, *EARLY)
@@ -74,7 +74,7 @@ def test_cancel_in_pre_copy(a: Host, b: Host) -> None:
             assert outcome.states == ["pre-copy", "running"], outcome.states
             target.quit()
         check_intact(source)
-        source.set_downtime()
+        source.allow_switchover()
         outcome = migrate(source, guests.vm(there, incoming=True), *EARLY)
         assert outcome.completed, outcome
 

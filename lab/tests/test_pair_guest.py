@@ -145,7 +145,7 @@ def test_cancelled_before_the_guest_is_stopped(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         source.wait_answered(ENOUGH)
-        source.set_downtime(0)
+        source.forbid_switchover()
         migration = Migration(source, target, *EARLY)
         migration.wait_device(source, "pre-copy")
         migration.wait_device(target, "resuming")
@@ -229,13 +229,13 @@ def migrated_notification_byte(a: Host, b: Host, iommufd: bool) -> int:
                       for queue in simulated(a, *AP.matrix()).values()):
                 source.status()
             assert source.memory(GUEST_NIB, 1) == b"\0"
-            source.set_downtime(0)
+            source.forbid_switchover()
             migration = Migration(source, target, *EARLY)
             while source.migration().get("ram", {}).get("dirty-sync-count", 0) < 3:
                 source.status()
             simulate(a, f"notify {AP.matrix()[0]}")
             assert source.memory(GUEST_NIB, 1) == b"\1"
-            source.set_downtime()
+            source.allow_switchover()
             outcome = migration.outcome()
             assert outcome.completed, outcome
             assert source.memory(GUEST_NIB, 1) == b"\1"

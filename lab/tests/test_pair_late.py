@@ -106,7 +106,7 @@ def test_target_ends_late(a: Host, b: Host) -> None:
 def migrate_until_pre_copy(guests: Guests, a: Host, b: Host) -> tuple[Vm, Vm, Migration]:
     """A migration that stays in pre-copy: the guest is not stopped."""
     source, target = start_pair(guests, a, b)
-    source.set_downtime(0)
+    source.forbid_switchover()
     migration = Migration(source, target, *EARLY)
     migration.wait_device(source, "pre-copy")
     migration.wait_device(target, "resuming")
@@ -123,7 +123,7 @@ def long_target_ends_in_pre_copy(a: Host, b: Host) -> None:
         source.wait(lambda: "running" in migration.device_states(source) or None, "running")
         assert migration.device_states(source) == ["pre-copy", "running"]
         check_runs(source)
-        source.set_downtime()
+        source.allow_switchover()
         again = guests.vm(target.mdev, incoming=True, kernel=GUEST)
         outcome = migrate(source, again, *EARLY)
         assert outcome.completed, outcome
@@ -150,7 +150,7 @@ def test_target_loses_a_card_in_pre_copy(a: Host, b: Host) -> None:
         assert target.mdev is not None
         with ap_control.pulled(b, "06"):
             assert target.mdev.state() == "RESUMING", "no state changes by itself"
-            source.set_downtime()
+            source.allow_switchover()
             outcome = migration.outcome()
         assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
         assert names_errno(outcome.target_error, errno.ECANCELED), outcome.target_error

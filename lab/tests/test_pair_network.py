@@ -68,7 +68,7 @@ def long_cut_in_pre_copy(a: Host, b: Host) -> None:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         source.wait_answered(ENOUGH)
-        source.set_downtime(0)
+        source.forbid_switchover()
         migration = Migration(source, target, *EARLY)
         migration.wait_device(source, "pre-copy")
         migration.wait_device(target, "resuming")
@@ -79,7 +79,7 @@ def long_cut_in_pre_copy(a: Host, b: Host) -> None:
             assert "stop" not in "".join(migration.device_states(source))
             check_one_side(source, target)
             check_works(source)
-        source.set_downtime()
+        source.allow_switchover()
         check_second_migration(guests, source, target)
 
 

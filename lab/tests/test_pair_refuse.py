@@ -168,7 +168,7 @@ def test_with_multifd(a: Host, b: Host) -> None:
         check_intact(source)
 
 
-def long_source_loses_a_card(a: Host, b: Host) -> None:
+def test_source_loses_a_card(a: Host, b: Host) -> None:
     """After the destination has agreed, while the guest runs: the source's session ends, and the
     guest goes on there without the card. A second migration sends the guest's present queues."""
     with Guests() as guests:
@@ -176,11 +176,11 @@ def long_source_loses_a_card(a: Host, b: Host) -> None:
         target = guests.vm(guests.mdev(b, AP), incoming=True)
         assert source.mdev is not None and target.mdev is not None
         log = KernelLog(a)
-        source.set_downtime(0)
+        source.forbid_switchover()
         migration = Migration(source, target, *EARLY)
         source.wait_log(ACKED)
         with ap_control.pulled(a, "06"):
-            source.set_downtime()
+            source.allow_switchover()
             outcome = migration.outcome()
             assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
             assert names_errno(outcome.source_error, errno.ECANCELED), outcome.source_error

@@ -44,12 +44,12 @@ def test_reset_in_pre_copy(a: Host, b: Host) -> None:
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)
-        source.set_downtime(0)
+        source.forbid_switchover()
         migration = Migration(source, target, *EARLY)
         migration.wait_device(source, "pre-copy")
         migration.wait_device(target, "resuming")
         reset(source)
-        source.set_downtime()
+        source.allow_switchover()
         check_failed(guests, source, target, migration)
 
 
