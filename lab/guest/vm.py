@@ -26,6 +26,7 @@ from lab.guest.counters import GUEST_COUNTERS, GUEST_HEADER, GUEST_QUEUE, GUEST_
 from lab.guest.mdev import GuestAp, Mdev
 from lab.guest.qmp import STEP, Event, Monitor, QemuError
 from lab.host.host import Host
+from lab.host.process import Process
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ PROGRAM = "/lab/bin/qemu-system-s390x"
 # Of Debian's package
 FIRMWARE = "/usr/share/qemu"
 IDLE = "/lab/bin/idle"
+INJECT = "/lab/bin/vfio-inject"
 # QEMU listens on its monitor by then.
 KVM_READY = "kvm_init_vcpu"
 # QEMU has read `migratable`, and follows it when the monitor answers the next command.
@@ -273,6 +275,13 @@ class Vm:
         pid = re.search(r"^pid (\d+)$", self.log(), re.M)
         assert pid is not None
         return int(pid[1])
+
+    def inject(self, *faults: str) -> Process:
+        """Let ioctls of QEMU fail: "STOP_COPY=22", as lab/programs/inject/inject.c describes it.
+        The process that does so ends when each has failed once."""
+        injector = self.host.start(shlex.join([INJECT, str(self.pid), *faults]))
+        injector.wait_output("^ready$", STEP)
+        return injector
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

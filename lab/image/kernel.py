@@ -316,10 +316,12 @@ def install_selftests(flavour: str, jobs: str = "-j1") -> None:
 def install_programs(flavour: str) -> None:
     """What the lab itself has for the hosts, in /lab/bin."""
     folder = f"DESTDIR={config.share(flavour)}/bin"
+    headers = f"HEADERS={config.objects(flavour)}/usr/include"
     wanted = {"lab/programs/idle": [folder]}
     if (config.LINUX / "tools/testing/selftests" / config.SELFTEST).is_dir():
-        wanted["lab/programs/fuzz"] = [folder, f"LINUX={config.LINUX}",
-                                       f"HEADERS={config.objects(flavour)}/usr/include"]
+        wanted["lab/programs/fuzz"] = [folder, f"LINUX={config.LINUX}", headers]
+        # There are installed headers.
+        wanted["lab/programs/inject"] = [folder, headers]
     try:
         for name, arguments in wanted.items():
             logged(name, ["make", "-C", name, "install", *arguments],
