@@ -48,9 +48,10 @@ def am() -> list[str]:
 def checkpatch(patch: Patch) -> Callable[[], list[str]]:
     """The gate that runs QEMU's checkpatch on a patch."""
     def gate() -> list[str]:
+        layout = Layout.default("qemu")
         done = run(["perl", "scripts/checkpatch.pl", "--no-signoff", "--terse", "--no-summary",
-                    Layout.default("qemu").patches / patch.path],
-                   cwd=config.QEMU, timeout=TIMEOUT, merge=True)
+                    layout.patches / patch.path], cwd=layout.tree,
+                   timeout=TIMEOUT, merge=True)
         lines = done.out.strip().splitlines()
         left = [line for line in lines if HEADERS not in line]
         return left or ([f"checkpatch: exit status {done.rc}"] if done.rc and not lines else [])

@@ -40,7 +40,7 @@ diff --git a/file b/file
 def small_tree(folder: pathlib.Path) -> Iterator[Layout]:
     """build/qemu with one file, and patches/qemu with one patch, both below folder."""
     own = settings(REPO=folder, BUILD=folder / "build")
-    with replaced(layouts, "config", own), replaced(emulator, "config", own):
+    with replaced(layouts, "config", own):
         layout = Layout.default("qemu")
         layout.tree.mkdir(parents=True)
         (layout.tree / "file").write_text("one\ntwo\nthree\n")
