@@ -924,23 +924,6 @@ static bool kunit_totals(const char *results, const char *suite, int *pass, int 
 	return line && sscanf(line + strlen(totals), "%d fail:%d skip:%d", pass, fail, skip) == 3;
 }
 
-/* The instructions of a guest one by one: ap_sim/interp_kunit.c */
-TEST_F(ap_sim, guest_instructions)
-{
-	int pass, fail, skip;
-	const char *results;
-
-	if (!has_kunit())
-		SKIP(return, "no KUnit: kunit.ko is not there or has no debugfs");
-	ASSERT_EQ(0, run_kunit("ap_sim_interp_kunit", "", "ap_sim_interp", &results));
-	ASSERT_TRUE(kunit_totals(results, "ap_sim_interp", &pass, &fail, &skip));
-	EXPECT_LE(27, pass);
-	EXPECT_EQ(0, skip);
-	EXPECT_EQ(0, fail) {
-		TH_LOG("%s", results);
-	}
-}
-
 /*
  * The instructions one by one (ap_sim/ap_sim_kunit.c), on a card which the AP
  * bus has no time to find.

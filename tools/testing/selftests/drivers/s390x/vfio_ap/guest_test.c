@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A guest that uses its AP queues, executed by the simulator in place of SIE:
- * requests, replies, interrupts, and what happens when one of them is lost.
+ * A guest that uses its AP queues: requests, replies, interrupts, and what
+ * happens when one of them is lost.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,21 @@
 #define BAD_ADDRESS	0x06U
 
 #define LC_PGM_CODE	0x8e
+#define LC_TEID		0xa8
+#define LC_PGM_OLD	0x150
 #define LC_PGM_NEW	0x1d0
+
+/* A PSW with DAT on, in the home space as in Linux */
+#define PSW_HOME	(KVM_PSW_MASK | 0x0400c00000000000ULL)
+
+/* A guest's segment table, and the page table behind it; addresses in the space of these */
+#define TABLES		0x40000
+#define ENTRY_INVALID	0x20
+#define PAGE_INVALID	0x400
+#define REQUEST		0x20ff0
+#define REPLY		0x22ff0
+#define UNMAPPED	0x24000
+#define MESSAGE_SIZE	32
 
 /* DIAG X'500', which is for user space, and its first halfword */
 #define DIAG_500	0x83000500
@@ -217,27 +231,37 @@ TEST_F_TIMEOUT(guest, its_stores_are_logged_those_of_its_queues_are_not, ENV_TIM
 	EXPECT_EQ(0, log_dirty(f, false));
 }
 
-/* The guest executes a PQAP, NQAP or DQAP on a queue; the response code, or a negative errno */
-static int execute(struct four *f, __u8 opcode, unsigned int apid, unsigned int domain)
+/*
+ * The guest executes a PQAP, NQAP or DQAP on a queue, with a message at @addr; the response code,
+ * or a negative errno
+ */
+static int execute_at(struct four *f, __u64 psw_mask, __u64 addr, __u8 opcode, unsigned int apid,
+		      unsigned int domain)
 {
 	const __u32 code[] = { 0xb2000046 | opcode << 16, DIAG_500 };
 	struct kvm_run *run = f->guest.cpu.run;
 	int ret;
 
 	guest_write(&f->guest, FOUR_SMALL, code, sizeof(code));
-	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK, FOUR_SMALL);
+	kvm_cpu_set_psw(&f->guest.cpu, psw_mask, FOUR_SMALL);
 	run->s.regs.gprs[0] = 0xc0000000 | apid << 8 | domain;
 	if (opcode == 0xaf)
 		run->s.regs.gprs[0] &= 0xffff;
-	run->s.regs.gprs[6] = FOUR_SMALL + 0x1000;
-	run->s.regs.gprs[7] = 32;
-	run->kvm_dirty_regs = KVM_SYNC_GPRS;
+	run->s.regs.gprs[6] = addr;
+	run->s.regs.gprs[7] = MESSAGE_SIZE;
+	run->s.regs.crs[13] = TABLES;
+	run->kvm_dirty_regs = KVM_SYNC_GPRS | KVM_SYNC_CRS;
 	ret = guest_start(&f->guest) ?: guest_wait_end(&f->guest);
 	if (ret)
 		return ret;
 	if (!kvm_cpu_intercepted(&f->guest.cpu, DIAG_IPA))
 		return -EPROTO;
 	return run->s.regs.gprs[1] >> 16 & 0xff;
+}
+
+static int execute(struct four *f, __u8 opcode, unsigned int apid, unsigned int domain)
+{
+	return execute_at(f, KVM_PSW_MASK, FOUR_SMALL + 0x1000, opcode, apid, domain);
 }
 
 TEST_F_TIMEOUT(guest, it_has_its_queues_and_no_others, ENV_TIMEOUT)
@@ -261,6 +285,72 @@ TEST_F_TIMEOUT(guest, it_has_its_queues_and_no_others, ENV_TIMEOUT)
 	ASSERT_EQ(0, ap_mdev_write(f->env.dev.uuid, "unassign_adapter", "%u", f->apids[1]));
 	EXPECT_EQ(NOT_THERE, execute(f, 0xaf, f->apids[1], f->domains[1]));
 	EXPECT_EQ(0, execute(f, 0xaf, f->apids[0], f->domains[1]));
+}
+
+/* Tables of the home space: request and reply cross a page, and the pages change places */
+static void write_tables(struct four *f)
+{
+	static __u64 segments[512], pages[256];
+	unsigned int i;
+
+	for (i = 0; i < 512; i++)
+		segments[i] = ENTRY_INVALID;
+	for (i = 0; i < 256; i++)
+		pages[i] = PAGE_INVALID;
+	segments[0] = TABLES + sizeof(segments);
+	pages[FOUR_SMALL / 4096] = FOUR_SMALL;
+	pages[REQUEST / 4096] = 0x51000;
+	pages[REQUEST / 4096 + 1] = 0x50000;
+	pages[REPLY / 4096] = 0x53000;
+	pages[REPLY / 4096 + 1] = 0x52000;
+	guest_write(&f->guest, TABLES, segments, sizeof(segments));
+	guest_write(&f->guest, TABLES + sizeof(segments), pages, sizeof(pages));
+}
+
+TEST_F_TIMEOUT(guest, operands_are_translated, ENV_TIMEOUT)
+{
+	/* The simulated card returns the message, with another type and the queue's number */
+	__u8 request[MESSAGE_SIZE] = { 0x00, 0x60 }, reply[MESSAGE_SIZE];
+	struct four *f = &self->four;
+	const __u8 *mem = f->env.dev.mem;
+	unsigned int i;
+
+	for (i = 4; i < MESSAGE_SIZE; i++)
+		request[i] = i;
+	ASSERT_EQ(0, create_small(f, NULL, 0));
+	write_tables(f);
+	guest_write(&f->guest, 0x51ff0, request, 16);
+	guest_write(&f->guest, 0x50000, request + 16, 16);
+	ASSERT_EQ(0, execute_at(f, PSW_HOME, REQUEST, 0xad, f->apids[0], f->domains[0]));
+	ASSERT_EQ(0, four_wait_replies(f));
+	ASSERT_EQ(0, execute_at(f, PSW_HOME, REPLY, 0xae, f->apids[0], f->domains[0]));
+	EXPECT_EQ((__u64)REPLY + MESSAGE_SIZE, f->guest.cpu.run->s.regs.gprs[6]);
+	memcpy(reply, mem + 0x53ff0, 16);
+	memcpy(reply + 16, mem + 0x52000, 16);
+	request[1] = 0xe0;
+	request[2] = f->apids[0];
+	request[3] = f->domains[0];
+	EXPECT_EQ(0, memcmp(request, reply, sizeof(reply)));
+}
+
+/* The queue must not have seen the instruction */
+TEST_F_TIMEOUT(guest, unmapped_operand_interrupts_guest, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	const __u8 *mem = f->env.dev.mem;
+
+	ASSERT_EQ(0, create_small(f, NULL, 0));
+	write_tables(f);
+	ASSERT_EQ(0, execute_at(f, PSW_HOME, REQUEST, 0xad, f->apids[0], f->domains[0]));
+	ASSERT_EQ(0, four_wait_replies(f));
+	EXPECT_EQ(-EPROTO, execute_at(f, PSW_HOME, UNMAPPED, 0xae, f->apids[0], f->domains[0]));
+	EXPECT_TRUE(kvm_cpu_disabled(&f->guest.cpu));
+	/* Page translation, for a store in the home space, at the instruction */
+	EXPECT_EQ(0x11, *(const __u16 *)(mem + LC_PGM_CODE));
+	EXPECT_EQ(UNMAPPED | 0x403U, *(const __u64 *)(mem + LC_TEID));
+	EXPECT_EQ((__u64)FOUR_SMALL, *(const __u64 *)(mem + LC_PGM_OLD + 8));
+	EXPECT_EQ((__u64)UNMAPPED, f->guest.cpu.run->s.regs.gprs[6]);
+	EXPECT_EQ(1, ap_sim_queue_value(f->apids[0], f->domains[0], "replies"));
 }
 
 /* What PQAP(AQIC) cannot do now it may do later */

@@ -107,7 +107,6 @@ enum ap_sim_count {
 	AP_SIM_NR_QCOUNTS,
 	/* counted for the machine only */
 	AP_SIM_QCI = AP_SIM_NR_QCOUNTS,
-	AP_SIM_PLO,
 	AP_SIM_GIB_ALERTS,
 	AP_SIM_EXCEPTIONS,
 	AP_SIM_UNKNOWN,
@@ -325,6 +324,7 @@ void ap_sim_reply_bytes(const struct ap_sim_reply *reply, u32 pos, u8 *dst,
 			u32 len);
 
 /* insn.c */
+bool ap_sim_is_ap(u32 insn);
 int ap_sim_execute(struct ap_sim_cpu *cpu, u32 insn);
 int ap_sim_insn_init(void);
 void ap_sim_insn_exit(void);

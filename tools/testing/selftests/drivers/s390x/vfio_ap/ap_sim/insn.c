@@ -15,11 +15,6 @@
 
 #include "ap_sim.h"
 
-#define AP_SIM_OP_PLO		0xee
-
-/* PLO: general register 0, only test whether a function code is installed */
-#define AP_SIM_PLO_TEST		0x100UL
-
 static bool ap_sim_mask_test(const u32 *mask, u8 nr)
 {
 	return mask[nr / 32] & 0x80000000U >> nr % 32;
@@ -286,6 +281,24 @@ static int ap_sim_exec_dqap(struct ap_sim_cpu *cpu, unsigned int r1,
 }
 
 /**
+ * ap_sim_is_ap() - test for an AP instruction
+ * @insn: an instruction of four bytes
+ *
+ * Return: true for PQAP, NQAP and DQAP
+ */
+bool ap_sim_is_ap(u32 insn)
+{
+	switch (insn >> 16) {
+	case AP_SIM_OP_PQAP:
+	case AP_SIM_OP_NQAP:
+	case AP_SIM_OP_DQAP:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
  * ap_sim_execute() - execute one AP instruction
  * @cpu: the processor
  * @insn: the instruction
@@ -301,14 +314,8 @@ int ap_sim_execute(struct ap_sim_cpu *cpu, u32 insn)
 	unsigned int r1 = (insn >> 4) & 0xf, r2 = insn & 0xf;
 	int rc;
 
-	switch (insn >> 16) {
-	case AP_SIM_OP_PQAP:
-	case AP_SIM_OP_NQAP:
-	case AP_SIM_OP_DQAP:
-		break;
-	default:
+	if (!ap_sim_is_ap(insn))
 		return -EOPNOTSUPP;
-	}
 
 	guard(raw_spinlock_irqsave)(&ap_sim_lock);
 
@@ -360,18 +367,6 @@ fault:
 	return -EFAULT;
 }
 
-/* KVM asks which PLO functions there are and needs an answer, not functions. */
-static bool ap_sim_host_plo(struct pt_regs *regs)
-{
-	if (!(regs->gprs[0] & AP_SIM_PLO_TEST))
-		return false;
-
-	guard(raw_spinlock_irqsave)(&ap_sim_lock);
-	ap_sim_counts[AP_SIM_PLO]++;
-
-	return true;
-}
-
 static void ap_sim_set_cc(struct pt_regs *regs, int cc)
 {
 	regs->psw.mask &= ~PSW_MASK_CC;
@@ -398,14 +393,8 @@ static int ap_sim_die(struct notifier_block *nb, unsigned long event, void *data
 				     sizeof(insn)))
 		return NOTIFY_DONE;
 
-	if (ilen == 6 && insn[0] >> 8 == AP_SIM_OP_PLO) {
-		if (!ap_sim_host_plo(regs))
-			return NOTIFY_DONE;
-		cpu.cc = 3;
-	} else if (ilen != 4 ||
-		   ap_sim_execute(&cpu, (u32)insn[0] << 16 | insn[1])) {
+	if (ilen != 4 || ap_sim_execute(&cpu, (u32)insn[0] << 16 | insn[1]))
 		return NOTIFY_DONE;
-	}
 	ap_sim_set_cc(regs, cpu.cc);
 
 	return NOTIFY_STOP;

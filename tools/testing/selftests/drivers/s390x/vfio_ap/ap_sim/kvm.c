@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * AP simulator: what KVM needs to find to load and to set up AP interrupts
+ * AP simulator: the machine's part of AP interrupts of guests
  *
- * A machine without interpretive execution (SIE) cannot run guests. KVM's code,
- * that for pass-through of AP queues in particular, works without; what executes
- * the guests is in sie.c.
+ * KVM sets up AP interrupts if the machine has adapter interruption
+ * virtualization, and then announces its guest information block by a command
+ * of the channel subsystem. The emulator has neither.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -13,15 +13,13 @@
 #include <linux/module.h>
 
 #include <asm/css_chars.h>
-#include <asm/sclp.h>
 
 #include "ap_sim.h"
 
 static bool kvm = true;
 module_param(kvm, bool, 0444);
-MODULE_PARM_DESC(kvm, "Offer SIE and AP interrupts to guests (default true)");
+MODULE_PARM_DESC(kvm, "Offer AP interrupts to guests (default true)");
 
-static bool ap_sim_had_sief2;
 static bool ap_sim_had_aiv;
 
 static int ap_sim_sgib_enter(struct kretprobe_instance *ri, struct pt_regs *regs)
@@ -69,8 +67,6 @@ int __init ap_sim_kvm_init(void)
 		return rc;
 	}
 
-	ap_sim_had_sief2 = sclp.has_sief2;
-	sclp.has_sief2 = 1;
 	ap_sim_had_aiv = css_general_characteristics.aiv;
 	css_general_characteristics.aiv = 1;
 
@@ -86,6 +82,5 @@ void ap_sim_kvm_exit(void)
 		return;
 
 	css_general_characteristics.aiv = ap_sim_had_aiv;
-	sclp.has_sief2 = ap_sim_had_sief2;
 	unregister_kretprobe(&ap_sim_sgib_probe);
 }

@@ -35,7 +35,6 @@ static const char * const ap_sim_names[AP_SIM_NR_COUNTS] = {
 	[AP_SIM_NQAP]		= "nqap",
 	[AP_SIM_DQAP]		= "dqap",
 	[AP_SIM_QCI]		= "qci",
-	[AP_SIM_PLO]		= "plo",
 	[AP_SIM_REPLIES]	= "answered",
 	[AP_SIM_DISCARDED]	= "discarded",
 	[AP_SIM_HOST_IRQS]	= "host_irqs",

@@ -1,84 +1,84 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * AP simulator: in the place of SIE (start interpretive execution)
+ * AP simulator: AP instructions of a guest
  *
- * The machine has no SIE, so somebody else has to execute the guest. KVM leaves
- * the instruction out when it finds in the state description that the virtual
- * CPU is wanted elsewhere, and has a tracepoint before and after it. The probe
- * of the first pretends that; the one of the second executes the guest from its
- * own storage, until there is something for the host, and leaves what SIE would
- * have left. The second, because KVM may still decide against SIE after the
- * first, and would never look at what an instruction left there.
+ * With AP interpretation (ECA_APIE) a machine executes the AP instructions of a
+ * guest in SIE, except for PQAP(AQIC). The emulator leaves SIE for each of them.
+ * KVM has a tracepoint after SIE, whose probe executes the instruction on the
+ * guest's registers and storage. It then clears the interception code, so that
+ * KVM enters SIE again.
  *
- * To KVM the virtual CPU is in SIE meanwhile: who wants it to leave waits until
- * it did. So it must not be preempted, must not wait itself, and leaves soon.
- *
- * Storage is found as SIE does it, in the DAT tables of the guest's address
- * space. Where these have no page, or a protected one, the guest leaves with the
- * host's access exception, which KVM resolves and, for a store, notes in the
- * dirty log.
- *
- * Interrupts are never taken in here, though SIE could take those of adapters:
- * the guest leaves when it can be interrupted, and KVM interrupts it. That goes
- * for its timers, too: KVM looks at them each time.
+ * Storage is found as SIE does it: by the DAT tables of the guest if its DAT is
+ * on, then by those of its address space in the host. An exception of the first
+ * translation is the guest's. One of the second is the host's: KVM resolves it
+ * and, for a store, notes the page in the dirty log; the guest repeats the
+ * instruction.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/entry-virt.h>
+#include <linux/cleanup.h>
 #include <linux/kvm_host.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/notifier.h>
-#include <linux/preempt.h>
-#include <linux/ratelimit.h>
-#include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 
 #include <asm/dat-bits.h>
 
-/* KVM's own: where the address space of a guest is. */
+/* KVM's own: the address space of a guest */
 #include "gmap.h"
 
 #include "ap_sim.h"
-#include "interp.h"
 
-/* Instructions until KVM gets a turn even if nobody wants anything */
-#define AP_SIM_SIE_BUDGET	512
 /* The prefix register's unit in the state description */
 #define AP_SIM_PREFIX_SHIFT	12
+/* The first 8 KiB change places with those at the prefix. */
+#define AP_SIM_PREFIX_AREA	0x2000UL
 /* Bytes of a message that must be there before it is begun to be copied */
 #define AP_SIM_SIE_MESSAGE	0x10000
-#define AP_SIM_GISA_MASK	0x7fffffe0U
 #define AP_SIM_CRYCB_MASK	0x7ffffff8U
 
+/* In the status of an interception: by EXECUTE, and the length of that */
+#define AP_SIM_ICPT_EX		0x01
+#define AP_SIM_ICPT_ILEN_SHIFT	4
+#define AP_SIM_ICPT_ILEN_MASK	0x06
+
 /**
- * struct ap_sim_sie - a virtual CPU while it executes
- * @g: what the interpreter works on
+ * struct ap_sim_sie - a virtual CPU that has left SIE for an AP instruction
+ * @cpu: the processor as the simulated cards see it
  * @vcpu: KVM's view of it
+ * @gprs: general registers
  * @masks: the queues that it may use
- * @fault_code: the host's access exception when storage is missing
+ * @host_code: access exception of the host, or 0
+ * @host_addr: guest absolute address of missing storage, if @host_code
+ * @host_write: the storage is missing for a store, if @host_code
+ * @code: program exception of the guest, or 0
+ * @teid: translation-exception identification, if @code is an access exception
  */
 struct ap_sim_sie {
-	struct ap_sim_guest g;
-	struct kvm_vcpu *vcpu;
-	struct ap_config_info masks;
-	u16 fault_code;
-};
-
-/**
- * struct ap_sim_sie_cpu - the processor as the simulated cards see it
- * @cpu: their view
- * @g: the guest
- */
-struct ap_sim_sie_cpu {
 	struct ap_sim_cpu cpu;
-	struct ap_sim_guest *g;
+	struct kvm_vcpu *vcpu;
+	unsigned long gprs[16];
+	struct ap_config_info masks;
+	u16 host_code;
+	u64 host_addr;
+	bool host_write;
+	u16 code;
+	union teid teid;
 };
 
-/* Translate like DAT: 0 and the host's absolute address, or the exception. */
-static u16 ap_sim_sie_translate(struct ap_sim_sie *sie, u64 addr, bool write,
-				u64 *absolute)
+typedef u64 *(*ap_sim_entry_fn)(struct ap_sim_sie *sie, u64 addr);
+
+/*
+ * Translate by DAT tables, whose format is the same for guest and host.
+ * Return: 0 and *@result, or the exception. If @entry() returns NULL, 0 and
+ * &ap_sim_sie.host_code.
+ */
+static u16 ap_sim_sie_dat(struct ap_sim_sie *sie, union asce asce, u64 addr,
+			  bool write, ap_sim_entry_fn entry_at, u64 *result)
 {
 	static const u16 codes[] = {
 		[TABLE_TYPE_SEGMENT] = PGM_SEGMENT_TRANSLATION,
@@ -86,51 +86,202 @@ static u16 ap_sim_sie_translate(struct ap_sim_sie *sie, u64 addr, bool write,
 		[TABLE_TYPE_REGION2] = PGM_REGION_SECOND_TRANS,
 		[TABLE_TYPE_REGION1] = PGM_REGION_FIRST_TRANS,
 	};
-	union asce asce = READ_ONCE(sie->vcpu->arch.gmap->asce);
-	u64 *table = phys_to_virt(asce.val & PAGE_MASK);
 	unsigned int shift = 20 + 11 * asce.dt;
+	unsigned int index, first = 0, last = asce.tl;
+	u64 table = asce.val & PAGE_MASK;
 	int level = asce.dt;
-	u64 entry;
+	u64 entry, *where;
 
 	if (shift + 11 < 64 && addr >> (shift + 11))
 		return PGM_ASCE_TYPE;
 
 	for (; level >= TABLE_TYPE_SEGMENT; level--, shift -= 11) {
-		entry = READ_ONCE(table[addr >> shift & 0x7ff]);
+		index = addr >> shift & 0x7ff;
+		if (index >> 9 < first || index >> 9 > last)
+			return codes[level];
+		where = entry_at(sie, table + index * sizeof(entry));
+		if (!where)
+			return 0;
+		entry = READ_ONCE(*where);
 		if (entry & _REGION_ENTRY_INVALID)
 			return codes[level];
+		if ((entry & _REGION_ENTRY_TYPE_MASK) >> 2 != level)
+			return PGM_TRANSLATION_SPEC;
 		if (write && entry & _REGION_ENTRY_PROTECT)
 			return PGM_PROTECTION;
 		if (level <= TABLE_TYPE_REGION3 &&
 		    entry & _REGION3_ENTRY_LARGE) {
-			*absolute = (entry & ~(BIT_ULL(shift) - 1)) |
-				    (addr & (BIT_ULL(shift) - 1));
+			*result = (entry & ~(BIT_ULL(shift) - 1)) |
+				  (addr & (BIT_ULL(shift) - 1));
 			return 0;
 		}
-		table = phys_to_virt(entry & (level ? PAGE_MASK :
-						      _SEGMENT_ENTRY_ORIGIN));
+		first = (entry & _REGION_ENTRY_OFFSET) >> 6;
+		last = entry & _REGION_ENTRY_LENGTH;
+		table = entry & (level ? PAGE_MASK : _SEGMENT_ENTRY_ORIGIN);
 	}
 
-	entry = READ_ONCE(table[addr >> PAGE_SHIFT & 0xff]);
+	where = entry_at(sie, table + (addr >> PAGE_SHIFT & 0xff) * sizeof(entry));
+	if (!where)
+		return 0;
+	entry = READ_ONCE(*where);
 	if (entry & _PAGE_INVALID)
 		return PGM_PAGE_TRANSLATION;
 	if (write && entry & _PAGE_PROTECT)
 		return PGM_PROTECTION;
-	*absolute = (entry & PAGE_MASK) | offset_in_page(addr);
+	*result = (entry & PAGE_MASK) | offset_in_page(addr);
 
 	return 0;
 }
 
-static u8 *ap_sim_sie_map(struct ap_sim_guest *g, u64 addr, bool write)
+static u64 *ap_sim_sie_host_entry(struct ap_sim_sie *sie, u64 addr)
 {
-	struct ap_sim_sie *sie = container_of(g, struct ap_sim_sie, g);
-	u64 absolute;
+	return phys_to_virt(addr);
+}
 
-	sie->fault_code = ap_sim_sie_translate(sie, addr, write, &absolute);
-	if (sie->fault_code)
+/* The host's address of a guest absolute address, or NULL and a host exception */
+static void *ap_sim_sie_host(struct ap_sim_sie *sie, u64 addr, bool write)
+{
+	union asce asce = READ_ONCE(sie->vcpu->arch.gmap->asce);
+	u64 host;
+
+	sie->host_code = ap_sim_sie_dat(sie, asce, addr, write,
+					ap_sim_sie_host_entry, &host);
+	if (!sie->host_code)
+		return phys_to_virt(host);
+	sie->host_addr = addr;
+	sie->host_write = write;
+
+	return NULL;
+}
+
+/* The guest's DAT tables are at absolute addresses. */
+static u64 *ap_sim_sie_guest_entry(struct ap_sim_sie *sie, u64 addr)
+{
+	return ap_sim_sie_host(sie, addr, false);
+}
+
+static u64 ap_sim_sie_wrap(const psw_t *psw, u64 addr)
+{
+	switch (psw->mask & (PSW_MASK_EA | PSW_MASK_BA)) {
+	case PSW_MASK_EA | PSW_MASK_BA:
+		return addr;
+	case PSW_MASK_BA:
+		return addr & GENMASK(30, 0);
+	default:
+		return addr & GENMASK(23, 0);
+	}
+}
+
+static union asce ap_sim_sie_asce(const struct kvm_s390_sie_block *scb)
+{
+	switch (psw_bits(scb->gpsw).as) {
+	case PSW_BITS_AS_SECONDARY:
+		return (union asce){ .val = scb->gcr[7] };
+	case PSW_BITS_AS_HOME:
+		return (union asce){ .val = scb->gcr[13] };
+	default:
+		return (union asce){ .val = scb->gcr[1] };
+	}
+}
+
+/* A logical address of the guest to a real one: false if there is an exception */
+static bool ap_sim_sie_real(struct ap_sim_sie *sie, u64 addr, bool write,
+			    u64 *real)
+{
+	const struct kvm_s390_sie_block *scb = sie->vcpu->arch.sie_block;
+	union asce asce = ap_sim_sie_asce(scb);
+
+	*real = addr;
+	if (!(scb->gpsw.mask & PSW_MASK_DAT) || asce.r)
+		return true;
+
+	sie->host_code = 0;
+	sie->code = ap_sim_sie_dat(sie, asce, addr, write,
+				   ap_sim_sie_guest_entry, real);
+	sie->teid = (union teid){
+		.addr = addr >> PAGE_SHIFT,
+		.fsi = write ? TEID_FSI_STORE : TEID_FSI_FETCH,
+		.b61 = sie->code == PGM_PROTECTION,
+		.as = psw_bits(scb->gpsw).as,
+	};
+
+	return !sie->code && !sie->host_code;
+}
+
+static u64 ap_sim_sie_absolute(const struct kvm_s390_sie_block *scb, u64 real)
+{
+	u64 prefix = (u64)scb->prefix << AP_SIM_PREFIX_SHIFT;
+	u64 area = real & ~(AP_SIM_PREFIX_AREA - 1);
+
+	if (!area)
+		return real + prefix;
+	if (area == prefix)
+		return real - prefix;
+
+	return real;
+}
+
+/* The host's address of the byte and all that follow in its page, or NULL */
+static void *ap_sim_sie_map(struct ap_sim_sie *sie, u64 addr, bool write)
+{
+	const struct kvm_s390_sie_block *scb = sie->vcpu->arch.sie_block;
+	u64 real;
+
+	if (!ap_sim_sie_real(sie, ap_sim_sie_wrap(&scb->gpsw, addr), write, &real))
 		return NULL;
 
-	return phys_to_virt(absolute);
+	return ap_sim_sie_host(sie, ap_sim_sie_absolute(scb, real), write);
+}
+
+/* Whether there is storage */
+static bool ap_sim_sie_probe(struct ap_sim_sie *sie, u64 addr, size_t len,
+			     bool write)
+{
+	size_t part;
+
+	for (; len; len -= part, addr += part) {
+		part = min_t(size_t, len, PAGE_SIZE - offset_in_page(addr));
+		if (!ap_sim_sie_map(sie, addr, write))
+			return false;
+	}
+
+	return true;
+}
+
+static int ap_sim_sie_read(struct ap_sim_cpu *cpu, void *dst,
+			   unsigned long addr, size_t len)
+{
+	struct ap_sim_sie *sie = container_of(cpu, struct ap_sim_sie, cpu);
+	size_t part;
+	void *host;
+
+	for (; len; len -= part, addr += part, dst += part) {
+		part = min_t(size_t, len, PAGE_SIZE - offset_in_page(addr));
+		host = ap_sim_sie_map(sie, addr, false);
+		if (!host)
+			return -EFAULT;
+		memcpy(dst, host, part);
+	}
+
+	return 0;
+}
+
+static int ap_sim_sie_write(struct ap_sim_cpu *cpu, unsigned long addr,
+			    const void *src, size_t len)
+{
+	struct ap_sim_sie *sie = container_of(cpu, struct ap_sim_sie, cpu);
+	size_t part;
+	void *host;
+
+	for (; len; len -= part, addr += part, src += part) {
+		part = min_t(size_t, len, PAGE_SIZE - offset_in_page(addr));
+		host = ap_sim_sie_map(sie, addr, true);
+		if (!host)
+			return -EFAULT;
+		memcpy(host, src, part);
+	}
+
+	return 0;
 }
 
 /* APCB format 0 has 64 adapters and 16 domains. */
@@ -155,7 +306,6 @@ static void ap_sim_sie_masks(struct ap_sim_sie *sie)
 	u32 crycbd = READ_ONCE(sie->vcpu->arch.sie_block->crycbd);
 	const struct kvm_s390_crypto_cb *crycb;
 
-	memset(&sie->masks, 0, sizeof(sie->masks));
 	if (!(crycbd & AP_SIM_CRYCB_MASK))
 		return;
 	crycb = phys_to_virt(crycbd & AP_SIM_CRYCB_MASK);
@@ -165,270 +315,146 @@ static void ap_sim_sie_masks(struct ap_sim_sie *sie)
 		ap_sim_sie_masks0(&crycb->apcb0, &sie->masks);
 }
 
-static int ap_sim_sie_read(struct ap_sim_cpu *cpu, void *dst,
-			   unsigned long addr, size_t len)
+static u8 ap_sim_sie_function(const struct ap_sim_sie *sie)
 {
-	struct ap_sim_guest *g = container_of(cpu, struct ap_sim_sie_cpu, cpu)->g;
-
-	return ap_sim_interp_copy(g, addr, dst, len, false) ? -EFAULT : 0;
+	return sie->gprs[0] >> AP_SIM_GR0_FC_SHIFT & AP_SIM_GR0_FC_MASK;
 }
 
-static int ap_sim_sie_write(struct ap_sim_cpu *cpu, unsigned long addr,
-			    const void *src, size_t len)
-{
-	struct ap_sim_guest *g = container_of(cpu, struct ap_sim_sie_cpu, cpu)->g;
-
-	return ap_sim_interp_copy(g, addr, (void *)src, len, true) ? -EFAULT : 0;
-}
-
-static u8 ap_sim_sie_function(const struct ap_sim_guest *g)
-{
-	return g->gpr[0] >> AP_SIM_GR0_FC_SHIFT & AP_SIM_GR0_FC_MASK;
-}
-
-/* A queue must not see an instruction that is to be executed once more. */
-static enum ap_sim_step ap_sim_sie_probe(struct ap_sim_guest *g, u32 insn)
+/* A queue must not see an instruction that is to be executed again. */
+static bool ap_sim_sie_operands(struct ap_sim_sie *sie, u32 insn)
 {
 	unsigned int r2 = insn & 0xe;
-	u64 len = min_t(u64, g->gpr[r2 + 1], AP_SIM_SIE_MESSAGE);
+	size_t len = min_t(u64, sie->gprs[r2 + 1], AP_SIM_SIE_MESSAGE);
 
 	if (insn >> 16 != AP_SIM_OP_PQAP)
-		return ap_sim_interp_probe(g, g->gpr[r2], len,
-					   insn >> 16 == AP_SIM_OP_DQAP);
-	if (ap_sim_sie_function(g) == AP_SIM_FC_QCI)
-		return ap_sim_interp_probe(g, g->gpr[2],
-					   sizeof(struct ap_config_info), true);
+		return ap_sim_sie_probe(sie, sie->gprs[r2], len,
+					insn >> 16 == AP_SIM_OP_DQAP);
+	if (ap_sim_sie_function(sie) == AP_SIM_FC_QCI)
+		return ap_sim_sie_probe(sie, sie->gprs[2],
+					sizeof(struct ap_config_info), true);
 
-	return AP_SIM_STEP_DONE;
+	return true;
 }
 
-/*
- * With AP interpretation all but PQAP(AQIC) is executed here, on the queues
- * that the crypto control block names.
- */
-static enum ap_sim_step ap_sim_sie_ap(struct ap_sim_guest *g, u32 insn)
+static void ap_sim_sie_load(struct ap_sim_sie *sie)
 {
-	struct ap_sim_sie *sie = container_of(g, struct ap_sim_sie, g);
-	struct ap_sim_sie_cpu cpu = {
-		.cpu = {
-			.gprs = (unsigned long *)g->gpr,
-			.masks = &sie->masks,
-			.read = ap_sim_sie_read,
-			.write = ap_sim_sie_write,
-		},
-		.g = g,
-	};
+	const struct kvm_s390_sie_block *scb = sie->vcpu->arch.sie_block;
 
-	if (!(sie->vcpu->arch.sie_block->eca & ECA_APIE))
-		return AP_SIM_STEP_INTERCEPT;
-	if (insn >> 16 == AP_SIM_OP_PQAP &&
-	    ap_sim_sie_function(g) == AP_SIM_FC_AQIC)
-		return AP_SIM_STEP_INTERCEPT;
-	if (ap_sim_sie_probe(g, insn))
-		return AP_SIM_STEP_FAULT;
-
-	ap_sim_sie_masks(sie);
-	switch (ap_sim_execute(&cpu.cpu, insn)) {
-	case 0:
-		ap_sim_interp_set_cc(g, cpu.cpu.cc);
-		return AP_SIM_STEP_DONE;
-	case -EFAULT:
-		return AP_SIM_STEP_FAULT;
-	default:
-		return ap_sim_interp_program(g, PGM_SPECIFICATION);
-	}
+	/* SIE leaves registers 14 and 15 in the state description. */
+	memcpy(sie->gprs, sie->vcpu->run->s.regs.gprs, 14 * sizeof(*sie->gprs));
+	sie->gprs[14] = scb->gg14;
+	sie->gprs[15] = scb->gg15;
 }
 
-/* What KVM or anybody else asks for. */
-static bool ap_sim_sie_wanted(struct kvm_vcpu *vcpu)
-{
-	return atomic_read(&vcpu->arch.sie_block->prog20) ||
-	       kvm_request_pending(vcpu) || need_resched() ||
-	       __xfer_to_guest_mode_work_pending();
-}
-
-/* Adapter interrupts for which the guest is enabled */
-static bool ap_sim_sie_gisa_pending(const struct kvm_s390_sie_block *scb)
-{
-	const struct kvm_s390_gisa *gisa;
-
-	if (!(scb->eca & ECA_AIV) || !(scb->gd & AP_SIM_GISA_MASK))
-		return false;
-	gisa = phys_to_virt(scb->gd & AP_SIM_GISA_MASK);
-
-	return READ_ONCE(gisa->ipm) & (u8)(scb->gcr[6] >> 24);
-}
-
-/* Leave with what SIE would find before it executes an instruction. */
-static bool ap_sim_sie_leaves(struct ap_sim_sie *sie)
+/* Complete the instruction. */
+static void ap_sim_sie_store(struct ap_sim_sie *sie)
 {
 	struct kvm_s390_sie_block *scb = sie->vcpu->arch.sie_block;
-	int flags = atomic_read(&scb->cpuflags);
-	u64 mask = sie->g.psw.mask;
 
-	if (flags & CPUSTAT_STOP_INT)
-		scb->icptcode = ICPT_STOP;
-	else if (flags & CPUSTAT_EXT_INT && mask & PSW_MASK_EXT)
-		scb->icptcode = ICPT_EXTREQ;
-	else if (flags & CPUSTAT_IO_INT && mask & PSW_MASK_IO)
-		scb->icptcode = ICPT_IOREQ;
-
-	return scb->icptcode || ap_sim_sie_wanted(sie->vcpu) ||
-	       (mask & PSW_MASK_IO && ap_sim_sie_gisa_pending(scb));
+	memcpy(sie->vcpu->run->s.regs.gprs, sie->gprs, 14 * sizeof(*sie->gprs));
+	scb->gg14 = sie->gprs[14];
+	scb->gg15 = sie->gprs[15];
+	scb->gpsw.mask &= ~PSW_MASK_CC;
+	scb->gpsw.mask |= (u64)sie->cpu.cc << 44;
+	scb->icptcode = 0;
 }
 
 /* The exception that KVM finds after a host fault in SIE */
 static void ap_sim_sie_fault(struct ap_sim_sie *sie)
 {
 	union teid teid = {
-		.addr = sie->g.fault_addr >> PAGE_SHIFT,
-		.fsi = sie->g.fault_write ? TEID_FSI_STORE : TEID_FSI_FETCH,
+		.addr = sie->host_addr >> PAGE_SHIFT,
+		.fsi = sie->host_write ? TEID_FSI_STORE : TEID_FSI_FETCH,
 		.as = PSW_BITS_AS_PRIMARY,
 	};
 
+	sie->vcpu->arch.sie_block->icptcode = 0;
 	current->thread.gmap_teid = teid;
-	current->thread.gmap_int_code = sie->fault_code;
+	current->thread.gmap_int_code = sie->host_code;
 }
 
-static void ap_sim_sie_program(struct ap_sim_sie *sie)
+static void ap_sim_sie_program(struct ap_sim_sie *sie, u8 ilen)
 {
 	struct kvm_s390_sie_block *scb = sie->vcpu->arch.sie_block;
 
 	scb->icptcode = ICPT_PROGI;
-	scb->iprcc = sie->g.pgm_code;
-	scb->pgmilc = sie->g.ilen;
+	scb->iprcc = sie->code;
+	scb->pgmilc = ilen;
+	scb->tecmc = sie->teid.val;
+	scb->eai = 0;
+	scb->oai = 0;
 }
 
-static void ap_sim_sie_operation(struct ap_sim_sie *sie)
+/* Access exceptions are nullifying, all others that occur here suppressing. */
+static bool ap_sim_sie_nullifies(const struct ap_sim_sie *sie)
 {
-	struct ap_sim_guest *g = &sie->g;
-
-	pr_warn_ratelimited("guest: unknown instruction %04x %08x at %lx\n",
-			    g->ipa, g->ipb, g->psw.addr - g->ilen);
-	sie->vcpu->arch.sie_block->icptcode = ICPT_OPEREXC;
+	return sie->host_code || (sie->code != PGM_PROTECTION &&
+				  sie->code != PGM_SPECIFICATION &&
+				  sie->code != PGM_TRANSLATION_SPEC);
 }
 
-/* Leave with what the last instruction has come to. */
-static void ap_sim_sie_leave(struct ap_sim_sie *sie, enum ap_sim_step step)
+static void ap_sim_sie_except(struct ap_sim_sie *sie)
 {
 	struct kvm_s390_sie_block *scb = sie->vcpu->arch.sie_block;
+	u8 ilen = 4;
 
-	scb->ipa = sie->g.ipa;
-	scb->ipb = sie->g.ipb;
-
-	switch (step) {
-	case AP_SIM_STEP_DONE:
-		break;
-	case AP_SIM_STEP_INTERCEPT:
-		scb->icptcode = ICPT_INST;
-		break;
-	case AP_SIM_STEP_PROGRAM:
-		ap_sim_sie_program(sie);
-		break;
-	case AP_SIM_STEP_OPERATION:
-		ap_sim_sie_operation(sie);
-		break;
-	case AP_SIM_STEP_FAULT:
+	if (scb->icptstatus & AP_SIM_ICPT_EX)
+		ilen = scb->icptstatus >> AP_SIM_ICPT_ILEN_SHIFT &
+		       AP_SIM_ICPT_ILEN_MASK;
+	if (ap_sim_sie_nullifies(sie))
+		scb->gpsw.addr = ap_sim_sie_wrap(&scb->gpsw,
+						 scb->gpsw.addr - ilen);
+	if (sie->host_code)
 		ap_sim_sie_fault(sie);
-		break;
-	case AP_SIM_STEP_WAIT:
-		scb->icptcode = ICPT_WAIT;
-		break;
-	}
+	else
+		ap_sim_sie_program(sie, ilen);
 }
 
-static void ap_sim_sie_load(struct ap_sim_sie *sie)
+static int ap_sim_sie_execute(struct ap_sim_sie *sie, u32 insn)
 {
-	struct kvm_s390_sie_block *scb = sie->vcpu->arch.sie_block;
-	struct ap_sim_guest *g = &sie->g;
+	/* Pages must stay where the tables say. */
+	guard(read_lock)(&sie->vcpu->kvm->mmu_lock);
 
-	/* Like SIE: registers 14 and 15 are in the state description. */
-	memcpy(g->gpr, sie->vcpu->run->s.regs.gprs, 14 * sizeof(*g->gpr));
-	g->gpr[14] = scb->gg14;
-	g->gpr[15] = scb->gg15;
-	g->psw = scb->gpsw;
-	g->cr = scb->gcr;
-	g->prefix = (u64)scb->prefix << AP_SIM_PREFIX_SHIFT;
-	g->lctl = scb->lctl;
-	g->ictl_lpsw = scb->ictl & ICTL_LPSW;
-	g->ictl_stctl = scb->ictl & ICTL_STCTL;
-	g->map = ap_sim_sie_map;
-	g->ap = ap_sim_sie_ap;
+	if (!ap_sim_sie_operands(sie, insn))
+		return -EFAULT;
+
+	return ap_sim_execute(&sie->cpu, insn);
 }
 
-static void ap_sim_sie_store(struct ap_sim_sie *sie)
-{
-	struct kvm_s390_sie_block *scb = sie->vcpu->arch.sie_block;
-	struct ap_sim_guest *g = &sie->g;
-
-	memcpy(sie->vcpu->run->s.regs.gprs, g->gpr, 14 * sizeof(*g->gpr));
-	scb->gg14 = g->gpr[14];
-	scb->gg15 = g->gpr[15];
-	scb->gpsw = g->psw;
-}
-
-static void ap_sim_sie_run(struct ap_sim_sie *sie)
-{
-	rwlock_t *lock = &sie->vcpu->kvm->mmu_lock;
-	enum ap_sim_step step = AP_SIM_STEP_DONE;
-	int budget = AP_SIM_SIE_BUDGET;
-
-	ap_sim_sie_load(sie);
-	while (!step && budget-- && !ap_sim_sie_leaves(sie)) {
-		/*
-		 * Pages must stay where the tables say. Who has the lock may
-		 * be waiting for this virtual CPU to leave.
-		 */
-		if (!read_trylock(lock))
-			break;
-		step = ap_sim_interp_step(&sie->g);
-		read_unlock(lock);
-	}
-	ap_sim_sie_store(sie);
-	if (step)
-		ap_sim_sie_leave(sie, step);
-}
-
-static void ap_sim_sie_before(void *data, struct kvm_vcpu *vcpu, int cpuflags)
-{
-	atomic_or(PROG_REQUEST, &vcpu->arch.sie_block->prog20);
-}
-
-/*
- * KVM's own PROG_REQUEST goes with ours, but not what it is about: that was
- * noted before and keeps the guest from executing.
- */
-static void ap_sim_sie_after(void *data, struct kvm_vcpu *vcpu, u8 icptcode)
+static void ap_sim_sie_exit_probe(void *data, struct kvm_vcpu *vcpu, u8 icptcode)
 {
 	struct kvm_s390_sie_block *scb = vcpu->arch.sie_block;
-	struct ap_sim_sie sie = { .vcpu = vcpu };
+	u32 insn = (u32)scb->ipa << 16 | scb->ipb >> 16;
+	struct ap_sim_sie sie = {
+		.cpu = {
+			.gprs = sie.gprs,
+			.masks = &sie.masks,
+			.read = ap_sim_sie_read,
+			.write = ap_sim_sie_write,
+		},
+		.vcpu = vcpu,
+	};
 
-	atomic_andnot(PROG_REQUEST, &scb->prog20);
-	if (!vcpu->arch.gmap)
+	if (icptcode != ICPT_INST || !vcpu->arch.gmap || !(scb->eca & ECA_APIE) ||
+	    !ap_sim_is_ap(insn))
+		return;
+	ap_sim_sie_load(&sie);
+	if (insn >> 16 == AP_SIM_OP_PQAP &&
+	    ap_sim_sie_function(&sie) == AP_SIM_FC_AQIC)
 		return;
 
-	guard(preempt)();
-	WRITE_ONCE(scb->prog0c, scb->prog0c | PROG_IN_SIE);
-	/* Either this sees what is wanted, or who wants it sees PROG_IN_SIE. */
-	smp_mb();
-	ap_sim_sie_run(&sie);
-	/* Who waits for this to leave sees everything that the guest has done. */
-	smp_mb();
-	WRITE_ONCE(scb->prog0c, scb->prog0c & ~PROG_IN_SIE);
-}
-
-static const struct {
-	const char *name;
-	void *probe;
-} ap_sim_sie_probes[] = {
-	{ "kvm_s390_sie_enter",	ap_sim_sie_before },
-	{ "kvm_s390_sie_exit",	ap_sim_sie_after },
-};
-
-static int ap_sim_sie_attach(struct tracepoint *tp, void *probe, bool attach)
-{
-	return attach ? tracepoint_probe_register(tp, probe, NULL) :
-			tracepoint_probe_unregister(tp, probe, NULL);
+	ap_sim_sie_masks(&sie);
+	switch (ap_sim_sie_execute(&sie, insn)) {
+	case 0:
+		ap_sim_sie_store(&sie);
+		break;
+	case -EFAULT:
+		ap_sim_sie_except(&sie);
+		break;
+	default:
+		sie.code = PGM_SPECIFICATION;
+		ap_sim_sie_except(&sie);
+	}
 }
 
 static int ap_sim_sie_event(struct notifier_block *nb, unsigned long event,
@@ -437,18 +463,20 @@ static int ap_sim_sie_event(struct notifier_block *nb, unsigned long event,
 	const struct tp_module *tp_mod = data;
 	struct module *mod = tp_mod->mod;
 	struct tracepoint *tp;
-	int i, j, rc;
+	int i, rc;
 
 	for (i = 0; i < mod->num_tracepoints; i++) {
 		tp = tracepoint_ptr_deref(&mod->tracepoints_ptrs[i]);
-		for (j = 0; j < ARRAY_SIZE(ap_sim_sie_probes); j++) {
-			if (strcmp(tp->name, ap_sim_sie_probes[j].name))
-				continue;
-			rc = ap_sim_sie_attach(tp, ap_sim_sie_probes[j].probe,
-					       event == MODULE_STATE_COMING);
-			if (rc)
-				pr_err("tracepoint %s: error %d\n", tp->name, rc);
-		}
+		if (strcmp(tp->name, "kvm_s390_sie_exit"))
+			continue;
+		if (event == MODULE_STATE_COMING)
+			rc = tracepoint_probe_register(tp, ap_sim_sie_exit_probe,
+						       NULL);
+		else
+			rc = tracepoint_probe_unregister(tp, ap_sim_sie_exit_probe,
+							 NULL);
+		if (rc)
+			pr_err("tracepoint %s: error %d\n", tp->name, rc);
 	}
 
 	return NOTIFY_OK;
@@ -459,7 +487,7 @@ static struct notifier_block ap_sim_sie_nb = {
 };
 
 /**
- * ap_sim_sie_init() - wait for KVM
+ * ap_sim_sie_init() - execute AP instructions of guests when KVM is loaded
  *
  * Return: 0, or the error of register_tracepoint_module_notifier()
  */

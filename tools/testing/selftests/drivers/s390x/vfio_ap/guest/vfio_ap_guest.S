@@ -15,7 +15,7 @@
  *
  * Everything that the program knows is in its registers and its storage, so it
  * can be moved to another host at any instruction. No stack, no DAT, 64-bit
- * mode, and only instructions that ap_sim/interp.c knows.
+ * mode.
  *
  * Storage:
  *
