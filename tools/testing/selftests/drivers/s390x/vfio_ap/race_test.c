@@ -5,7 +5,7 @@
  * A thread migrates a device to itself again and again, in ways that it makes up.
  * Others change what an administrator can change, reset the device, close and open
  * it, look at it, and have its guest register interrupts; the simulator takes cards
- * away, or has them fail. Whatever is refused must be so with a documented errno.
+ * away, or has them fail. Each operation may only fail with its documented errnos.
  *
  * After each round all of them stop, hardware and configuration are put back, and
  * then the device is as at the beginning, nothing is left behind, and a guest gets
@@ -52,6 +52,44 @@
 
 struct worker;
 
+/* Of the VFIO core, for a device that is closed, or a descriptor that is another file's by now */
+#define OF_THE_CORE	EBADF, ENOTTY, ENODEV, EINVAL
+
+/**
+ * struct operation - a call that may fail
+ * @name: of the call
+ * @errnos: with which it may fail
+ */
+struct operation {
+	const char *name;
+	int errnos[14];
+};
+
+/* ECANCELED: RESUMING->STOP returns the error of the session */
+static const struct operation set_state_call = {
+	"SET_STATE", { EPERM, EAGAIN, EOPNOTSUPP, EBUSY, ENXIO, ECANCELED, OF_THE_CORE },
+};
+static const struct operation read_call = {
+	"read", { ENOMSG, ECANCELED, ENODEV },
+};
+static const struct operation write_call = {
+	"write", { ENXIO, EINVAL, EOPNOTSUPP, ECANCELED, ENODEV },
+};
+/* A queue of an adapter that went away was not reset */
+static const struct operation reset_call = {
+	"VFIO_DEVICE_RESET", { EIO, OF_THE_CORE },
+};
+static const struct operation look_call = {
+	"GET_STATE, MIG_DATA_SIZE", { OF_THE_CORE },
+};
+static const struct operation migratable_call = {
+	"migratable", { EBUSY },
+};
+/* The AP bus is scanning, or has just lost the card */
+static const struct operation assign_call = {
+	"assign", { EBUSY, EAGAIN, ENODEV, EADDRNOTAVAIL },
+};
+
 /**
  * struct race - where the threads meet
  * @four: the device; its guest only executes PQAP(AQIC) while they do
@@ -63,7 +101,7 @@ struct worker;
  * @arcs: read-locked by calls that may change the state
  * @quiet: how often the device was seen outside of RUNNING without interrupts
  * @noisy: how often with one
- * @undocumented: an errno that nobody has announced, or 0
+ * @undocumented: an errno that is not documented for the call, or 0
  * @where: what gave it
  */
 struct race {
@@ -118,23 +156,15 @@ static unsigned int pick(struct worker *w, unsigned int limit)
 	return (z ^ z >> 31) % limit;
 }
 
-/* 0, or what a device may say that is used by others, too; @ret again */
-static int documented(struct worker *w, const char *what, int ret)
+/* Record an errno that is not documented for the call; return @ret */
+static int check_errno(struct worker *w, const struct operation *call, int ret)
 {
-	static const int errnos[] = {
-		EPERM, EAGAIN, EOPNOTSUPP, EBUSY, ENXIO, ECANCELED, ENODEV,
-		ENOMSG, EINVAL,
-		/* VFIO_DEVICE_RESET: a queue of an adapter that went away was not reset */
-		EIO,
-		/* of a file descriptor that is closed, or somebody else's by now */
-		EBADF, ENOTTY,
-	};
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE_OF(errnos); i++)
-		if (ret >= 0 || ret == -errnos[i])
+	for (i = 0; i < ARRAY_SIZE_OF(call->errnos); i++)
+		if (ret >= 0 || ret == -call->errnos[i])
 			return ret;
-	w->race->where = what;
+	w->race->where = call->name;
 	w->race->undocumented = ret;
 	return ret;
 }
@@ -146,7 +176,7 @@ static int reset_device(struct worker *w)
 	pthread_rwlock_rdlock(&w->race->arcs);
 	ret = vfio_ap_reset(&w->race->four.env.dev);
 	pthread_rwlock_unlock(&w->race->arcs);
-	return documented(w, "reset", ret);
+	return check_errno(w, &reset_call, ret);
 }
 
 static int set_state_locked(struct worker *w, __u32 state, int *fd)
@@ -157,7 +187,7 @@ static int set_state_locked(struct worker *w, __u32 state, int *fd)
 	ret = vfio_mig_set(w->race->four.env.dev.device, state, fd ?: &unused);
 	if (unused >= 0)
 		close(unused);
-	return documented(w, vfio_mig_name(state), ret);
+	return check_errno(w, &set_state_call, ret);
 }
 
 static int set_state(struct worker *w, __u32 state, int *fd)
@@ -197,7 +227,7 @@ static bool read_some(struct worker *w, int fd, __u8 *stream, size_t *len)
 			*len += n;
 	} while (n > 0 && *len < MAX_STREAM && pick(w, 16));
 	if (n < 0)
-		documented(w, "read", -errno);
+		check_errno(w, &read_call, -errno);
 	return !n;
 }
 
@@ -246,7 +276,7 @@ static bool load(struct worker *w)
 		n = write(fd, w->stream + at, part);
 	}
 	if (n < 0)
-		documented(w, "write", -errno);
+		check_errno(w, &write_call, -errno);
 	close(fd);
 	return at >= w->len && n >= 0 && !set_state(w, VFIO_DEVICE_STATE_STOP, NULL);
 }
@@ -281,8 +311,8 @@ static void flip(struct worker *w)
 	const char *uuid = w->race->four.env.dev.uuid;
 
 	if (!access(ap_mdev_path(uuid, "migratable"), F_OK))
-		documented(w, "migratable",
-			   ap_mdev_write(uuid, "migratable", pick(w, 4) ? "1" : "0"));
+		check_errno(w, &migratable_call,
+			    ap_mdev_write(uuid, "migratable", pick(w, 4) ? "1" : "0"));
 }
 
 static void assign(struct worker *w)
@@ -297,8 +327,8 @@ static void assign(struct worker *w)
 	unsigned int id;
 
 	id = attr < 2 ? apids[pick(w, 3)] : f->domains[pick(w, 2)];
-	documented(w, attributes[attr],
-		   ap_mdev_write(f->env.dev.uuid, attributes[attr], "0x%02x", id));
+	check_errno(w, &assign_call,
+		    ap_mdev_write(f->env.dev.uuid, attributes[attr], "0x%02x", id));
 }
 
 static void reset(struct worker *w)
@@ -313,8 +343,8 @@ static void look(struct worker *w)
 	__u64 size;
 
 	ap_mdev_debug_state(dev->uuid, text, sizeof(text));
-	documented(w, "data size", vfio_mig_data_size(dev->device, &size));
-	documented(w, "state", vfio_mig_state(dev->device));
+	check_errno(w, &look_call, vfio_mig_data_size(dev->device, &size));
+	check_errno(w, &look_call, vfio_mig_state(dev->device));
 	sched_yield();
 }
 

@@ -96,6 +96,9 @@ long four_sum(struct four *f, const char *name)
 	return sum;
 }
 
+/* The host's subclass of the interrupts that wake up guests: GAL_ISC in asm/isc.h */
+#define HOST_ISC	5
+
 long four_irqs(struct four *f)
 {
 	unsigned int i, apid, domain;
@@ -105,6 +108,7 @@ long four_irqs(struct four *f)
 		apid = f->apids[i / 2];
 		domain = f->domains[i % 2];
 		nr += ap_sim_queue_value(apid, domain, "irq") == 1 &&
+		      ap_sim_queue_value(apid, domain, "isc") == HOST_ISC &&
 		      ap_sim_queue_value(apid, domain, "gisc") == GUEST_ISC;
 	}
 	return nr;

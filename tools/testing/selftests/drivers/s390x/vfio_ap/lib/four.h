@@ -58,7 +58,10 @@ int four_start(struct four *f);
 
 /* A value that the simulator tells of each queue, summed up */
 long four_sum(struct four *f, const char *name);
-/* Queues that interrupt the guest; the AP bus of the host may have enabled others for itself */
+/*
+ * Queues that interrupt the guest, with its subclass and through the host's subclass for guests.
+ * The AP bus of the host may have enabled others for itself.
+ */
 long four_irqs(struct four *f);
 /* Wait until all requests of the guest are in its queues, and no reply. -ETIME */
 int four_wait_held(struct four *f);
