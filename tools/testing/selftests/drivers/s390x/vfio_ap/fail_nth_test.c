@@ -361,8 +361,43 @@ TEST_F_TIMEOUT(fail_nth, a_session_begins, ENV_TIMEOUT)
 
 TEST_F_TIMEOUT(fail_nth, pre_copy_ends, ENV_TIMEOUT)
 {
-	TRY(ENV_PRE_COPY, to_stop_copy, STATE(STOP_COPY), .via = VIA(PRE_COPY_P2P));
-	TRY(ENV_PRE_COPY_P2P, to_stop_copy, STATE(STOP_COPY));
+	TRY(ENV_PRE_COPY, to_stop_copy, STATE(STOP_COPY), .via = VIA(PRE_COPY_P2P),
+	    .never_refused = true);
+	TRY(ENV_PRE_COPY_P2P, to_stop_copy, STATE(STOP_COPY), .never_refused = true);
+}
+
+/* PRE_COPY->STOP_COPY succeeds without memory for the rest of the stream; read() does not */
+TEST_F_TIMEOUT(fail_nth, pre_copy_ends_and_read_is_out_of_memory, ENV_TIMEOUT)
+{
+	struct nth *t = &self->nth;
+	struct env *env = &t->four.env;
+	unsigned int nth, out_of_memory = 0;
+	bool hit = true;
+	int ret;
+
+	for (nth = 1; hit; nth++) {
+		ASSERT_GT(MAX_POINTS, nth);
+		ASSERT_EQ(0, env_enter_stage(env, ENV_PRE_COPY_P2P, &t->data, &t->scratch));
+		ASSERT_EQ(0, arm(t, nth));
+		ret = to_stop_copy(t);
+		hit = disarm(t);
+		if (!ret) {
+			ASSERT_EQ(STATE(STOP_COPY), vfio_mig_state(env->dev.device));
+			ret = env_read(t->data, 0, &t->scratch);
+			EXPECT_TRUE(!ret || (hit && ret == -ENOMEM)) {
+				TH_LOG("at point %u: %d", nth, ret);
+			}
+			if (ret) {
+				out_of_memory++;
+				EXPECT_EQ(0U, t->scratch.len);
+				EXPECT_EQ(-ENOMEM, env_try_read(t->data));
+			}
+		}
+		ASSERT_EQ(0, heal(t));
+		expect_as_before(_metadata, t);
+		ASSERT_TRUE(__test_passed(_metadata));
+	}
+	EXPECT_LT(0U, out_of_memory);
 }
 
 TEST_F_TIMEOUT(fail_nth, the_way_back_is_never_refused, ENV_TIMEOUT)
