@@ -28,6 +28,10 @@
 #define RESET		0x02
 #define BUSY		0x05
 #define BAD_ADDRESS	0x06U
+#define NO_FIRST_PART	0x13
+
+/* Bytes at whose multiples NQAP may end early, as the simulator has it unless told otherwise */
+#define SEGMENT		0x100000U
 
 #define LC_PGM_CODE	0x8e
 #define LC_TEID		0xa8
@@ -231,6 +235,21 @@ TEST_F_TIMEOUT(guest, its_stores_are_logged_those_of_its_queues_are_not, ENV_TIM
 	EXPECT_EQ(0, log_dirty(f, false));
 }
 
+/* The guest executes the instruction of execute_at() with the registers as they are */
+static int execute_again(struct four *f, __u64 psw_mask)
+{
+	struct kvm_run *run = f->guest.cpu.run;
+	int ret;
+
+	kvm_cpu_set_psw(&f->guest.cpu, psw_mask, FOUR_SMALL);
+	ret = guest_start(&f->guest) ?: guest_wait_end(&f->guest);
+	if (ret)
+		return ret;
+	if (!kvm_cpu_intercepted(&f->guest.cpu, DIAG_IPA))
+		return -EPROTO;
+	return run->s.regs.gprs[1] >> 16 & 0xff;
+}
+
 /*
  * The guest executes a PQAP, NQAP or DQAP on a queue, with a message at @addr; the response code,
  * or a negative errno
@@ -240,10 +259,8 @@ static int execute_at(struct four *f, __u64 psw_mask, __u64 addr, __u8 opcode, u
 {
 	const __u32 code[] = { 0xb2000046 | opcode << 16, DIAG_500 };
 	struct kvm_run *run = f->guest.cpu.run;
-	int ret;
 
 	guest_write(&f->guest, FOUR_SMALL, code, sizeof(code));
-	kvm_cpu_set_psw(&f->guest.cpu, psw_mask, FOUR_SMALL);
 	run->s.regs.gprs[0] = 0xc0000000 | apid << 8 | domain;
 	if (opcode == 0xaf)
 		run->s.regs.gprs[0] &= 0xffff;
@@ -251,12 +268,7 @@ static int execute_at(struct four *f, __u64 psw_mask, __u64 addr, __u8 opcode, u
 	run->s.regs.gprs[7] = MESSAGE_SIZE;
 	run->s.regs.crs[13] = TABLES;
 	run->kvm_dirty_regs = KVM_SYNC_GPRS | KVM_SYNC_CRS;
-	ret = guest_start(&f->guest) ?: guest_wait_end(&f->guest);
-	if (ret)
-		return ret;
-	if (!kvm_cpu_intercepted(&f->guest.cpu, DIAG_IPA))
-		return -EPROTO;
-	return run->s.regs.gprs[1] >> 16 & 0xff;
+	return execute_again(f, psw_mask);
 }
 
 static int execute(struct four *f, __u8 opcode, unsigned int apid, unsigned int domain)
@@ -351,6 +363,36 @@ TEST_F_TIMEOUT(guest, unmapped_operand_interrupts_guest, ENV_TIMEOUT)
 	EXPECT_EQ((__u64)FOUR_SMALL, *(const __u64 *)(mem + LC_PGM_OLD + 8));
 	EXPECT_EQ((__u64)UNMAPPED, f->guest.cpu.run->s.regs.gprs[6]);
 	EXPECT_EQ(1, ap_sim_queue_value(f->apids[0], f->domains[0], "replies"));
+}
+
+/*
+ * A guest is stopped after NQAP ended with condition code 2, and goes on at the destination. The
+ * queue there has no first part of that request, so it refuses the rest.
+ */
+TEST_F_TIMEOUT(guest, the_rest_of_a_request_is_refused_on_the_other_side, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	unsigned int apid = f->apids[0], domain = f->domains[0];
+	int rc;
+
+	ASSERT_EQ(0, create_small(f, NULL, 0));
+	ASSERT_EQ(0, ap_sim_control("segment 16"));
+	/* The queue may still be in the reset of open */
+	do {
+		rc = execute(f, 0xad, apid, domain);
+	} while (rc == RESET);
+	ASSERT_EQ(0, ap_sim_control("segment %u", SEGMENT));
+	EXPECT_EQ(0, rc);
+	EXPECT_EQ(16U, f->guest.cpu.run->s.regs.gprs[7]);
+	EXPECT_EQ(0, ap_sim_queue_value(apid, domain, "qlen"));
+
+	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
+	EXPECT_EQ(NO_FIRST_PART, execute_again(f, KVM_PSW_MASK));
+	EXPECT_EQ(0, ap_sim_queue_value(apid, domain, "qlen"));
+
+	/* The whole request is accepted */
+	EXPECT_EQ(0, execute(f, 0xad, apid, domain));
+	EXPECT_EQ(1, ap_sim_queue_value(apid, domain, "qlen"));
 }
 
 /* What PQAP(AQIC) cannot do now it may do later */

@@ -11,12 +11,16 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -574,6 +578,50 @@ TEST_F_TIMEOUT(mapping, unmapping_ends_whatever_the_guest_does, ENV_TIMEOUT)
 	}
 	__atomic_store_n(&f->done, true, __ATOMIC_SEQ_CST);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
+}
+
+/*
+ * The unmapping task gets the CPU only when the guest waits. So the guest pins the page again each
+ * time before the IOMMU driver looks whether a page is still pinned.
+ */
+TEST_F_TIMEOUT(mapping, unmapping_ends_at_the_lowest_priority, ENV_TIMEOUT)
+{
+	/* LGR 1,3; PQAP; J to the first */
+	static const __u32 code[] = { 0xb9040013, 0xb2af0000, 0xa7f4fffc };
+	const struct sched_param lowest = {};
+	struct four *f = &self->four;
+	unsigned int i, times = env_repeat(3);
+	struct kvm_run *run;
+	cpu_set_t all, one;
+	long before;
+
+	/* The queue accepts PQAP(AQIC) again as soon as its interrupt is off */
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
+	before = vfio_ap_pinned();
+	guest_write(&f->guest, FOUR_SMALL, code, sizeof(code));
+	run = f->guest.cpu.run;
+	run->s.regs.gprs[0] = GUEST_FC_AQIC | f->apids[0] << 8 | f->domains[0];
+	run->s.regs.gprs[2] = GUEST_NIB;
+	run->s.regs.gprs[3] = GUEST_AQIC_IR | GUEST_ISC;
+	run->kvm_dirty_regs = KVM_SYNC_GPRS;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	ASSERT_EQ(0, guest_start(&f->guest));
+	ASSERT_EQ(0, sched_setscheduler(0, SCHED_IDLE, &lowest));
+	for (i = 0; i < times; i++) {
+		EXPECT_EQ(0, map_memory(f, false));
+		EXPECT_EQ(before, vfio_ap_pinned());
+		EXPECT_EQ(0, map_memory(f, true));
+	}
+	ASSERT_EQ(0, sched_setscheduler(0, SCHED_OTHER, &lowest));
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(all), &all));
+	EXPECT_EQ(0, guest_stop(&f->guest));
+	EXPECT_EQ(0, first_aqic(f, false, 0));
 	EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
 }
 
@@ -1241,6 +1289,109 @@ TEST_F_TIMEOUT(stuck, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT
 	trap_free(&trap);
 	close(f->fd);
 	ASSERT_EQ(0, migrate(f));
+}
+
+/**
+ * struct stalled - a VMM, and a process that writes the stream to its data file
+ * @uuid: the mediated device
+ * @trap: a page of the VMM that does not come
+ * @stream: of the device
+ * @tell: a pipe to the test
+ */
+struct stalled {
+	char uuid[AP_UUID_SIZE];
+	struct trap trap;
+	const struct stream_buf *stream;
+	int tell[2];
+};
+
+/* Write the stream, with nothing of the VMM but its data file */
+static pid_t fork_writer(const struct stalled *s, int fd)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	dup2(fd, 3);
+	close_range(4, ~0U, 0);
+	_exit(env_write(3, s->stream->data, s->stream->len, 0, NULL) ? 1 : 0);
+}
+
+/**
+ * struct told - of the VMM to the test
+ * @writer: the other process
+ * @uffd: the VMM's file descriptor of its userfaultfd
+ */
+struct told {
+	pid_t writer;
+	int uffd;
+};
+
+/* Open the device, have the other process write, and wait to be killed */
+static int run_vmm(struct stalled *s)
+{
+	struct guest guest;
+	struct vfio_ap dev;
+	struct told told;
+	int fd, ret;
+
+	ret = vfio_ap_open(&dev, s->uuid, VFIO_AP_CDEV) ?:
+	      guest_create(&guest, &dev, FOUR_SMALL) ?:
+	      vfio_mig_set(dev.device, VFIO_DEVICE_STATE_RESUMING, &fd) ?:
+	      trap_set_at(&s->trap, (__u8 *)dev.mem + GUEST_NIB);
+	if (ret)
+		return ret;
+	told.uffd = s->trap.uffd;
+	told.writer = fork_writer(s, fd);
+	close(fd);
+	ret = trap_wait(&s->trap);
+	if (ret || write(s->tell[1], &told, sizeof(told)) != sizeof(told))
+		return -EPROTO;
+	pause();
+	return -EPROTO;
+}
+
+/*
+ * A VMM that is killed waits in close for a page of its memory that is being pinned, if another
+ * process wrote the data file and a third one holds the userfaultfd. It ends with the writer.
+ */
+TEST_F_TIMEOUT(stuck, a_killed_vmm_ends_with_the_writer_that_it_waits_for, ENV_TIMEOUT)
+{
+	struct four *f = &self->four;
+	struct stalled s = { .stream = &f->env.stream };
+	struct pollfd vmm_end = { .events = POLLIN };
+	struct told told;
+	int status, uffd;
+	pid_t vmm;
+
+	work(_metadata, f, LATENCY);
+	ASSERT_EQ(0, env_stream(&f->env));
+	memcpy(s.uuid, f->env.dev.uuid, sizeof(s.uuid));
+	guest_free(&f->guest);
+	vfio_ap_close(&f->env.dev);
+	ASSERT_EQ(0, pipe(s.tell));
+	vmm = fork();
+	if (!vmm)
+		_exit(run_vmm(&s) ? 1 : 0);
+	close(s.tell[1]);
+	ASSERT_EQ((ssize_t)sizeof(told), read(s.tell[0], &told, sizeof(told)));
+	vmm_end.fd = syscall(SYS_pidfd_open, vmm, 0);
+	ASSERT_LE(0, vmm_end.fd);
+	uffd = syscall(SYS_pidfd_getfd, vmm_end.fd, told.uffd, 0);
+	ASSERT_LE(0, uffd);
+
+	ASSERT_EQ(0, kill(vmm, SIGKILL));
+	EXPECT_EQ(0, poll(&vmm_end, 1, 1000));
+	ASSERT_EQ(0, kill(told.writer, SIGKILL));
+	ASSERT_EQ(vmm, waitpid(vmm, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	ASSERT_EQ(0, vfio_ap_open(&f->env.dev, s.uuid, VFIO_AP_CDEV));
+	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
+	EXPECT_EQ(0, env_resume(&f->env, f->env.stream.data, f->env.stream.len, 0));
+	EXPECT_EQ((long)FOUR, four_irqs(f));
+	close(uffd);
+	close(vmm_end.fd);
+	close(s.tell[0]);
 }
 
 TEST_HARNESS_MAIN

@@ -57,6 +57,8 @@ enum outcome {
  * @domain: a domain of the device
  * @cdomain: a control domain of the device
  * @ioas: an I/O address space that the device was attached to
+ * @moved: of a thread that moves a queue: 0 or a negative errno
+ * @done: that thread ends
  * @apmask: of the AP bus, before
  * @aqmask: of the AP bus, before
  */
@@ -69,6 +71,8 @@ struct site {
 	unsigned int domain;
 	unsigned int cdomain;
 	__u32 ioas;
+	int moved;
+	atomic_bool done;
 	char apmask[80];
 	char aqmask[80];
 };
@@ -588,11 +592,24 @@ static int use_overrides(struct site *site)
 	return ret;
 }
 
+/* Close the device, remove all overrides, and write the masks of before again */
+static int use_masks(struct site *site)
+{
+	const struct ap_pool pool = site->env.pool;
+	unsigned int i, j;
+	int ret = 0;
+
+	env_teardown(&site->env);
+	for (i = 0; !ret && i < pool.nr_adapters; i++)
+		for (j = 0; !ret && j < pool.nr_domains; j++)
+			ret = ap_queue_write(pool.adapters[i], pool.domains[j],
+					     "driver_override", "\n");
+	return ret ?: ap_bus_write("apmask", "%s", site->apmask) ?:
+		      ap_bus_write("aqmask", "%s", site->aqmask);
+}
+
 TEST_F_TIMEOUT(event, driver_override_alone_moves_no_queue, ENV_TIMEOUT)
 {
-	struct ap_pool pool = self->site.env.pool;
-	unsigned int i, j;
-
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
 		.prepare = use_overrides,
@@ -600,13 +617,102 @@ TEST_F_TIMEOUT(event, driver_override_alone_moves_no_queue, ENV_TIMEOUT)
 		.undo = override_for_vfio,
 		.back = HARMLESS,
 	});
+	/* The masks can be written when no override is left */
+	EXPECT_EQ(0, use_masks(&self->site));
+}
 
-	/* The masks of before can be set when there is no override any more */
-	env_teardown(&self->site.env);
-	for (i = 0; i < pool.nr_adapters; i++)
-		for (j = 0; j < pool.nr_domains; j++)
-			EXPECT_EQ(0, ap_queue_write(pool.adapters[i], pool.domains[j],
-						    "driver_override", "\n"));
+/* A source whose queues came by masks, a destination whose queues came by overrides; and back */
+TEST_F_TIMEOUT(event, masks_and_overrides_give_the_same_stream, ENV_TIMEOUT)
+{
+	struct site *site = &self->site;
+	struct env *env = &site->env;
+	struct stream_buf masks = {}, overrides = {};
+	int ret;
+
+	stream_put(&masks, env->stream.data, env->stream.len);
+	ASSERT_EQ(0, use_overrides(site));
+	ASSERT_EQ(0, env_save(env, &overrides));
+	EXPECT_TRUE(same_bytes(&masks, &overrides));
+	EXPECT_EQ(0, env_resume(env, masks.data, masks.len, 0));
+	ASSERT_EQ(0, use_masks(site));
+	ASSERT_EQ(NULL, env_setup(env, VFIO_AP_CDEV, &ret));
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(0, env_resume(env, overrides.data, overrides.len, 0));
+	stream_free(&masks);
+	stream_free(&overrides);
+}
+
+/* Moves of a queue to zcrypt and back */
+#define MOVES	10
+
+static int move_queue(struct site *site)
+{
+	return override_for_zcrypt(site) ?:
+	       ap_queue_bind(site->apid, site->domain, "vfio_ap", false) ?:
+	       ap_queue_bind(site->apid, site->domain, "cex4queue", true) ?:
+	       override_for_vfio(site) ?:
+	       ap_queue_bind(site->apid, site->domain, "cex4queue", false) ?:
+	       ap_queue_bind(site->apid, site->domain, "vfio_ap", true);
+}
+
+static void *move_queues(void *arg)
+{
+	struct site *site = arg;
+	unsigned int i, moves = env_repeat(MOVES);
+
+	for (i = 0; i < moves && !site->moved; i++)
+		site->moved = move_queue(site);
+	site->done = true;
+	return NULL;
+}
+
+/* A session begins, is read or written, and ends; the queue may go and come at any time */
+static void try_session(struct __test_metadata *_metadata, struct env *env, __u32 state)
+{
+	bool save = state != VFIO_DEVICE_STATE_RESUMING;
+	struct stream_buf out = {};
+	int fd, ret;
+
+	ASSERT_EQ(0, vfio_mig_set(env->dev.device, state, &fd));
+	if (save)
+		ret = env_read(fd, 0, &out);
+	else
+		ret = env_write(fd, env->stream.data, env->stream.len, 0, NULL);
+	EXPECT_TRUE(!ret || ret == -ECANCELED ||
+		    ret == (state == VFIO_DEVICE_STATE_PRE_COPY ? -ENOMSG : -ENXIO)) {
+		TH_LOG("%s: %d", vfio_mig_name(state), ret);
+	}
+	if (!save)
+		EXPECT_EQ(0, vfio_ap_reset(&env->dev));
+	EXPECT_EQ(0, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RUNNING, NULL));
+	close(fd);
+	stream_free(&out);
+}
+
+TEST_F_TIMEOUT(event, a_queue_moves_to_zcrypt_and_back_while_sessions_come_and_go, ENV_TIMEOUT)
+{
+	static const __u32 states[] = {
+		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_STOP_COPY,
+		VFIO_DEVICE_STATE_RESUMING,
+	};
+	struct site *site = &self->site;
+	struct env *env = &site->env;
+	struct stream_buf now = {};
+	pthread_t thread;
+	size_t i;
+
+	ASSERT_EQ(0, use_overrides(site));
+	ASSERT_EQ(0, env_stream(env));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, move_queues, site));
+	for (i = 0; !site->done; i = (i + 1) % ARRAY_SIZE_OF(states))
+		try_session(_metadata, env, states[i]);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, site->moved);
+	EXPECT_EQ(0, env_save(env, &now));
+	EXPECT_TRUE(same_bytes(&env->stream, &now));
+	EXPECT_EQ(0, env_resume(env, now.data, now.len, 0));
+	stream_free(&now);
+	EXPECT_EQ(0, use_masks(site));
 }
 
 static int reset_device(struct site *site)

@@ -23,10 +23,8 @@
 /* Where programs begin that are not the guest program */
 #define SMALL		0x10000
 
-/* PQAP(AQIC): function code in GR0, enable in GR1 */
-#define AQIC_FC		0x3000000UL
+/* PQAP(RAPQ): function code in GR0 */
 #define RAPQ_FC		0x1000000UL
-#define AQIC_IR		0x800000000000UL
 
 /* In the guest's lowcore: program interruption code, program old PSW */
 #define LC_PGM_CODE	0x8e
@@ -199,7 +197,8 @@ static int pqap(struct guest *guest, __u64 gr0, __u64 gr1, __u64 gr2)
 
 int guest_aqic(struct guest *guest, unsigned int apqn, bool enable, __u64 addr)
 {
-	return pqap(guest, AQIC_FC | apqn, enable ? AQIC_IR | GUEST_ISC : 0, addr);
+	return pqap(guest, GUEST_FC_AQIC | apqn, enable ? GUEST_AQIC_IR | GUEST_ISC : 0,
+		    addr);
 }
 
 int guest_rapq(struct guest *guest, unsigned int apqn)

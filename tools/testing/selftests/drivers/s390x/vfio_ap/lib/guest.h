@@ -14,6 +14,10 @@
 #include "kvm.h"
 #include "vfio.h"
 
+/* PQAP(AQIC): function code in GR0, enable in GR1 */
+#define GUEST_FC_AQIC		0x3000000UL
+#define GUEST_AQIC_IR		0x800000000000UL
+
 /* How long the guest may take for what it is waited for; as ENV_PATIENCE in env.h */
 #define GUEST_DEADLINE_MS	300000
 
