@@ -957,10 +957,9 @@ static void vfio_ap_irq_give_up(struct ap_matrix_mdev *matrix_mdev)
 		}
 		if (!q->irq_lost)
 			continue;
-		dev_notice_ratelimited(mdev_dev(matrix_mdev->mdev),
-				       "queue %02x.%04x: interrupts not restored: response code %02x\n",
-				       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn),
-				       q->irq_lost);
+		vfio_ap_notice(matrix_mdev,
+			       "queue %02x.%04x: interrupts not restored: response code %02x\n",
+			       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn), q->irq_lost);
 		vfio_ap_give_up_aqic_resources(q);
 	}
 }
@@ -999,10 +998,8 @@ static bool vfio_ap_irq_begin_unmap(struct vfio_ap_queue *q)
 
 static void vfio_ap_irq_log_unmapped(struct vfio_ap_queue *q)
 {
-	if (!q->matrix_mdev->irq.quiet)
-		return;
-
-	dev_notice_ratelimited(mdev_dev(q->matrix_mdev->mdev),
+	if (q->matrix_mdev->irq.quiet)
+		vfio_ap_notice(q->matrix_mdev,
 			       "queue %02x.%04x: interrupts not restored: unmapped\n",
 			       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn));
 }

@@ -173,8 +173,7 @@ static void vfio_ap_migration_fail_locked(struct vfio_ap_migration_file *migf,
 			return;
 		migf->error = error;
 	}
-	dev_notice_ratelimited(mdev_dev(migf->matrix_mdev->mdev),
-			       "migration failed: %s\n", why);
+	vfio_ap_notice(migf->matrix_mdev, "migration failed: %s\n", why);
 	wake_up_interruptible_all(&migf->wait);
 }
 
@@ -584,8 +583,7 @@ static bool vfio_ap_migration_hotplug_pending(struct ap_matrix_mdev *matrix_mdev
 static int vfio_ap_migration_refuse(struct ap_matrix_mdev *matrix_mdev, int error,
 				    const char *why)
 {
-	dev_notice_ratelimited(mdev_dev(matrix_mdev->mdev),
-			       "migration refused: %s\n", why);
+	vfio_ap_notice(matrix_mdev, "migration refused: %s\n", why);
 	return error;
 }
 
@@ -649,9 +647,9 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 	for_each_set_bit_inv(apid, apcb->apm, AP_DEVICES) {
 		q = vfio_ap_migration_find_queue(matrix_mdev, apid);
 		if (!q) {
-			dev_notice_ratelimited(mdev_dev(matrix_mdev->mdev),
-					       "migration refused: adapter %02lx has no usable queue\n",
-					       apid);
+			vfio_ap_notice(matrix_mdev,
+				       "migration refused: adapter %02lx has no usable queue\n",
+				       apid);
 			return -ENXIO;
 		}
 		row->apid = apid;

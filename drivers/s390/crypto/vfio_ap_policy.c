@@ -38,8 +38,8 @@ int vfio_ap_policy_check_locked(struct ap_matrix_mdev *matrix_mdev)
 	if (matrix_mdev->policy.migratable)
 		return 0;
 
-	dev_notice_ratelimited(mdev_dev(matrix_mdev->mdev),
-			       "migration refused: the device is not migratable\n");
+	vfio_ap_notice(matrix_mdev,
+		       "migration refused: the device is not migratable\n");
 	return -EPERM;
 }
 

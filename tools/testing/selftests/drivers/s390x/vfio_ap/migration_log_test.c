@@ -82,6 +82,26 @@ static void expect_refused(struct __test_metadata *_metadata, struct env *env, i
 	}
 }
 
+/* The rate is limited per device */
+TEST_F_TIMEOUT(log, one_device_suppresses_no_message_of_another, ENV_TIMEOUT)
+{
+	struct env *env = &self->env;
+	struct vfio_ap other;
+	char line[256];
+	unsigned int i;
+
+	ASSERT_EQ(0, env_neighbour(env, &other, VFIO_AP_CDEV));
+	ASSERT_EQ(0, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RESUMING, NULL));
+	ASSERT_EQ(0, vfio_mig_set(other.device, VFIO_DEVICE_STATE_RESUMING, NULL));
+	for (i = 0; i < 50; i++)
+		ASSERT_EQ(-EINVAL, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP, NULL));
+	EXPECT_EQ(-EINVAL, vfio_mig_set(other.device, VFIO_DEVICE_STATE_STOP, NULL));
+	snprintf(line, sizeof(line), "%s: " REFUSED "the stream is incomplete", other.uuid);
+	EXPECT_EQ(1U, log_count(self->log, line));
+	vfio_ap_close(&other);
+	ap_mdev_remove(other.uuid);
+}
+
 TEST_F_TIMEOUT(log, enxio_if_the_configurations_differ, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
