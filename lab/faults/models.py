@@ -68,7 +68,7 @@ SESSION_RESET = "RESET REQUESTS=2 ACCESSES=1"
 SESSION_STUCK = "STUCK RESET REQUESTS=1 ACCESSES=1"
 
 HOLDS = (
-    Check("session_policy", "session", "ADMIN RESET ACCESSES=0"),
+    Check("session_migratable", "session", "ADMIN RESET ACCESSES=0"),
     Check("session_reset", "session", "RESET REQUESTS=2 ACCESSES=2"),
     Check("session_host", "session", "BUS ADMIN REQUESTS=2 ACCESSES=1"),
     Check("session_stuck", "session", "STUCK ADMIN REQUESTS=2 ACCESSES=1"),
@@ -121,9 +121,9 @@ FAULTS = (
     # The VMM would reset the device of a guest that goes on.
     Check("stop_copy_fails", "session", "BUS REQUESTS=2 ACCESSES=0 STOP_COPY_FAILS", "ret"),
     Check("hotplug_fails", "session", "BUS REQUESTS=2 ACCESSES=1 HOTPLUG_FAILS", "failed"),
-    Check("policy_without_locks", "session", "ADMIN RESET ACCESSES=0 POLICY_WITHOUT_LOCKS",
+    Check("migratable_without_locks", "session", "ADMIN RESET ACCESSES=0 MIGRATABLE_WITHOUT_LOCKS",
           "migratable||(mig_file"),
-    Check("policy_is_not_held", "session", "ADMIN RESET ACCESSES=0 POLICY_IS_NOT_HELD",
+    Check("migratable_is_not_held", "session", "ADMIN RESET ACCESSES=0 MIGRATABLE_IS_NOT_HELD",
           "migratable||(mig_file"),
     Check("reset_without_mutex", "session", "ADMIN RESET ACCESSES=0 RESET_WITHOUT_MUTEX",
           "mig_file!="),

@@ -733,7 +733,7 @@ static int vfio_ap_migration_may_begin_locked(struct ap_matrix_mdev *matrix_mdev
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
-	ret = vfio_ap_policy_check_locked(matrix_mdev);
+	ret = vfio_ap_migratable_check_locked(matrix_mdev);
 	if (ret)
 		return ret;
 	if (vfio_ap_migration_hotplug_pending(matrix_mdev))

@@ -16,7 +16,7 @@
  *
  * Functions are called as in vfio_ap_migration.c (vfio_ap_migration_set_state and what
  * it calls, vfio_ap_migration_reset, _config_changed, _read, _write, _load),
- * vfio_ap_policy.c (vfio_ap_policy_set, _check_locked, migratable_show) and
+ * vfio_ap_migratable.c (vfio_ap_migratable_set, _check_locked, migratable_show) and
  * vfio_ap_ops.c (vfio_ap_mdev_ioctl_reset, vfio_ap_mdev_close_device). A section under
  * migf->lock is one step. The P2P states, which change nothing, are left out.
  *
@@ -286,17 +286,17 @@ proctype closer()
 	to_do--
 }
 
-/* vfio_ap_policy_set() */
-inline policy_set(value)
+/* vfio_ap_migratable_set() */
+inline migratable_set(value)
 {
-#if !defined(POLICY_WITHOUT_MUTEX) && !defined(POLICY_WITHOUT_LOCKS)
+#if !defined(MIGRATABLE_WITHOUT_MUTEX) && !defined(MIGRATABLE_WITHOUT_LOCKS)
 	LOCK(MIG);
 #endif
-#ifndef POLICY_WITHOUT_LOCKS
+#ifndef MIGRATABLE_WITHOUT_LOCKS
 	LOCK(MDEVS);
 #endif
 	if
-#ifndef POLICY_IS_NOT_HELD
+#ifndef MIGRATABLE_IS_NOT_HELD
 	:: value != migratable && mig_file != NO_FILE	/* -EBUSY */
 	:: value != migratable && mig_file == NO_FILE -> migratable = value
 	:: value == migratable
@@ -304,10 +304,10 @@ inline policy_set(value)
 	:: migratable = value
 #endif
 	fi;
-#ifndef POLICY_WITHOUT_LOCKS
+#ifndef MIGRATABLE_WITHOUT_LOCKS
 	UNLOCK(MDEVS);
 #endif
-#if !defined(POLICY_WITHOUT_MUTEX) && !defined(POLICY_WITHOUT_LOCKS)
+#if !defined(MIGRATABLE_WITHOUT_MUTEX) && !defined(MIGRATABLE_WITHOUT_LOCKS)
 	UNLOCK(MIG)
 #else
 	skip
@@ -319,11 +319,11 @@ proctype admin()
 {
 	byte held;
 
-	policy_set(false);
+	migratable_set(false);
 	LOCK(MDEVS);			/* migratable_show() */
 	assert(migratable || mig_file == NO_FILE);
 	UNLOCK(MDEVS);
-	policy_set(true);
+	migratable_set(true);
 	to_do--
 }
 

@@ -65,7 +65,7 @@ static unsigned long migration_kunit_from_user(void *to, const void __user *from
 #define copy_from_user		migration_kunit_from_user
 
 #include "../vfio_ap_stream.c"
-#include "../vfio_ap_policy.c"
+#include "../vfio_ap_migratable.c"
 #include "../vfio_ap_migration.c"
 #include "vfio_ap_stream_whole.h"
 
@@ -616,7 +616,7 @@ static int migration_test_init(struct kunit *test)
 	set_bit_inv(DOMAIN, t->mdev->shadow_apcb.aqm);
 	set_bit_inv(DOMAIN, t->mdev->shadow_apcb.adm);
 	vfio_ap_migration_init(t->mdev);
-	t->mdev->policy.migratable = true;
+	t->mdev->migratable.allowed = true;
 	open_device(t);
 	t->mdev->kvm = t->kvm;
 
@@ -860,9 +860,9 @@ static void spoil_domain_of_queue(struct migration_test *t)
 	add_queue(t, 1, OTHER_DOMAIN);
 }
 
-static void spoil_policy(struct migration_test *t)
+static void spoil_migratable(struct migration_test *t)
 {
-	t->mdev->policy.migratable = false;
+	t->mdev->migratable.allowed = false;
 }
 
 /* The administrator's word comes first. */
@@ -872,11 +872,11 @@ static void spoil_everything(struct migration_test *t)
 	spoil_withdrawn(t);
 	spoil_hotplug_adapter(t);
 	spoil_no_queue(t);
-	spoil_policy(t);
+	spoil_migratable(t);
 }
 
 static const struct refusal refusals[] = {
-	{ "not_migratable", spoil_policy, -EPERM },
+	{ "not_migratable", spoil_migratable, -EPERM },
 	{ "all_reasons", spoil_everything, -EPERM },
 	{ "protected_guest", spoil_protected, -EOPNOTSUPP },
 	{ "no_guest", spoil_kvm, -EOPNOTSUPP },
@@ -971,7 +971,7 @@ static void never_refused(struct kunit *test)
 		for (k = 0; k < ARRAY_SIZE(quiet_states); k++) {
 			t->guest_protected = false;
 			t->mdev->kvm = t->kvm;
-			t->mdev->policy.migratable = true;
+			t->mdev->migratable.allowed = true;
 			open_device(t);
 			bitmap_zero(t->mdev->apm_add, AP_DEVICES);
 			bitmap_zero(t->mdev->aqm_add, AP_DOMAINS);
@@ -1005,7 +1005,7 @@ struct precopy_end {
 };
 
 static const struct precopy_end precopy_ends[] = {
-	{ "not_migratable", spoil_policy, false, 0 },
+	{ "not_migratable", spoil_migratable, false, 0 },
 	{ "protected_guest", spoil_protected, false, -ECANCELED },
 	{ "requested_back", spoil_withdrawn, true, -ECANCELED },
 	{ "hotplug_of_adapter", spoil_hotplug_adapter, false, 0 },

@@ -52,42 +52,36 @@
 
 struct worker;
 
+enum call {
+	CALL_SET_STATE,
+	CALL_READ,
+	CALL_WRITE,
+	CALL_RESET,
+	CALL_LOOK,
+	CALL_MIGRATABLE,
+	CALL_ASSIGN,
+};
+
 /* Of the VFIO core, for a device that is closed, or a descriptor that is another file's by now */
-#define OF_THE_CORE	EBADF, ENOTTY, ENODEV, EINVAL
+static const int core_errnos[] = { EBADF, ENOTTY, ENODEV, EINVAL };
 
-/**
- * struct operation - a call that may fail
- * @name: of the call
- * @errnos: with which it may fail
- */
-struct operation {
+/* The errnos with which a call may fail; @core: also with those of the VFIO core */
+static const struct {
 	const char *name;
-	int errnos[14];
-};
-
-/* ECANCELED: RESUMING->STOP returns the error of the session */
-static const struct operation set_state_call = {
-	"SET_STATE", { EPERM, EAGAIN, EOPNOTSUPP, EBUSY, ENXIO, ECANCELED, OF_THE_CORE },
-};
-static const struct operation read_call = {
-	"read", { ENOMSG, ECANCELED, ENODEV },
-};
-static const struct operation write_call = {
-	"write", { ENXIO, EINVAL, EOPNOTSUPP, ECANCELED, ENODEV },
-};
-/* A queue of an adapter that went away was not reset */
-static const struct operation reset_call = {
-	"VFIO_DEVICE_RESET", { EIO, OF_THE_CORE },
-};
-static const struct operation look_call = {
-	"GET_STATE, MIG_DATA_SIZE", { OF_THE_CORE },
-};
-static const struct operation migratable_call = {
-	"migratable", { EBUSY },
-};
-/* The AP bus is scanning, or has just lost the card */
-static const struct operation assign_call = {
-	"assign", { EBUSY, EAGAIN, ENODEV, EADDRNOTAVAIL },
+	bool core;
+	int errnos[6];
+} calls[] = {
+	/* ECANCELED: RESUMING->STOP returns the error of the session */
+	[CALL_SET_STATE] = { "SET_STATE", true,
+			     { EPERM, EAGAIN, EOPNOTSUPP, EBUSY, ENXIO, ECANCELED } },
+	[CALL_READ] = { "read", false, { ENOMSG, ECANCELED, ENODEV } },
+	[CALL_WRITE] = { "write", false, { ENXIO, EINVAL, EOPNOTSUPP, ECANCELED, ENODEV } },
+	/* A queue of an adapter that went away was not reset */
+	[CALL_RESET] = { "VFIO_DEVICE_RESET", true, { EIO } },
+	[CALL_LOOK] = { "GET_STATE or MIG_DATA_SIZE", true, {} },
+	[CALL_MIGRATABLE] = { "migratable", false, { EBUSY } },
+	/* The AP bus is scanning, or has just lost the card */
+	[CALL_ASSIGN] = { "assign", false, { EBUSY, EAGAIN, ENODEV, EADDRNOTAVAIL } },
 };
 
 /**
@@ -156,15 +150,24 @@ static unsigned int pick(struct worker *w, unsigned int limit)
 	return (z ^ z >> 31) % limit;
 }
 
-/* Record an errno that is not documented for the call; return @ret */
-static int check_errno(struct worker *w, const struct operation *call, int ret)
+static bool is_among(int error, const int *errnos, size_t nr)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE_OF(call->errnos); i++)
-		if (ret >= 0 || ret == -call->errnos[i])
-			return ret;
-	w->race->where = call->name;
+	for (i = 0; i < nr; i++)
+		if (error == errnos[i])
+			return true;
+	return false;
+}
+
+/* Record an errno that is not documented for the call; return @ret */
+static int check_errno(struct worker *w, enum call call, int ret)
+{
+	if (ret >= 0 ||
+	    is_among(-ret, calls[call].errnos, ARRAY_SIZE_OF(calls[call].errnos)) ||
+	    (calls[call].core && is_among(-ret, core_errnos, ARRAY_SIZE_OF(core_errnos))))
+		return ret;
+	w->race->where = calls[call].name;
 	w->race->undocumented = ret;
 	return ret;
 }
@@ -176,7 +179,7 @@ static int reset_device(struct worker *w)
 	pthread_rwlock_rdlock(&w->race->arcs);
 	ret = vfio_ap_reset(&w->race->four.env.dev);
 	pthread_rwlock_unlock(&w->race->arcs);
-	return check_errno(w, &reset_call, ret);
+	return check_errno(w, CALL_RESET, ret);
 }
 
 static int set_state_locked(struct worker *w, __u32 state, int *fd)
@@ -187,7 +190,7 @@ static int set_state_locked(struct worker *w, __u32 state, int *fd)
 	ret = vfio_mig_set(w->race->four.env.dev.device, state, fd ?: &unused);
 	if (unused >= 0)
 		close(unused);
-	return check_errno(w, &set_state_call, ret);
+	return check_errno(w, CALL_SET_STATE, ret);
 }
 
 static int set_state(struct worker *w, __u32 state, int *fd)
@@ -227,7 +230,7 @@ static bool read_some(struct worker *w, int fd, __u8 *stream, size_t *len)
 			*len += n;
 	} while (n > 0 && *len < MAX_STREAM && pick(w, 16));
 	if (n < 0)
-		check_errno(w, &read_call, -errno);
+		check_errno(w, CALL_READ, -errno);
 	return !n;
 }
 
@@ -276,7 +279,7 @@ static bool load(struct worker *w)
 		n = write(fd, w->stream + at, part);
 	}
 	if (n < 0)
-		check_errno(w, &write_call, -errno);
+		check_errno(w, CALL_WRITE, -errno);
 	close(fd);
 	return at >= w->len && n >= 0 && !set_state(w, VFIO_DEVICE_STATE_STOP, NULL);
 }
@@ -311,7 +314,7 @@ static void flip(struct worker *w)
 	const char *uuid = w->race->four.env.dev.uuid;
 
 	if (!access(ap_mdev_path(uuid, "migratable"), F_OK))
-		check_errno(w, &migratable_call,
+		check_errno(w, CALL_MIGRATABLE,
 			    ap_mdev_write(uuid, "migratable", pick(w, 4) ? "1" : "0"));
 }
 
@@ -327,7 +330,7 @@ static void assign(struct worker *w)
 	unsigned int id;
 
 	id = attr < 2 ? apids[pick(w, 3)] : f->domains[pick(w, 2)];
-	check_errno(w, &assign_call,
+	check_errno(w, CALL_ASSIGN,
 		    ap_mdev_write(f->env.dev.uuid, attributes[attr], "0x%02x", id));
 }
 
@@ -343,8 +346,8 @@ static void look(struct worker *w)
 	__u64 size;
 
 	ap_mdev_debug_state(dev->uuid, text, sizeof(text));
-	check_errno(w, &look_call, vfio_mig_data_size(dev->device, &size));
-	check_errno(w, &look_call, vfio_mig_state(dev->device));
+	check_errno(w, CALL_LOOK, vfio_mig_data_size(dev->device, &size));
+	check_errno(w, CALL_LOOK, vfio_mig_state(dev->device));
 	sched_yield();
 }
 

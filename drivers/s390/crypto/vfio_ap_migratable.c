@@ -21,21 +21,21 @@
 #include <linux/vfio.h>
 #include <linux/vfio_ap.h>
 
-#include "vfio_ap_policy.h"
+#include "vfio_ap_migratable.h"
 #include "vfio_ap_private.h"
 
 /**
- * vfio_ap_policy_check_locked - test whether a session may begin
+ * vfio_ap_migratable_check_locked - test whether a session may begin
  * @matrix_mdev: the mediated device
  *
  * Context: matrix_mdev->mig.mutex is held.
  * Return: 0, or -EPERM if the administrator does not allow it.
  */
-int vfio_ap_policy_check_locked(struct ap_matrix_mdev *matrix_mdev)
+int vfio_ap_migratable_check_locked(struct ap_matrix_mdev *matrix_mdev)
 {
 	lockdep_assert_held(&matrix_mdev->mig.mutex);
 
-	if (matrix_mdev->policy.migratable)
+	if (matrix_mdev->migratable.allowed)
 		return 0;
 
 	vfio_ap_notice(matrix_mdev,
@@ -44,14 +44,14 @@ int vfio_ap_policy_check_locked(struct ap_matrix_mdev *matrix_mdev)
 }
 
 /**
- * vfio_ap_policy_set_trigger_locked - set what is signalled on a change
+ * vfio_ap_migratable_set_trigger_locked - set what is signalled on a change
  * @matrix_mdev: the mediated device
  * @fd: an eventfd, or -1 for none
  *
  * Context: matrix_dev->mdevs_lock is held.
  * Return: 0; -EINVAL or -EBADF if @fd is no eventfd.
  */
-int vfio_ap_policy_set_trigger_locked(struct ap_matrix_mdev *matrix_mdev, int fd)
+int vfio_ap_migratable_set_trigger_locked(struct ap_matrix_mdev *matrix_mdev, int fd)
 {
 	struct eventfd_ctx *trigger = NULL;
 
@@ -64,23 +64,23 @@ int vfio_ap_policy_set_trigger_locked(struct ap_matrix_mdev *matrix_mdev, int fd
 	if (IS_ERR(trigger))
 		return PTR_ERR(trigger);
 
-	if (matrix_mdev->policy.trigger)
-		eventfd_ctx_put(matrix_mdev->policy.trigger);
-	matrix_mdev->policy.trigger = trigger;
+	if (matrix_mdev->migratable.trigger)
+		eventfd_ctx_put(matrix_mdev->migratable.trigger);
+	matrix_mdev->migratable.trigger = trigger;
 
 	return 0;
 }
 
 /**
- * vfio_ap_policy_add_cap_locked - add the capability to VFIO_DEVICE_GET_INFO
+ * vfio_ap_migratable_add_cap_locked - add the capability to VFIO_DEVICE_GET_INFO
  * @matrix_mdev: the mediated device
  * @caps: where to add it
  *
  * Context: matrix_dev->mdevs_lock is held.
  * Return: 0, or -ENOMEM.
  */
-int vfio_ap_policy_add_cap_locked(struct ap_matrix_mdev *matrix_mdev,
-				  struct vfio_info_cap *caps)
+int vfio_ap_migratable_add_cap_locked(struct ap_matrix_mdev *matrix_mdev,
+				      struct vfio_info_cap *caps)
 {
 	struct vfio_device_info_cap_ap cap = {
 		.header.id = VFIO_DEVICE_INFO_CAP_AP,
@@ -89,13 +89,13 @@ int vfio_ap_policy_add_cap_locked(struct ap_matrix_mdev *matrix_mdev,
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
-	if (matrix_mdev->policy.migratable)
+	if (matrix_mdev->migratable.allowed)
 		cap.flags |= VFIO_AP_INFO_MIGRATABLE;
 
 	return vfio_info_add_capability(caps, &cap.header, sizeof(cap));
 }
 
-static int vfio_ap_policy_set(struct ap_matrix_mdev *matrix_mdev, bool migratable)
+static int vfio_ap_migratable_set(struct ap_matrix_mdev *matrix_mdev, bool migratable)
 {
 	int ret;
 
@@ -107,14 +107,14 @@ static int vfio_ap_policy_set(struct ap_matrix_mdev *matrix_mdev, bool migratabl
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 
-	if (migratable == matrix_mdev->policy.migratable)
+	if (migratable == matrix_mdev->migratable.allowed)
 		return 0;
 	if (matrix_mdev->mig.file)
 		return -EBUSY;
 
-	matrix_mdev->policy.migratable = migratable;
-	if (matrix_mdev->policy.trigger)
-		eventfd_signal(matrix_mdev->policy.trigger);
+	matrix_mdev->migratable.allowed = migratable;
+	if (matrix_mdev->migratable.trigger)
+		eventfd_signal(matrix_mdev->migratable.trigger);
 
 	return 0;
 }
@@ -129,7 +129,7 @@ static ssize_t migratable_store(struct device *dev, struct device_attribute *att
 	    (buf[0] != '0' && buf[0] != '1'))
 		return -EINVAL;
 
-	ret = vfio_ap_policy_set(dev_get_drvdata(dev), buf[0] == '1');
+	ret = vfio_ap_migratable_set(dev_get_drvdata(dev), buf[0] == '1');
 
 	return ret ? ret : count;
 }
@@ -140,6 +140,6 @@ static ssize_t migratable_show(struct device *dev, struct device_attribute *attr
 	struct ap_matrix_mdev *matrix_mdev = dev_get_drvdata(dev);
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
-	return sysfs_emit(buf, "%d\n", matrix_mdev->policy.migratable);
+	return sysfs_emit(buf, "%d\n", matrix_mdev->migratable.allowed);
 }
 DEVICE_ATTR_RW(migratable);

@@ -292,13 +292,13 @@ TEST_F_TIMEOUT(attribute, it_is_roots_to_write_and_everybodys_to_read, ENV_TIMEO
 }
 
 /* A device in use, by both ways to open one; it is migratable at first */
-FIXTURE(policy) {
+FIXTURE(migratable) {
 	struct env env;
 	const char *uuid;
 	int device;
 };
 
-ENV_CDEV(policy);
+ENV_CDEV(migratable);
 
 /* As env_setup(), with a stream; skips where there is no switch */
 static const char *setup(struct env *env, enum vfio_ap_path path, int *ret)
@@ -319,14 +319,14 @@ static const char *setup(struct env *env, enum vfio_ap_path path, int *ret)
 	return NULL;
 }
 
-FIXTURE_SETUP(policy)
+FIXTURE_SETUP(migratable)
 {
 	ENV_SETUP(setup, &self->env, variant->path);
 	self->uuid = ap_mdev_uuid(0);
 	self->device = self->env.dev.device;
 }
 
-FIXTURE_TEARDOWN(policy)
+FIXTURE_TEARDOWN(migratable)
 {
 	env_teardown(&self->env);
 }
@@ -340,7 +340,7 @@ static int next_fd(void)
 	return fd;
 }
 
-TEST_F_TIMEOUT(policy, zero_refuses_each_session, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, zero_refuses_each_session, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	size_t from, to;
@@ -379,7 +379,7 @@ TEST_F_TIMEOUT(policy, zero_refuses_each_session, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(policy, a_refusal_is_logged, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, a_refusal_is_logged, ENV_TIMEOUT)
 {
 	int log = log_open();
 	unsigned int nr = 0, tries;
@@ -397,7 +397,7 @@ TEST_F_TIMEOUT(policy, a_refusal_is_logged, ENV_TIMEOUT)
 	close(log);
 }
 
-TEST_F_TIMEOUT(policy, zero_refuses_nothing_else, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, zero_refuses_nothing_else, ENV_TIMEOUT)
 {
 	static const __u32 bad[] = {
 		VFIO_DEVICE_STATE_ERROR, VFIO_DEVICE_STATE_NR, 0x7fffffff, 0xffffffff,
@@ -459,7 +459,7 @@ static void try_stage(struct __test_metadata *_metadata, struct env *env,
 	stream_free(&out);
 }
 
-TEST_F_TIMEOUT(policy, it_does_not_change_while_a_session_is_open, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, it_does_not_change_while_a_session_is_open, ENV_TIMEOUT)
 {
 	enum env_stage stage;
 
@@ -470,7 +470,7 @@ TEST_F_TIMEOUT(policy, it_does_not_change_while_a_session_is_open, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(policy, it_outlives_the_users_of_the_device, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, it_outlives_the_users_of_the_device, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	int i;
@@ -494,7 +494,7 @@ TEST_F_TIMEOUT(policy, it_outlives_the_users_of_the_device, ENV_TIMEOUT)
 	EXPECT_EQ(0, env_stream(env));
 }
 
-TEST_F_TIMEOUT(policy, an_eventfd_is_signalled_once_for_each_change, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, an_eventfd_is_signalled_once_for_each_change, ENV_TIMEOUT)
 {
 	static const char * const nothing[] = { "1", "1\n", "2", "yes", "", "1\n1", "-1" };
 	int event, config, fd;
@@ -531,7 +531,7 @@ TEST_F_TIMEOUT(policy, an_eventfd_is_signalled_once_for_each_change, ENV_TIMEOUT
 	close(config);
 }
 
-TEST_F_TIMEOUT(policy, the_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, the_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 {
 	int first, second;
 
@@ -567,7 +567,7 @@ TEST_F_TIMEOUT(policy, the_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 }
 
 /* As GET_INFO stays in its room at all, see info_test */
-TEST_F_TIMEOUT(policy, device_info_tells_of_it_where_there_is_room, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, device_info_tells_of_it_where_there_is_room, ENV_TIMEOUT)
 {
 	const size_t own = sizeof(struct vfio_device_info);
 	const struct vfio_device_info_cap_ap *cap;
@@ -610,7 +610,7 @@ TEST_F_TIMEOUT(policy, device_info_tells_of_it_where_there_is_room, ENV_TIMEOUT)
 }
 
 /* Room was promised that is not there */
-TEST_F_TIMEOUT(policy, device_info_at_the_end_of_memory, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, device_info_at_the_end_of_memory, ENV_TIMEOUT)
 {
 	size_t page = sysconf(_SC_PAGESIZE), len;
 	struct vfio_device_info *arg;
@@ -1330,7 +1330,7 @@ static void migrate_to_and_fro(struct race *r)
  * A switch that is tested at another moment than a session begins, or that is
  * set while one does, lets somebody see both a session and 0.
  */
-TEST_F_TIMEOUT(session, none_is_open_while_the_switch_is_0, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, no_session_unless_migratable, ENV_TIMEOUT)
 {
 	struct race r = { .env = &self->env, .seed = time(NULL) };
 	pthread_t administrator, resetter;
