@@ -376,11 +376,14 @@ TEST_F_TIMEOUT(guest, the_rest_of_a_request_is_refused_on_the_other_side, ENV_TI
 	int rc;
 
 	ASSERT_EQ(0, create_small(f, NULL, 0));
-	ASSERT_EQ(0, ap_sim_control("segment 16"));
 	/* The queue may still be in the reset of open */
 	do {
-		rc = execute(f, 0xad, apid, domain);
+		rc = execute(f, 0xaf, apid, domain);
 	} while (rc == RESET);
+	ASSERT_EQ(0, rc);
+	ASSERT_EQ(0, ap_sim_control("segment 16"));
+	/* Condition code 2 leaves general register 1 as PQAP(TAPQ) has set it */
+	rc = execute(f, 0xad, apid, domain);
 	ASSERT_EQ(0, ap_sim_control("segment %u", SEGMENT));
 	EXPECT_EQ(0, rc);
 	EXPECT_EQ(16U, f->guest.cpu.run->s.regs.gprs[7]);

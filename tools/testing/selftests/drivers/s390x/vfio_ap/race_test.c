@@ -52,7 +52,7 @@
 
 struct worker;
 
-enum call {
+enum operation {
 	CALL_SET_STATE,
 	CALL_READ,
 	CALL_WRITE,
@@ -161,7 +161,7 @@ static bool is_among(int error, const int *errnos, size_t nr)
 }
 
 /* Record an errno that is not documented for the call; return @ret */
-static int check_errno(struct worker *w, enum call call, int ret)
+static int check_errno(struct worker *w, enum operation call, int ret)
 {
 	if (ret >= 0 ||
 	    is_among(-ret, calls[call].errnos, ARRAY_SIZE_OF(calls[call].errnos)) ||
@@ -224,6 +224,9 @@ static bool read_some(struct worker *w, int fd, __u8 *stream, size_t *len)
 {
 	ssize_t n;
 
+	/* Another thread has begun the session, and has its file */
+	if (fd < 0)
+		return false;
 	do {
 		n = read(fd, stream + *len, 1 + pick(w, MAX_STREAM - *len));
 		if (n > 0)
@@ -272,7 +275,7 @@ static bool load(struct worker *w)
 	ssize_t n = 0;
 	int fd;
 
-	if (!w->len || set_state(w, VFIO_DEVICE_STATE_RESUMING, &fd))
+	if (!w->len || set_state(w, VFIO_DEVICE_STATE_RESUMING, &fd) || fd < 0)
 		return false;
 	for (at = 0; at < w->len && n >= 0 && pick(w, 32); at += part) {
 		part = 1 + pick(w, w->len - at);
