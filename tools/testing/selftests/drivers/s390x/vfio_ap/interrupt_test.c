@@ -581,48 +581,101 @@ TEST_F_TIMEOUT(mapping, unmapping_ends_whatever_the_guest_does, ENV_TIMEOUT)
 	EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
 }
 
-/*
- * The unmapping task gets the CPU only when the guest waits. So the guest pins the page again each
- * time before the IOMMU driver looks whether a page is still pinned.
- */
-TEST_F_TIMEOUT(mapping, unmapping_ends_at_the_lowest_priority, ENV_TIMEOUT)
+/* Have a guest execute PQAP(AQIC) for a queue that enables its interrupt, over and over */
+static int start_enabling(struct guest *guest, const struct vfio_ap *dev, unsigned int apid,
+			  unsigned int domain)
 {
 	/* LGR 1,3; PQAP; J to the first */
 	static const __u32 code[] = { 0xb9040013, 0xb2af0000, 0xa7f4fffc };
-	const struct sched_param lowest = {};
-	struct four *f = &self->four;
-	unsigned int i, times = env_repeat(3);
 	struct kvm_run *run;
-	cpu_set_t all, one;
-	long before;
+	int ret;
 
-	/* The queue accepts PQAP(AQIC) again as soon as its interrupt is off */
-	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
-	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
-	before = vfio_ap_pinned();
-	guest_write(&f->guest, FOUR_SMALL, code, sizeof(code));
-	run = f->guest.cpu.run;
-	run->s.regs.gprs[0] = GUEST_FC_AQIC | f->apids[0] << 8 | f->domains[0];
+	ret = guest_create(guest, dev, FOUR_SMALL);
+	if (ret)
+		return ret;
+	guest_write(guest, FOUR_SMALL, code, sizeof(code));
+	run = guest->cpu.run;
+	run->s.regs.gprs[0] = GUEST_FC_AQIC | apid << 8 | domain;
 	run->s.regs.gprs[2] = GUEST_NIB;
 	run->s.regs.gprs[3] = GUEST_AQIC_IR | GUEST_ISC;
 	run->kvm_dirty_regs = KVM_SYNC_GPRS;
+	return guest_start(guest);
+}
 
-	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
-	ASSERT_EQ(0, guest_start(&f->guest));
-	ASSERT_EQ(0, sched_setscheduler(0, SCHED_IDLE, &lowest));
+static void expect_unmapped(struct __test_metadata *_metadata, struct four *f, long before)
+{
+	unsigned int i, times = env_repeat(3);
+
 	for (i = 0; i < times; i++) {
 		EXPECT_EQ(0, map_memory(f, false));
 		EXPECT_EQ(before, vfio_ap_pinned());
 		EXPECT_EQ(0, map_memory(f, true));
 	}
+}
+
+/* The unmapping task gets the CPU only when the guest waits */
+TEST_F_TIMEOUT(mapping, unmapping_ends_at_the_lowest_priority, ENV_TIMEOUT)
+{
+	const struct sched_param lowest = {};
+	struct four *f = &self->four;
+	cpu_set_t all, one;
+	long before;
+
+	/* The queue accepts PQAP(AQIC) again as soon as its interrupt is off */
+	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	before = vfio_ap_pinned();
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	ASSERT_EQ(0, start_enabling(&f->guest, &f->env.dev, f->apids[0], f->domains[0]));
+	ASSERT_EQ(0, sched_setscheduler(0, SCHED_IDLE, &lowest));
+	expect_unmapped(_metadata, f, before);
 	ASSERT_EQ(0, sched_setscheduler(0, SCHED_OTHER, &lowest));
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(all), &all));
 	EXPECT_EQ(0, guest_stop(&f->guest));
 	EXPECT_EQ(0, first_aqic(f, false, 0));
 	EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
+}
+
+/* Two devices in a container, each with a VM of its own */
+FIXTURE(container) {
+	struct four four;
+};
+
+FIXTURE_SETUP(container)
+{
+	ENV_SETUP(four_setup, &self->four, VFIO_AP_GROUP);
+}
+
+FIXTURE_TEARDOWN(container)
+{
+	four_teardown(&self->four);
+}
+
+/* One of the guests pins the page again while the other's interrupt is being disabled */
+TEST_F_TIMEOUT(container, unmapping_ends_beside_a_second_device, ENV_TIMEOUT)
+{
+	const char *uuid = ap_mdev_uuid(1);
+	struct four *f = &self->four;
+	struct ap_masks masks = {};
+	struct guest second = {};
+	struct vfio_ap other;
+	long before;
+
+	ap_mask_set(masks.apm, f->other);
+	ap_mask_set(masks.aqm, f->domains[0]);
+	ASSERT_EQ(0, ap_mdev_create(uuid));
+	ASSERT_EQ(0, ap_mdev_assign(uuid, &masks));
+	ASSERT_EQ(0, vfio_ap_open_beside(&other, uuid, &f->env.dev));
+	before = vfio_ap_pinned();
+	ASSERT_EQ(0, start_enabling(&f->guest, &f->env.dev, f->apids[0], f->domains[0]));
+	ASSERT_EQ(0, start_enabling(&second, &other, f->other, f->domains[0]));
+	expect_unmapped(_metadata, f, before);
+	EXPECT_EQ(0, guest_stop(&f->guest));
+	EXPECT_EQ(0, guest_stop(&second));
+	guest_free(&second);
+	vfio_ap_close(&other);
 }
 
 TEST_F_TIMEOUT(mapping, unmapping_drops_what_was_received, ENV_TIMEOUT)

@@ -66,7 +66,7 @@ static int open_group_device(struct vfio_ap *dev)
 	return dev->device < 0 ? failed("VFIO_GROUP_GET_DEVICE_FD") : 0;
 }
 
-static int open_group(struct vfio_ap *dev)
+static int set_up_container(struct vfio_ap *dev)
 {
 	struct vfio_iommu_type1_info info = { .argsz = sizeof(info) };
 	struct vfio_iommu_type1_dma_map map = {
@@ -75,6 +75,19 @@ static int open_group(struct vfio_ap *dev)
 		.vaddr = (uintptr_t)dev->mem,
 		.size = dev->mem_size,
 	};
+
+	if (ioctl(dev->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
+		return failed("VFIO_SET_IOMMU");
+	if (ioctl(dev->container, VFIO_IOMMU_GET_INFO, &info))
+		return failed("VFIO_IOMMU_GET_INFO");
+	if (ioctl(dev->container, VFIO_IOMMU_MAP_DMA, &map))
+		return failed("VFIO_IOMMU_MAP_DMA");
+	return 0;
+}
+
+/* In the container of @first, or in one of its own */
+static int open_group(struct vfio_ap *dev, const struct vfio_ap *first)
+{
 	char link[PATH_MAX], path[PATH_MAX + 16];
 	ssize_t len;
 	int ret;
@@ -87,17 +100,15 @@ static int open_group(struct vfio_ap *dev)
 	dev->group = open(path, O_RDWR | O_CLOEXEC);
 	if (dev->group < 0)
 		return failed(path);
-	dev->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	dev->container = first ? dup(first->container) :
+				 open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
 	if (dev->container < 0)
 		return failed("/dev/vfio/vfio");
 	if (ioctl(dev->group, VFIO_GROUP_SET_CONTAINER, &dev->container))
 		return failed("VFIO_GROUP_SET_CONTAINER");
-	if (ioctl(dev->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
-		return failed("VFIO_SET_IOMMU");
-	if (ioctl(dev->container, VFIO_IOMMU_GET_INFO, &info))
-		return failed("VFIO_IOMMU_GET_INFO");
-	if (ioctl(dev->container, VFIO_IOMMU_MAP_DMA, &map))
-		return failed("VFIO_IOMMU_MAP_DMA");
+	ret = first ? 0 : set_up_container(dev);
+	if (ret)
+		return ret;
 	ret = kvm_file(dev, KVM_DEV_VFIO_FILE_ADD, dev->group);
 	return ret ?: open_group_device(dev);
 }
@@ -180,10 +191,8 @@ int vfio_ap_open_device(struct vfio_ap *dev)
 	return dev->path == VFIO_AP_GROUP ? open_group_device(dev) : open_cdev_device(dev);
 }
 
-int vfio_ap_open(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path)
+static void init(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path)
 {
-	int ret;
-
 	memset(dev, 0, sizeof(*dev));
 	dev->path = path;
 	dev->device = -1;
@@ -194,7 +203,13 @@ int vfio_ap_open(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path)
 	dev->container = -1;
 	dev->iommufd = -1;
 	snprintf(dev->uuid, sizeof(dev->uuid), "%s", uuid);
+}
 
+int vfio_ap_open(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path)
+{
+	int ret;
+
+	init(dev, uuid, path);
 	dev->mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE,
 			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (dev->mem == MAP_FAILED) {
@@ -205,7 +220,24 @@ int vfio_ap_open(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path)
 
 	ret = open_vm(dev);
 	if (!ret)
-		ret = path == VFIO_AP_GROUP ? open_group(dev) : open_cdev(dev);
+		ret = path == VFIO_AP_GROUP ? open_group(dev, NULL) : open_cdev(dev);
+	if (ret)
+		vfio_ap_close(dev);
+	return ret;
+}
+
+int vfio_ap_open_beside(struct vfio_ap *dev, const char *uuid, const struct vfio_ap *first)
+{
+	int ret;
+
+	init(dev, uuid, VFIO_AP_GROUP);
+	dev->mem = mremap(first->mem, 0, first->mem_size, MREMAP_MAYMOVE);
+	if (dev->mem == MAP_FAILED) {
+		dev->mem = NULL;
+		return failed("memory of the VM");
+	}
+	dev->mem_size = first->mem_size;
+	ret = open_vm(dev) ?: open_group(dev, first);
 	if (ret)
 		vfio_ap_close(dev);
 	return ret;

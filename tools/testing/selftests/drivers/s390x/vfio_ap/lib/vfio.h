@@ -52,6 +52,8 @@ struct vfio_ap {
 
 /* What failed is told on stderr */
 int vfio_ap_open(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path);
+/* The same with a VM of its own, in the container and with the memory of @first */
+int vfio_ap_open_beside(struct vfio_ap *dev, const char *uuid, const struct vfio_ap *first);
 /* Close the device, and nothing else: migration files stay open */
 void vfio_ap_close_device(struct vfio_ap *dev);
 /* Open it again; after a failure, vfio_ap_close_device() */
