@@ -5,18 +5,24 @@
  *	vfio-ap-bench ADAPTERS DOMAINS
  *
  * for a device with adapters 0 to ADAPTERS and domains 0 to DOMAINS. Prints lines
- * "NAME VALUE": bytes, or nanoseconds, which are instructions if the emulator was
- * told so. Each is the least of several; in the same run its floor and the
+ * "NAME VALUE": bytes, numbers, or nanoseconds, which are instructions if the emulator
+ * was told so. Each is the least of several; in the same run its floor and the
  * straightforward design (baseline/) are measured.
+ *
+ * The machine takes several PQAP(TAPQ) to enable or disable an interrupt, and the driver
+ * sleeps in between. So what concerns interrupts is measured as CPU time of this thread,
+ * with the number of AP instructions in it.
  *
  * Ends with status 0 if all went well, 1 if not, 4 if it cannot run here.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +43,8 @@
 #define NIB		0x1000
 /* Blocks of memory that one session takes, at most */
 #define MAX_BLOCKS	256
+/* What the driver pins a page of the guest with */
+#define PIN		"vfio_pin_pages"
 
 /**
  * struct bench - the run
@@ -58,11 +66,36 @@ struct bench {
 
 static struct bench bench;
 
+/* AP instructions that the driver executes for queues, as the simulator names them */
+static const char * const insns[] = { "tapq", "aqic", "zapq" };
+
+#define NR_INSNS	(sizeof(insns) / sizeof(*insns))
+
+/**
+ * struct span - what a part of a migration takes
+ * @cpu: instructions of this thread, with those that simulate AP instructions
+ * @insns: number of AP instructions
+ */
+struct span {
+	uint64_t cpu;
+	uint64_t insns[NR_INSNS];
+};
+
+static struct span span;
+
 static uint64_t now(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static uint64_t cpu_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
@@ -105,6 +138,44 @@ static void measure(const char *name, uint64_t (*fn)(void))
 			least = value;
 	}
 	tell(name, least);
+}
+
+static void span_begin(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_INSNS; i++)
+		span.insns[i] = ap_sim_counter(insns[i]);
+	span.cpu = cpu_now();
+}
+
+static void span_end(void)
+{
+	unsigned int i;
+
+	span.cpu = cpu_now() - span.cpu;
+	for (i = 0; i < NR_INSNS; i++)
+		span.insns[i] = ap_sim_counter(insns[i]) - span.insns[i];
+}
+
+/* The same as measure() of a function that has one span */
+static void measure_span(const char *name, void (*fn)(void))
+{
+	struct span least = { .cpu = UINT64_MAX };
+	char text[64];
+	unsigned int i;
+
+	for (i = 0; i < REPEATS; i++) {
+		fn();
+		if (span.cpu < least.cpu)
+			least = span;
+	}
+	snprintf(text, sizeof(text), "%s_cpu", name);
+	tell(text, least.cpu);
+	for (i = 0; i < NR_INSNS; i++) {
+		snprintf(text, sizeof(text), "%s_%s", name, insns[i]);
+		tell(text, least.insns[i]);
+	}
 }
 
 /* What it takes to look at the clock, which is in each figure */
@@ -157,9 +228,9 @@ static uint64_t load(void)
 	uint64_t from, took;
 	int fd;
 
-	set(VFIO_DEVICE_STATE_STOP, NULL);
-	from = now();
+	/* The arc to RESUMING resets the queues: resuming() */
 	set(VFIO_DEVICE_STATE_RESUMING, &fd);
+	from = now();
 	write_all(fd, bench.good.data, bench.good.len);
 	close(fd);
 	set(VFIO_DEVICE_STATE_STOP, NULL);
@@ -211,7 +282,6 @@ static uint64_t load_syscalls(void)
 	uint64_t from = now();
 	__u32 state;
 
-	vfio_mig_get(bench.dev.device, &state);
 	write_all(fd, bench.good.data, bench.good.len);
 	close(fd);
 	vfio_mig_get(bench.dev.device, &state);
@@ -219,73 +289,85 @@ static uint64_t load_syscalls(void)
 }
 
 /* What the guest waits for at the source: QEMU's calls between its stop and the last byte */
-static uint64_t source_blackout(void)
+static void source(void)
 {
-	uint64_t from, took;
 	int fd, ret;
 
 	set(VFIO_DEVICE_STATE_RUNNING, NULL);
 	set(VFIO_DEVICE_STATE_PRE_COPY, &fd);
 	bench.len = read(fd, bench.out, BUFFER);
-	from = now();
+	span_begin();
 	set(VFIO_DEVICE_STATE_PRE_COPY_P2P, NULL);
 	set(VFIO_DEVICE_STATE_STOP_COPY, NULL);
 	read_all(fd);
-	took = now() - from;
+	span_end();
 	close(fd);
 	/* Back, as after a migration that failed: the interrupts are on again */
 	set(VFIO_DEVICE_STATE_RUNNING, NULL);
 	ret = vfio_mig_state(bench.dev.device);
 	if (ret != VFIO_DEVICE_STATE_RUNNING)
 		die("back to RUNNING", ret < 0 ? ret : -EIO);
-	return took;
 }
 
 /* What it waits for at the target: what came in pre-copy was written before */
-static uint64_t target_blackout(void)
+static void target(void)
 {
 	/* Without interrupts, all but END crosses in pre-copy */
-	size_t early = bench.good.len - STREAM_RECORD_SIZE - STREAM_END_SIZE;
-	uint64_t from, took;
+	size_t early = bench.good.len - STREAM_RECORD_SIZE;
 	int fd;
 
 	set(VFIO_DEVICE_STATE_RESUMING, &fd);
 	write_all(fd, bench.armed.data, early);
-	from = now();
+	span_begin();
 	write_all(fd, bench.armed.data + early, bench.armed.len - early);
 	set(VFIO_DEVICE_STATE_RUNNING_P2P, NULL);
 	set(VFIO_DEVICE_STATE_RUNNING, NULL);
-	took = now() - from;
+	span_end();
 	close(fd);
-	return took;
 }
 
-static uint64_t source_syscalls(void)
+/* What the target does before the stream comes: the queues are reset */
+static void resuming(void)
 {
-	int fd = open("/dev/null", O_RDWR);
-	uint64_t from = now();
-	__u32 state;
+	int fd;
 
-	vfio_mig_get(bench.dev.device, &state);
-	vfio_mig_get(bench.dev.device, &state);
-	if (read(fd, bench.out, BUFFER) || read(fd, bench.out, BUFFER))
-		die("/dev/null", -EIO);
-	from = now() - from;
+	set(VFIO_DEVICE_STATE_STOP, NULL);
+	span_begin();
+	set(VFIO_DEVICE_STATE_RESUMING, &fd);
+	span_end();
+	write_all(fd, bench.good.data, bench.good.len);
 	close(fd);
-	return from;
+	set(VFIO_DEVICE_STATE_RUNNING, NULL);
 }
 
-static uint64_t target_syscalls(void)
+static void map_memory(bool map)
 {
-	int fd = open("/dev/null", O_RDWR);
-	uint64_t from = now();
-	__u32 state;
+	struct vfio_iommu_type1_dma_map add = {
+		.argsz = sizeof(add),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)bench.dev.mem,
+		.size = bench.dev.mem_size,
+	};
+	struct vfio_iommu_type1_dma_unmap del = {
+		.argsz = sizeof(del),
+		.size = bench.dev.mem_size,
+	};
 
-	write_all(fd, bench.armed.data, bench.armed.len);
-	vfio_mig_get(bench.dev.device, &state);
-	vfio_mig_get(bench.dev.device, &state);
+	if (map ? ioctl(bench.dev.container, VFIO_IOMMU_MAP_DMA, &add) :
+		  ioctl(bench.dev.container, VFIO_IOMMU_UNMAP_DMA, &del))
+		die(map ? "map" : "unmap", -errno);
+}
+
+/* Nanoseconds of the clock, with what the driver waits for the machine */
+static uint64_t unmap(void)
+{
+	uint64_t from;
+
+	target();
+	from = now();
+	map_memory(false);
 	from = now() - from;
-	close(fd);
+	map_memory(true);
 	return from;
 }
 
@@ -315,22 +397,17 @@ static uint64_t baseline_once(const char *name)
 /* What the instructions themselves take: twice as many less once as many */
 static uint64_t baseline_tapq(void)
 {
-	return baseline_once("twice") - baseline_once("once");
+	return baseline_once("tapq2") - baseline_once("tapq1");
 }
 
-/* One AQIC for each queue; then one AQIC and one TAPQ, as the queues interrupt now */
-static uint64_t target_insns(void)
+static uint64_t baseline_aqic(void)
 {
-	uint64_t took = baseline_once("on");
-
-	baseline_once("off");
-	return took;
+	return baseline_once("aqic2") - baseline_once("aqic1");
 }
 
-static uint64_t source_insns(void)
+static uint64_t baseline_zapq(void)
 {
-	baseline_once("on");
-	return baseline_once("off");
+	return baseline_once("zapq2") - baseline_once("zapq1");
 }
 
 static uint64_t baseline_save(void)
@@ -376,14 +453,20 @@ static void trace(const char *name, const char *value)
 		die(path, ret);
 }
 
-static void trace_begin(void)
+static void trace_clear(void)
 {
-	char pid[16];
 	int fd = open(TRACING "trace", O_WRONLY | O_TRUNC);
 
 	if (fd < 0)
 		die("trace", -errno);
 	close(fd);
+}
+
+static void trace_begin(void)
+{
+	char pid[16];
+
+	trace_clear();
 	snprintf(pid, sizeof(pid), "%d", getpid());
 	trace("set_event_pid", pid);
 	trace("events/kmem/kmalloc/enable", "1");
@@ -428,6 +511,29 @@ static unsigned long trace_end(void)
 	for (i = 0; i < nr; i++)
 		sum += blocks[i].size;
 	return sum;
+}
+
+/* Number of calls of a kernel function meanwhile */
+static unsigned int count_calls(const char *function, void (*fn)(void))
+{
+	unsigned int calls = 0;
+	char line[512];
+	FILE *file;
+
+	snprintf(line, sizeof(line), "p:bench/call %s", function);
+	trace("kprobe_events", line);
+	trace("events/bench/call/enable", "1");
+	trace_clear();
+	fn();
+	trace("events/bench/call/enable", "0");
+	file = fopen(TRACING "trace", "r");
+	if (!file)
+		die("trace", -errno);
+	while (fgets(line, sizeof(line), file))
+		calls += *line != '#' && strstr(line, " call: ");
+	fclose(file);
+	trace("kprobe_events", "-:bench/call");
+	return calls;
 }
 
 static void memory(void)
@@ -489,7 +595,10 @@ static void measure_stream(void)
 	memory();
 
 	set(VFIO_DEVICE_STATE_RUNNING, NULL);
+	measure_span("resuming", resuming);
 	measure("tapq", baseline_tapq);
+	measure("aqic", baseline_aqic);
+	measure("zapq", baseline_zapq);
 	measure("baseline_save", baseline_save);
 	before = bench.len;
 	measure("baseline_load", baseline_load);
@@ -498,17 +607,20 @@ static void measure_stream(void)
 
 static void measure_interrupts(const struct ap_masks *masks)
 {
-	measure("source_insns", source_insns);
-	measure("target_insns", target_insns);
 	arm(masks);
-	measure("target_syscalls", target_syscalls);
-	measure("target", target_blackout);
-	measure("source_syscalls", source_syscalls);
-	measure("source", source_blackout);
+	measure_span("target", target);
+	tell("pins", count_calls(PIN, target));
+	measure_span("source", source);
+	/* A machine that enables and disables an interrupt when it accepts to */
+	ap_sim_control("aqic_polls 0");
+	measure_span("target_at_once", target);
+	measure_span("source_at_once", source);
+	ap_sim_control("aqic_polls %d", AP_SIM_AQIC_POLLS);
 	save();
 	tell("armed_size", bench.len);
 	set(VFIO_DEVICE_STATE_RUNNING, NULL);
 	measure("armed_data_size", data_size);
+	measure("unmap", unmap);
 }
 
 static void set_parameter(const char *name, const char *value)

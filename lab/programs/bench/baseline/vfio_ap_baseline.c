@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What `make bench` compares the driver with: the straightforward design, and
- * what no design can do without
+ * What `make bench` compares the driver with: the straightforward design
  *
  * The straightforward design describes each queue in 16 bytes and asks the
  * machine about it with one PQAP(TAPQ), builds its state anew at each read(), and
  * compares each queue at the destination with what PQAP(TAPQ) says there.
  *
- * What no design can do without: the machine has to be told for each queue that
- * has an interrupt to raise it no more, and asked whether it does not (one AQIC,
- * one TAPQ), and told at the destination to raise it (one AQIC).
+ * It also executes PQAP alone, so that its part of other figures is known.
  *
  * In debugfs, vfio_ap_baseline/:
  *	state	read: the state of all queues. write: compare it with what is here
- *	off	write: one AQIC and one TAPQ for each queue
- *	on	write: one AQIC for each queue
- *	once	write: one TAPQ for each queue
- *	twice	write: two. The difference is what the instruction itself takes, which
- *		is not the design's fault
+ *	tapq1	write: one PQAP(TAPQ) for each queue
+ *	tapq2	write: two. The difference is what the instruction itself takes
+ *	aqic1, aqic2	the same with PQAP(AQIC) that disables interrupts
+ *	zapq1, zapq2	the same with PQAP(ZAPQ)
  *
  * The queues are those of @adapters and @domains; nobody else may use them.
  */
@@ -32,7 +28,6 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/ap.h>
-#include <asm/isc.h>
 
 /* What is sent of a queue: the 16 bytes */
 struct baseline_queue {
@@ -52,7 +47,6 @@ MODULE_PARM_DESC(domains, "Domains 0 to this number are used");
 
 static DEFINE_MUTEX(baseline_mutex);
 static struct dentry *baseline_dir;
-static u8 *baseline_nib;
 
 static size_t baseline_size(void)
 {
@@ -133,64 +127,42 @@ static const struct file_operations baseline_state_fops = {
 	.write = baseline_write,
 };
 
-static void baseline_aqic(unsigned int apqn, bool enable)
-{
-	union ap_qirq_ctrl ctrl = {
-		.ir = enable,
-		.isc = AP_ISC,
-	};
+/* Function codes of PQAP in general register 0 */
+#define BASELINE_TAPQ	0
+#define BASELINE_ZAPQ	2
+#define BASELINE_AQIC	3
 
-	ap_aqic(apqn, ctrl, virt_to_phys(baseline_nib));
-}
-
-static void baseline_off(unsigned int apqn)
-{
-	baseline_aqic(apqn, false);
-	ap_tapq(apqn, NULL);
-}
-
-static void baseline_on(unsigned int apqn)
-{
-	baseline_aqic(apqn, true);
-}
-
-/* TAPQ as ap_tapq() has it, @nr times without anything in between */
-static void baseline_tapq_only(unsigned int apqn, unsigned int nr)
+/* PQAP, @nr times without anything in between */
+static void baseline_pqap(unsigned int apqn, unsigned int function, unsigned int nr)
 {
 	asm volatile(
-		"	lgr	0,%[apqn]\n"
+		"	lgr	0,%[gr0]\n"
 		"	lghi	2,0\n"
 		"0:	lghi	1,0\n"
 		"	.insn	rre,0xb2af0000,0,0\n"
 		"	brct	%[nr],0b\n"
 		: [nr] "+d" (nr)
-		: [apqn] "d" ((unsigned long)apqn)
+		: [gr0] "d" ((unsigned long)function << 24 | apqn)
 		: "cc", "0", "1", "2");
-}
-
-static void baseline_once(unsigned int apqn)
-{
-	baseline_tapq_only(apqn, 1);
-}
-
-static void baseline_twice(unsigned int apqn)
-{
-	baseline_tapq_only(apqn, 2);
 }
 
 /**
  * struct baseline_action - what is done with each queue
  * @name: of the file that does it
- * @fn: does it
+ * @function: function code of PQAP
+ * @nr: how often it is executed
  */
 static const struct baseline_action {
 	const char *name;
-	void (*fn)(unsigned int apqn);
+	unsigned int function;
+	unsigned int nr;
 } baseline_actions[] = {
-	{ "off", baseline_off },
-	{ "on", baseline_on },
-	{ "once", baseline_once },
-	{ "twice", baseline_twice },
+	{ "tapq1", BASELINE_TAPQ, 1 },
+	{ "tapq2", BASELINE_TAPQ, 2 },
+	{ "aqic1", BASELINE_AQIC, 1 },
+	{ "aqic2", BASELINE_AQIC, 2 },
+	{ "zapq1", BASELINE_ZAPQ, 1 },
+	{ "zapq2", BASELINE_ZAPQ, 2 },
 };
 
 static ssize_t baseline_action_write(struct file *filp, const char __user *buf,
@@ -202,7 +174,7 @@ static ssize_t baseline_action_write(struct file *filp, const char __user *buf,
 	guard(mutex)(&baseline_mutex);
 	for (apid = 0; apid < adapters; apid++)
 		for (domain = 0; domain < domains; domain++)
-			action->fn(AP_MKQID(apid, domain));
+			baseline_pqap(AP_MKQID(apid, domain), action->function, action->nr);
 
 	return len;
 }
@@ -216,10 +188,6 @@ static int __init baseline_init(void)
 {
 	unsigned int i;
 
-	baseline_nib = (u8 *)get_zeroed_page(GFP_KERNEL);
-	if (!baseline_nib)
-		return -ENOMEM;
-
 	baseline_dir = debugfs_create_dir("vfio_ap_baseline", NULL);
 	debugfs_create_file("state", 0600, baseline_dir, NULL, &baseline_state_fops);
 	for (i = 0; i < ARRAY_SIZE(baseline_actions); i++)
@@ -232,7 +200,6 @@ static int __init baseline_init(void)
 static void __exit baseline_exit(void)
 {
 	debugfs_remove_recursive(baseline_dir);
-	free_page((unsigned long)baseline_nib);
 }
 
 module_init(baseline_init);
