@@ -366,7 +366,7 @@ TEST_F_TIMEOUT(fail_nth, pre_copy_ends, ENV_TIMEOUT)
 	TRY(ENV_PRE_COPY_P2P, to_stop_copy, STATE(STOP_COPY), .never_refused = true);
 }
 
-/* PRE_COPY->STOP_COPY succeeds without memory for the rest of the stream; read() does not */
+/* PRE_COPY->STOP_COPY succeeds though the rest of the stream finds no memory; read() fails */
 TEST_F_TIMEOUT(fail_nth, pre_copy_ends_and_read_is_out_of_memory, ENV_TIMEOUT)
 {
 	struct nth *t = &self->nth;
