@@ -20,7 +20,7 @@ from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.gates import gates, tools
 from lab.host.lab import Lab
-from lab.image import client, debs, kernel, machine, qemu, roots
+from lab.image import client, debs, kernel, linux_guest, machine, qemu, roots
 from lab.tests import names
 
 
@@ -40,7 +40,8 @@ def exclusive() -> Iterator[None]:
 def fetched(source: str | None, hosts: bool) -> bool:
     """Whether nothing has to be downloaded."""
     pins = debs.read_pins()
-    return (qemu.ready() and (not hosts or debs.have_python_modules()
+    guest = debs.cached(debs.GUEST_KERNEL, pins.get(debs.GUEST_KERNEL.name))
+    return (qemu.ready() and (not hosts or debs.have_python_modules() and guest is not None
                               and roots.ready(roots.HOSTS) and roots.ready(roots.CLIENT))
             and (source is not None or (config.BUILD / "linux.from").exists()
                  or debs.cached(debs.KERNEL, pins.get(debs.KERNEL.name)) is not None))
@@ -73,6 +74,7 @@ def prepare(flavours: list[str], hosts: bool = True) -> None:
             with progress.stage(f"{flavour} kernel"):
                 kernel.prepare([flavour], source)
                 client.install(flavour)
+                linux_guest.prepare(flavour)
 
 
 def number(name: str, default: int) -> int:
@@ -240,7 +242,7 @@ def command_pin(options: argparse.Namespace) -> int:
     with exclusive():
         machine.prepare(network=True)
         found: dict[str, object] = {}
-        for package in (debs.KERNEL, debs.QMP, debs.MESON, debs.QEMU):
+        for package in debs.PINNED:
             offer = debs.newest(package)
             found[package.name] = {"suite": package.suite, "version": offer.version,
                                    "sha256": offer.sha256}

@@ -41,6 +41,8 @@ class Package:
 
     instead: what the user can do if the suite does not offer the package.
     source: a source package. Its file is the .dsc, which has the checksums of the others.
+    binaries: regular expression on names of packages, one per version of the same software, that
+    stand for this one.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Package:
     versions: str       # regular expression on the upstream version
     instead: str = ""
     source: bool = False
+    architecture: str = "amd64"
+    binaries: str = ""
 
     def file_name(self, version: str) -> str:
         """The name of the file in the cache."""
@@ -62,15 +66,20 @@ QMP = Package("python3-qemu-qmp", "trixie-backports", r"[\d.]+")
 # QEMU needs a newer meson than Debian 12 has.
 MESON = Package("meson", "bookworm-backports", r"[\d.]+")
 QEMU = Package("qemu", "trixie", r"10\.0\.\d+\+ds", source=True)
+# The kernel of the Linux guests.
+GUEST_KERNEL = Package("linux-image-s390x", "trixie", r"6\.12\.\d+", architecture="s390x",
+                       binaries=r"linux-image-6\.12\.\d+\+deb13-s390x")
+PINNED = (KERNEL, QMP, MESON, QEMU, GUEST_KERNEL)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A version of a package in a signed index."""
+    """A version of a package in a signed index. package: the name there."""
 
     version: str
     sha256: str
     filename: str
+    package: str = ""
 
 
 def read_pins(path: pathlib.Path | None = None) -> dict[str, Any]:
@@ -120,12 +129,13 @@ def parse_offers(records: str) -> list[Offer]:
     """The output of apt-cache show or showsrc."""
     found = []
     for record in records.split("\n\n"):
-        keys = dict(re.findall(r"^(Version|SHA256|Filename): (\S+)$", record, re.M))
+        keys = dict(re.findall(r"^(Package|Version|SHA256|Filename): (\S+)$", record, re.M))
         for name, sha256 in source_files(record).items():
             if name.endswith(".dsc"):
                 keys |= {"SHA256": sha256, "Filename": name}
-        if len(keys) == 3:
-            found.append(Offer(keys["Version"], keys["SHA256"], keys["Filename"]))
+        if len(keys) == 4:
+            found.append(Offer(keys["Version"], keys["SHA256"], keys["Filename"],
+                               keys["Package"]))
     return found
 
 
@@ -157,7 +167,8 @@ def candidates(package: Package, offers: list[Offer],
 
 def _folder(package: Package) -> pathlib.Path:
     """Where apt keeps what it knows of a package's suite."""
-    return config.BUILD / "apt" / (f"{package.suite}-source" if package.source else package.suite)
+    kind = "source" if package.source else package.architecture
+    return config.BUILD / "apt" / f"{package.suite}-{kind}"
 
 
 def _apt(package: Package) -> dict[str, str]:
@@ -167,7 +178,8 @@ def _apt(package: Package) -> dict[str, str]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
     (folder / "sources.list").write_text(
-        source_line(package.suite, "amd64", kind="deb-src" if package.source else "deb") + "\n")
+        source_line(package.suite, package.architecture,
+                    kind="deb-src" if package.source else "deb") + "\n")
     (folder / "apt.conf").write_text(
         f'Dir::Etc::SourceList "{folder}/sources.list";\n'
         'Dir::Etc::SourceParts "/dev/null";\n'
@@ -176,7 +188,8 @@ def _apt(package: Package) -> dict[str, str]:
         f'Dir::State::Lists "{folder}/lists";\n'
         f'Dir::State::Status "{folder}/status";\n'
         f'Dir::Cache "{folder}/cache";\n'
-        'APT::Architecture "amd64";\nAPT::Architectures { "amd64"; };\n'
+        f'APT::Architecture "{package.architecture}";\n'
+        f'APT::Architectures {{ "{package.architecture}"; }};\n'
         'APT::Sandbox::User "root";\nAcquire::Languages "none";\nAcquire::Retries "3";\n')
     return {"APT_CONFIG": str(folder / "apt.conf")}
 
@@ -189,9 +202,13 @@ def offers_of(package: Package) -> list[Offer]:
         logged(f"apt index of {package.suite}", ["apt-get", "update", "--error-on=any"], log, apt)
     except CommandFailed as error:
         raise FetchError(f"the index of {package.suite} cannot be fetched: {error}") from None
+    env = {**os.environ, **apt}
+    names = [package.name]
+    if package.binaries:
+        listed = run(["apt-cache", "pkgnames"], env=env).out.split()
+        names = [name for name in listed if re.fullmatch(package.binaries, name)]
     show = ["showsrc", "--only-source"] if package.source else ["show"]
-    done = run(["apt-cache", *show, package.name], env={**os.environ, **apt})
-    return parse_offers(done.out)
+    return parse_offers(run(["apt-cache", *show, *names], env=env).out) if names else []
 
 
 def cached(package: Package, pin: dict[str, str] | None) -> pathlib.Path | None:
@@ -247,14 +264,14 @@ def download(package: Package, offer: Offer) -> pathlib.Path:
     get = ["source", "--download-only", "--only-source"] if package.source else ["download"]
     try:
         logged(f"download of {package.name}",
-               ["apt-get", *get, f"{package.name}={offer.version}"],
+               ["apt-get", *get, f"{offer.package}={offer.version}"],
                config.LOGS / f"download-{package.name}.log", _apt(package), cwd=folder)
     except CommandFailed as error:
         if re.search(r"^ *E: Failed to fetch .* 404 ", str(error), re.M):
             raise Absent(f"{package.name} {offer.version}: {package.suite} lists it, "
                          "the mirror answers 404") from None
         raise FetchError(f"{package.name} {offer.version} cannot be downloaded: {error}") from None
-    pattern = path.name if package.source else f"{package.name}_*.deb"
+    pattern = path.name if package.source else f"{offer.package}_*.deb"
     got = max(folder.glob(pattern), key=lambda p: p.stat().st_mtime)
     if not verifies(got, offer.sha256):
         got.unlink()

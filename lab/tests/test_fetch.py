@@ -193,6 +193,21 @@ def test_pin_answers_404(tmp: pathlib.Path) -> None:
         assert debs.newest(LINUX).version == "7.3.5-1"
 
 
+def test_name_changes_with_version(tmp: pathlib.Path) -> None:
+    """Each version of a kernel has a package name of its own; the cache and the pin do not."""
+    package = dataclasses.replace(LINUX, name="image", binaries=r"image-7\.3\.\d+")
+    with mirror(tmp) as (served, said):
+        newest = served.add("suite", "image-7.3.6", "7.3.6-1")
+        served.add("suite", "image-7.3.5", "7.3.5-1")
+        served.add("suite", "image-7.3.5-dbg", "7.3.5-1")
+        debs.write_pins({"image": {"suite": "suite", "version": "7.3.6-1",
+                                   "sha256": debs.sha256_of(newest)}}, debs.PINS)
+        newest.unlink()
+        assert debs.fetch(package).name == "image_7.3.5-1.deb"
+        lines = warnings(said)
+        assert len(lines) == 1 and "7.3.6-1" in lines[0] and "7.3.5-1" in lines[0], said
+
+
 def pin_source(dsc: pathlib.Path, version: str) -> None:
     """Pin a source package."""
     debs.write_pins({SOURCE.name: {"suite": SOURCE.suite, "version": version,
@@ -323,7 +338,7 @@ def test_index() -> None:
     """Records of apt-cache show; one without a checksum is no offer."""
     text = ("Package: p\nVersion: 1-1\nFilename: pool/p.deb\nSHA256: 12ab\nDescription: x\n y\n\n"
             "Package: p\nVersion: 1-2\nFilename: pool/p2.deb\n")
-    assert debs.parse_offers(text) == [Offer("1-1", "12ab", "pool/p.deb")]
+    assert debs.parse_offers(text) == [Offer("1-1", "12ab", "pool/p.deb", "p")]
     assert debs.upstream("1:7.3.4+ds-1~bpo13+1") == "7.3.4+ds"
 
 
@@ -342,7 +357,7 @@ def test_damaged_cache(tmp: pathlib.Path) -> None:
 def test_pins_are_complete() -> None:
     """lab/image/pins.json names every download with version and checksum."""
     pins = debs.read_pins()
-    for package in (debs.KERNEL, debs.QMP, debs.MESON, debs.QEMU):
+    for package in debs.PINNED:
         found = pins[package.name]
         assert found["suite"] == package.suite and len(found["sha256"]) == 64 and found["version"]
     assert "busybox" in pins["root-s390x"]

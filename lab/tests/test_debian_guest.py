@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Debian's kernel for s390x as a KVM guest in an emulated host, which uses SIE of the emulator."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import stat
+import time
+
+from lab.common.progress import say
+from lab.common.run import run
+from lab.guest import linux
+from lab.guest.vm import FIRMWARE, PROGRAM
+from lab.host.host import Host
+from lab.image import linux_guest
+from lab.image.linux_guest import Entry
+
+# Seconds on an idle machine, under the debug kernel.
+LIMIT = 300.0
+QEMU = [PROGRAM, "-L", FIRMWARE, "-nodefaults", "-no-user-config", "-display", "none",
+        "-machine", "s390-ccw-virtio", "-accel", "kvm", "-cpu", "host"]
+
+
+def check_guest(host: Host, cpus: int) -> None:
+    """The guest's program finds all as it should be, and the guest powers off."""
+    host.run("modprobe kvm")
+    started = time.monotonic()
+    console = host.run(shlex.join([*QEMU, *linux.arguments(cpus)]), timeout=LIMIT).out
+    say(f"Debian's kernel with {cpus} processors: {time.monotonic() - started:.0f} s from the "
+        f"start of QEMU to its end under the {host.flavour} kernel (goal: 60 s under the fast "
+        "kernel on an idle machine)")
+    found = re.findall(r"^guest: (.*?)\r?$", console, re.M)
+    assert found[:2] == [f"kernel: {linux_guest.release(host.flavour)}",
+                         f"processors: {cpus}"], console
+    wanted = [f"processor {cpu}: {what}: right" for cpu in range(cpus)
+              for what in ("memory", "timer")]
+    assert sorted(found[2:-1]) == sorted(wanted), console
+    assert found[-1] == "power off", console
+    assert not re.search(r"Kernel panic|Oops|WARNING: |BUG: ", console), console
+
+
+def test_one_cpu(bare: Host) -> None:
+    """From power-on to power-off with one virtual CPU."""
+    check_guest(bare, 1)
+
+
+def test_two_cpus(bare: Host) -> None:
+    """From power-on to power-off with two virtual CPUs, which interrupt each other."""
+    check_guest(bare, 2)
+
+
+def test_initramfs() -> None:
+    """cpio reads the archive that the kernel gets."""
+    entries = [*linux_guest.SKELETON, Entry("init", stat.S_IFREG | 0o755, b"12345")]
+    archive = linux_guest.cpio(entries)
+    listed = run(["cpio", "-itv", "--quiet"], stdin=archive).out.splitlines()
+    assert [line.split()[-1] for line in listed] == [entry.name for entry in entries], listed
+    assert listed[2].startswith("crw-------") and "5,   1" in listed[2], listed
+    assert listed[3].startswith("-rwxr-xr-x") and listed[3].split()[4] == "5", listed
+    assert run(["cpio", "-i", "--quiet", "--to-stdout", "init"], stdin=archive).stdout == b"12345"
