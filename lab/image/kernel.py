@@ -319,7 +319,8 @@ def install_programs(flavour: str) -> None:
     headers = f"HEADERS={config.objects(flavour)}/usr/include"
     wanted = {"lab/programs/idle": [folder]}
     if (config.LINUX / "tools/testing/selftests" / config.SELFTEST).is_dir():
-        wanted["lab/programs/fuzz"] = [folder, f"LINUX={config.LINUX}", headers]
+        source = [folder, f"LINUX={config.LINUX}", headers]
+        wanted |= {"lab/programs/fuzz": source, "lab/programs/random_guest": source}
         # There are installed headers.
         wanted["lab/programs/inject"] = [folder, headers]
     try:
