@@ -112,13 +112,15 @@ class Host:
         link = [f"{self._sockets}/link-{slot}" for slot in (self.slot, 1 - self.slot)]
         console = (f"stdio,id=console,logfile={self.log_path},signal=off" if self._interactive
                    else "stdio,id=console,signal=off")
-        # facilities: QCI (12), APFT (15), AP interrupts (65), which QEMU does not emulate.
-        cmdline = ("facilities=12,15,65 root=/dev/vda rootfstype=erofs ro init=/sbin/lab-init "
-                   "panic=-1 net.ifnames=0 "
+        # facilities: QCI (12), APFT (15), AP interrupts (65), which ap_sim stands on.
+        cmdline = (f"{'' if profile.machine_ap else 'facilities=12,15,65 '}root=/dev/vda "
+                   "rootfstype=erofs ro init=/sbin/lab-init panic=-1 net.ifnames=0 "
                    f"{'quiet ' if self._interactive else ''}{profile.cmdline}").strip()
+        # Without the AP facility, a machine leaves AP instructions to ap_sim.
+        cpu = "max" if profile.machine_ap else "max,ap=off,apqci=off,apft=off,apqi=off"
         return [
             *qemu.emulator(),
-            "-M", "s390-ccw-virtio", "-cpu", "max",
+            "-M", "s390-ccw-virtio", "-cpu", cpu,
             *(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"] if profile.icount
               else ["-accel", "tcg,thread=multi"]),
             "-smp", str(profile.cpus), "-m", str(profile.memory),
@@ -144,6 +146,7 @@ class Host:
             "-device", f"virtio-net-ccw,netdev=link,mac={mac.format(0)}",
             "-netdev", "user,id=mgmt,restrict=on,ipv6=off",
             "-device", f"virtio-net-ccw,netdev=mgmt,mac={mac.format(1)}",
+            *(word for device in profile.adapters() for word in ("-device", json.dumps(device))),
         ]
 
     def wait_ready(self) -> None:
@@ -313,14 +316,15 @@ class Host:
 
     # Network
 
-    def _monitor(self, line: str) -> str:
-        """One command of the emulator's human monitor."""
+    def qmp(self, command: str, **arguments: Any) -> Any:
+        """Execute a command of the emulator's monitor; '_' stands for '-' in argument names."""
+        named = {key.replace("_", "-"): value for key, value in arguments.items()}
         with socket.socket(socket.AF_UNIX) as qmp:
             qmp.settimeout(30)
             qmp.connect(f"{self._sockets}/qmp-{self.slot}")
             stream = qmp.makefile("rw")
 
-            def call(command: str, **arguments: str) -> Any:
+            def call(command: str, arguments: dict[str, Any]) -> Any:
                 stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
                 stream.flush()
                 for answer in map(json.loads, stream):
@@ -331,8 +335,12 @@ class Host:
                 raise HostDied(self.name, "the emulator closed its monitor", self.log_path)
 
             stream.readline()
-            call("qmp_capabilities")
-            return str(call("human-monitor-command", **{"command-line": line}))
+            call("qmp_capabilities", {})
+            return call(command, named)
+
+    def _monitor(self, line: str) -> str:
+        """One command of the emulator's human monitor."""
+        return str(self.qmp("human-monitor-command", command_line=line))
 
     def forward(self, port: int) -> tuple[str, int]:
         """Forward a TCP port of the host: (address, port) to connect to from the build

@@ -16,6 +16,8 @@ class Profile:
     """What a host is made of: lab/host/profiles/<name>.toml, any key replaced by Lab.boot().
 
     cards to reset_polls are parameters of ap_sim; an empty string leaves its default.
+    machine_ap: the machine has the adapters that cards, domains, cdomains and latency_us describe,
+    and offers the AP facility; simulate must be false then. Without it the machine has none.
     vfio_adapters, vfio_domains: hex lists; these are taken from zcrypt and go to vfio_ap.
     simulate: load ap_sim, AP, zcrypt, KVM and VFIO. memory: MiB. cmdline: kernel parameters.
     icount: a nanosecond of the host is one instruction; needs one CPU, and is slow.
@@ -30,6 +32,7 @@ class Profile:
     vfio_adapters: str = ""
     vfio_domains: str = ""
     simulate: bool = True
+    machine_ap: bool = False
     memory: int = 2048
     cpus: int = 2
     cmdline: str = ""
@@ -61,6 +64,39 @@ class Profile:
                  if getattr(self, key)]
         return " ".join([*words, f"latency_us={self.latency_us}",
                          f"reset_polls={self.reset_polls}"])
+
+    def adapters(self) -> list[dict[str, object]]:
+        """The adapters of the machine, each as -device and device_add of the emulator take it."""
+        if not self.machine_ap:
+            return []
+        return [adapter(card, domains=colons(self.domains), latency_us=self.latency_us,
+                        control_domains=colons(self.cdomains or self.domains))
+                for card in self.cards.split(",") if card]
+
+
+# Mode in the description of a card, and its name in the emulator.
+MODES = {"c": "cca", "p": "ep11", "a": "accel"}
+# Fields of the description of a card, and their names in the emulator.
+FIELDS = {"fac": "facilities", "nd": "max-domain", "ml": "message-limit"}
+
+
+def adapter(card: str, **properties: object) -> dict[str, object]:
+    """A device of the emulator from the description of a card, APID:TYPE{c|p|a}[:key=value]...,
+    and more properties: adapter("05:14c:qd=3") has id and apid 5, a depth of 4, mode cca."""
+    apid, kind, *words = card.split(":")
+    found: dict[str, object] = {"driver": "ap-adapter", "id": f"ap-{apid}", "apid": int(apid, 16),
+                                "hwtype": int(kind[:-1]), "mode": MODES[kind[-1]]}
+    for word in words:
+        key, _, value = word.partition("=")
+        number = int(value, 0)
+        found.update({"depth": number + 1} if key == "qd" else {FIELDS[key]: number})
+    found.update({key.replace("_", "-"): value for key, value in properties.items()})
+    return found
+
+
+def colons(numbers: str) -> str:
+    """A list with colons in the place of commas, as the emulator takes domains."""
+    return numbers.replace(",", ":")
 
 
 def mask(numbers: str) -> str:
