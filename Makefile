@@ -54,7 +54,7 @@ help:
 	@echo '  make take          an edit at the top level -> its patch; STEP=set/number or part of'
 	@echo '                     a subject, or'
 	@echo '                     SUBJECT=... SET=... MESSAGE=... FILES=... for a new one'
-	@echo '  make series        the sets as mails in out/series/; SET=one of them, FROM="Name <mail>",'
+	@echo '  make series        the sets as mails in out/series/; SET=one of them (SET=qemu-client, too), FROM="Name <mail>",'
 	@echo '                     ASSISTED_BY="LLM [TOOLS]", LAB_URL=where to get this repository'
 	@echo '  make difference    where patches/, build/linux and the top level disagree'
 	@echo

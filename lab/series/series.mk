@@ -19,8 +19,10 @@ take:
 	@$(SERIES) take --step "$$STEP" --subject "$$SUBJECT" \
 		--set "$$SET" --message "$$MESSAGE" --files "$$FILES"
 
+# SET=qemu-client, SET=qemu-machine: sets of patches/qemu
 series:
-	@$(SERIES) series --set "$$SET" --from "$$FROM" \
+	@case "$$SET" in qemu-*) TREE=qemu SET="$${SET#qemu-}" ;; esac; \
+	$(SERIES) series --set "$$SET" --from "$$FROM" \
 		--assisted-by "$$ASSISTED_BY" --lab "$$LAB_URL"
 
 difference:
