@@ -35,9 +35,15 @@
 
 #define LC_PGM_CODE	0x8e
 #define LC_TEID		0xa8
+#define LC_IO_WORD	0xc0
 #define LC_PGM_OLD	0x150
 #define LC_PGM_NEW	0x1d0
+#define LC_IO_NEW	0x1f0
+/* Behind what the machine uses */
+#define LC_FREE		0xff0
 
+#define PSW_WAIT	0x0002000000000000ULL
+#define PSW_IO		0x0200000000000000ULL
 /* A PSW with DAT on, in the home space as in Linux */
 #define PSW_HOME	(KVM_PSW_MASK | 0x0400c00000000000ULL)
 
@@ -69,7 +75,7 @@ static void pause_ms(unsigned int ms)
 /* A guest with something that is not the guest program; it sleeps for ever after errors */
 static int create_small(struct four *f, const __u8 *code, size_t len)
 {
-	static const __u64 stop[] = { KVM_PSW_MASK | 0x0002000000000000ULL, GUEST_STOPPED };
+	static const __u64 stop[] = { KVM_PSW_MASK | PSW_WAIT, GUEST_STOPPED };
 	int ret;
 
 	ret = guest_create(&f->guest, &f->env.dev, FOUR_SMALL);
@@ -538,6 +544,34 @@ TEST_F_TIMEOUT(guest, what_a_silenced_queue_held_is_counted, ENV_TIMEOUT)
 	EXPECT_EQ(busy + 1, four_sum(f, "irq_off_busy"));
 	EXPECT_EQ(ap_sim_queue_value(f->apids[0], f->domains[0], "qlen"),
 		  ap_sim_queue_value(f->apids[0], f->domains[0], "off_qlen"));
+}
+
+TEST_F_TIMEOUT(guest, running_guest_is_interrupted, ENV_TIMEOUT)
+{
+	/* MVI LC_FREE,1; J . */
+	static const __u8 loop[] = { 0x92, 0x01, 0x0f, 0xf0, 0xa7, 0xf4, 0x00, 0x00 };
+	static const __u64 stop[] = { KVM_PSW_MASK | PSW_WAIT, GUEST_STOPPED + GUEST_ISC };
+	struct four *f = &self->four;
+	const __u8 *mem = f->env.dev.mem;
+	struct kvm_run *run;
+
+	ASSERT_EQ(0, create_small(f, NULL, 0));
+	ASSERT_EQ(0, guest_aqic(&f->guest, f->apids[0] << 8 | f->domains[0], true, GUEST_NIB));
+	guest_write(&f->guest, FOUR_SMALL, loop, sizeof(loop));
+	guest_write(&f->guest, LC_IO_NEW, stop, sizeof(stop));
+	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK | PSW_IO, FOUR_SMALL);
+	run = f->guest.cpu.run;
+	run->s.regs.crs[6] = 0x80000000 >> GUEST_ISC;
+	run->kvm_dirty_regs = KVM_SYNC_CRS;
+	ASSERT_EQ(0, guest_start(&f->guest));
+	while (!__atomic_load_n(mem + LC_FREE, __ATOMIC_ACQUIRE))
+		pause_ms(1);
+	EXPECT_EQ(0, ap_sim_control("notify %02x.%04x", f->apids[0], f->domains[0]));
+	ASSERT_EQ(0, guest_wait_end(&f->guest));
+	EXPECT_TRUE(kvm_cpu_disabled(&f->guest.cpu));
+	EXPECT_EQ((__u64)GUEST_STOPPED + GUEST_ISC, run->psw_addr);
+	EXPECT_EQ(0x80000000 | GUEST_ISC << 27, *(const __u32 *)(mem + LC_IO_WORD));
+	EXPECT_EQ(1, mem[GUEST_NIB]);
 }
 
 TEST_F_TIMEOUT(guest, an_unknown_instruction_is_an_exception, ENV_TIMEOUT)
