@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Change the simulated AP hardware of a host, and read its state.
 
-No other module writes to the simulator's control file.
+No other module writes to the simulator's control file or sends commands to the machine's adapters.
 """
 
 from __future__ import annotations
@@ -17,17 +17,33 @@ CONTROL = "/sys/kernel/debug/ap_sim/control"
 RESCAN = "echo 1 >/sys/bus/ap/scans\n"
 
 
+def command_machine(host: Host, command: str) -> list[str]:
+    """Send a command to the adapters of the emulated machine; hw/s390x/ap-control.c in build/qemu
+    lists them. The lines of the reply without the last one, "ok"; LabError if that is another."""
+    text = str(host.qmp("x-ap-control", command_line=command)["human-readable-text"])
+    *lines, status = text.splitlines()
+    if status != "ok":
+        raise LabError(f"host {host.name}: {command}: {status}")
+    return lines
+
+
 def simulate(host: Host, *commands: str) -> None:
-    """Send commands to the simulator; ap_sim/debugfs.c of the selftests lists them."""
+    """Change the simulated adapters, those of the machine or those of ap_sim: ap_sim/debugfs.c of
+    the selftests lists the commands, which are the same for both."""
     for command in commands:
-        host.run(f"echo {shlex.quote(command)} >{CONTROL}")
+        if host.profile.machine_ap:
+            command_machine(host, command)
+        else:
+            host.run(f"echo {shlex.quote(command)} >{CONTROL}")
 
 
 def simulated(host: Host, *apqns: str) -> dict[str, dict[str, int]]:
-    """What the simulator tells of queues (all of them, without names), by APQN and name, such as
+    """The state of queues (all of them, without names), by APQN and name, such as
     simulated(a, "05.0004")["05.0004"]["qlen"]; all of it as of the same time for each queue."""
     found = {}
-    for line in host.run("cat /sys/kernel/debug/ap_sim/queues").out.splitlines():
+    lines = (command_machine(host, "queues") if host.profile.machine_ap else
+             host.run("cat /sys/kernel/debug/ap_sim/queues").out.splitlines())
+    for line in lines:
         apqn, *words = line.split()
         if apqn in apqns or not apqns:
             found[apqn] = {name: int(value, 16 if name in ("gisa", "nib") else 10)
@@ -36,10 +52,15 @@ def simulated(host: Host, *apqns: str) -> dict[str, dict[str, int]]:
 
 
 def simulate_and_rescan(host: Host, *commands: str) -> None:
-    """Send commands to the simulator; the AP bus scans again after each. Devices are there, or
-    gone, when this returns."""
-    host.run("set -e\n" + "".join(f"echo '{command}' >{CONTROL}\n{RESCAN}"
-                                  for command in commands))
+    """Change the simulated adapters; the AP bus scans again after each change. Devices are there,
+    or gone, when this returns."""
+    if host.profile.machine_ap:
+        for command in commands:
+            command_machine(host, command)
+            host.run(RESCAN)
+    else:
+        host.run("set -e\n" + "".join(f"echo '{command}' >{CONTROL}\n{RESCAN}"
+                                      for command in commands))
 
 
 def pull(host: Host, apid: str) -> None:

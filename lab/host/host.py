@@ -147,6 +147,9 @@ class Host:
             "-netdev", "user,id=mgmt,restrict=on,ipv6=off",
             "-device", f"virtio-net-ccw,netdev=mgmt,mac={mac.format(1)}",
             *(word for device in profile.adapters() for word in ("-device", json.dumps(device))),
+            *(("-chardev", "ap-control,id=ap",
+               "-device", "virtserialport,chardev=ap,name=ap.control") if profile.machine_ap
+              else ()),
         ]
 
     def wait_ready(self) -> None:

@@ -6,6 +6,10 @@ The host has no module of the lab and no boot parameter for the adapters.
 
 from __future__ import annotations
 
+import pytest
+
+from lab.common.errors import LabError
+from lab.guest.ap_control import command_machine, simulate, simulated
 from lab.guest.counters import GUEST
 from lab.guest.mdev import GuestAp
 from lab.guest.vm import Guests
@@ -20,9 +24,11 @@ def load_drivers(host: Host) -> None:
     """Domain 47 goes to vfio_ap. All queues of domain 04 are in operation, with interrupts, when
     this returns."""
     host.run("set -e\n"
-             "modprobe ap; echo -0x47 >/sys/bus/ap/aqmask\n"
-             "modprobe -a zcrypt_cex4 kvm iommufd vfio vfio_iommu_type1 mdev vfio_ap\n"
-             "echo 1 >/sys/bus/ap/scans\n"
+             "if [ ! -e /sys/bus/ap/drivers/vfio_ap ]; then\n"
+             "\tmodprobe ap; echo -0x47 >/sys/bus/ap/aqmask\n"
+             "\tmodprobe -a zcrypt_cex4 kvm iommufd vfio vfio_iommu_type1 mdev vfio_ap\n"
+             "\techo 1 >/sys/bus/ap/scans\n"
+             "fi\n"
              f"for queue in {DEVICES}/*.0004; do\n"
              "\tuntil grep -q 'Interrupts enabled' $queue/interrupt; do sleep 0.1; done\n"
              "done", timeout=300)
@@ -89,9 +95,69 @@ def test_ap_guest(machine: Host) -> None:
     load_drivers(machine)
     matrix = GuestAp("05,06", "47")
     with Guests() as guests:
+        command_machine(machine, "counters clear")
         vm = guests.vm(guests.mdev(machine, matrix), kernel=GUEST)
         vm.wait_answered(10)
         counters = vm.stopped_counters()
         assert not counters.faults() and not counters.requeued, counters
         assert [queue.apqn for queue in counters.queues] == matrix.matrix(), counters
         assert counters.interrupts >= counters.polls > 0, counters
+        # The guest's CPU waits for each reply: the machine alerts KVM, which wakes the CPU.
+        queues = simulated(machine, *matrix.matrix())
+        assert all(queue["guest_irqs"] and not queue["host_irqs"] for queue in queues.values())
+        alerts = [line for line in command_machine(machine, "counters") if "gib_alerts" in line]
+        assert int(alerts[0].split()[1]) > 0, alerts
+
+
+def test_ap_control(machine: Host) -> None:
+    """Commands from outside: adapters come and go and change their state, errors have names."""
+    load_drivers(machine)
+    simulate(machine, "card add fa:13c:fac=0x6a120000:nd=20:ml=5:qd=4", "domain add fb",
+             "config fa off", "checkstop 06 on")
+    topology = command_machine(machine, "topology")
+    assert "card fa at=13 fac=6a120000 nd=20 ml=5 qd=4 config=0 checkstop=0" in topology
+    assert "domains 04,47,fb" in topology and "cdomains 04,47" in topology, topology
+    assert {"cardfa", "fa.00fb", "05.00fb"} <= set(rescan(machine))
+    state = machine.run(f"cat {DEVICES}/cardfa/config {DEVICES}/card06/chkstop").out.split()
+    assert state == ["0", "1"]
+    simulate(machine, "checkstop 06 off", "card del fa", "domain del fb")
+    assert not [name for name in rescan(machine) if "fa" in name or "fb" in name]
+    for command, error in (("card add 05:14c", "EEXIST"), ("card del fa", "ENOENT"),
+                           ("domain add 04", "EEXIST"), ("domain add 100", "ERANGE"),
+                           ("card add fa:14x", "EINVAL"), ("card add fa:14c:qd=32", "ERANGE"),
+                           ("rc 05.0099 tapq 7", "ENOENT"), ("segment 12", "EINVAL"),
+                           ("nonsense", "EINVAL")):
+        with pytest.raises(LabError, match=f"error {error}$"):
+            command_machine(machine, command)
+
+
+def test_ap_faults(machine: Host) -> None:
+    """The AP bus gives a queue up whose reset fails; a scan after the fault brings it back."""
+    load_drivers(machine)
+    queue = f"{DEVICES}/05.0004"
+    wait = f"until grep -q {{}} {queue}/states; do sleep 0.1; done"
+    command_machine(machine, "counters clear")
+    simulate(machine, "rc 05.0004 rapq 44")
+    try:
+        machine.run(f"echo 1 >{queue}/reset\n" + wait.format("ERROR"))
+    finally:
+        simulate(machine, "rc 05.0004 rapq 0")
+    failed = simulated(machine, "05.0004")["05.0004"]["rapq"]
+    machine.run("echo 1 >/sys/bus/ap/scans\n" + wait.format("OPERATING"))
+    load_drivers(machine)
+    assert simulated(machine, "05.0004")["05.0004"]["rapq"] > failed > 0
+
+
+def test_ap_control_port(machine: Host) -> None:
+    """Commands from inside: one program at a time opens the port and reads its replies only."""
+    ask = ("for port in /sys/class/virtio-ports/*; do\n"
+           "\tif [ \"$(cat $port/name)\" = ap.control ]; then control=/dev/${port##*/}; fi\n"
+           "done\n"
+           "ask() { exec 4<>$control; echo \"$1\" >&4\n"
+           "\twhile read -r line <&4; do\n"
+           "\t\techo \"$line\"; case $line in ok|error*) break;; esac\n"
+           "\tdone; exec 4>&-; }\n")
+    assert machine.run(f"{ask}ask 'config 05 maybe'").out == "error EINVAL\n"
+    # A reply that nobody reads is gone when the port is opened again.
+    out = machine.run(f"{ask}exec 4<>$control; echo queues >&4; exec 4>&-; ask counters").out
+    assert out.splitlines()[0].startswith("tapq ") and out.endswith("ok\n"), out
