@@ -20,7 +20,7 @@ RESCAN = "echo 1 >/sys/bus/ap/scans\n"
 def command_machine(host: Host, command: str) -> list[str]:
     """Send a command to the adapters of the emulated machine; hw/s390x/ap-control.c in build/qemu
     lists them. The lines of the reply without the last one, "ok"; LabError if that is another."""
-    text = str(host.qmp("x-ap-control", command_line=command)["human-readable-text"])
+    text = str(host.qmp("x-ap-control", command_line=command)["text"])
     *lines, status = text.splitlines()
     if status != "ok":
         raise LabError(f"host {host.name}: {command}: {status}")
