@@ -27,6 +27,7 @@ print "$file:1: WARNING:PLANTED: a planted fault\\n";
 exit 1;
 """
 KERNEL_DOC = """
+import sys
 assert "-Werror" in sys.argv
 names = [n for n in sys.argv[1:] if not n.startswith("-")]
 bad = [n for n in names if "UNDOCUMENTED" in open(n).read()]
