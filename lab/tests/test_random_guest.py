@@ -10,6 +10,7 @@ from lab.common.progress import say
 from lab.host.host import Host
 
 PROGRAM = "/lab/bin/random-guest"
+SECONDS = 60
 # Without MINUTES=.
 LONG_MINUTES = 5
 
@@ -34,6 +35,12 @@ def check_survives(host: Host, seconds: int, seed: int) -> None:
     assert counts["exit_operation_exception"] >= 20 * rounds, out
     # Rounds in which the guest reached the end of its area, so that it did not lose the handler.
     assert counts["completed"] >= rounds / 8, out
+
+
+def test_survives(bare: Host, seed: int) -> None:
+    """One minute."""
+    check_survives(bare, SECONDS, seed)
+    assert bare.run("echo alive").out == "alive\n"
 
 
 def long_survives(bare: Host, seed: int, minutes: int) -> None:
