@@ -114,14 +114,20 @@ def test_target_refuses_to_run(a: Host, b: Host) -> None:
 
 
 def test_stop_refused_at_the_end_of_qemu(a: Host) -> None:
-    """QEMU resets the device and ends in order."""
+    """QEMU 10.0 aborts: it stores the error in a migration state that is gone. The guest has ended
+    before, and the kernel takes the device back."""
     with Guests() as guests:
         mdev = guests.mdev(a, AP)
         for iommufd, state in zip(WAYS, ("RUNNING_P2P", "STOP"), strict=True):
             vm = guests.vm(mdev, iommufd=iommufd)
             injector = vm.inject(f"{state}={errno.EINVAL}")
-            vm.quit()
-            assert f"injected {state}" in injector.wait(STEP).out
+            try:
+                vm.quit()
+            except QemuError as error:
+                assert "mutex->initialized" in str(error), error
+            else:
+                raise AssertionError("QEMU ended in order")
+            assert f"injected {state}" in injector.wait(STEP, check=False).out
             assert mdev.state() == "RUNNING", mdev.state()
 
 
