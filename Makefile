@@ -34,7 +34,7 @@ help:
 	@echo '                     memory, each beside its floor and a baseline; out/bench'
 	@echo '  make coverage      which lines of the driver the tests in one host reach (gcov);'
 	@echo '                     what they do not reach, and why: lab/commands/unreached'
-	@echo '  make shell         a prompt in an emulated host with simulated crypto cards;'
+	@echo '  make shell         a prompt in an emulated host with simulated AP adapters;'
 	@echo '                     HOST=a|b|c (lab/host/profiles), FLAVOUR=fast|debug'
 	@echo '  make check-fast    gates on the patches and on our scripts, as CI runs them: each set'
 	@echo '                     applies on its prerequisites and keeps its limits, checkpatch, each'

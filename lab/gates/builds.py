@@ -249,10 +249,10 @@ class Tree:
         return found
 
     def build(self, name: str, everything: Iterable[str], tests: bool = True,
-              extra: Sequence[str] = (), kernel: bool = True, modules: bool = True) -> list[str]:
+              extra: Sequence[str] = (), kernel: bool = True) -> list[str]:
         """Build the sources that are there; the findings, those of pristine source included.
 
-        kernel: the objects of the kernel; tests: the selftests; modules: their modules."""
+        kernel: the objects of the kernel; tests: the selftests."""
         found = self.configure(name, extra)
         if found:
             return found
@@ -266,7 +266,7 @@ class Tree:
                 return found
         found += self.undefined(name)
         if tests and (self.path / SELFTEST / "Makefile").exists():
-            found += self.selftests(name, extra, modules)
+            found += self.selftests(name, extra)
         return found
 
     def _findings(self, name: str, args: Sequence[str], where: str = "") -> tuple[int, list[str]]:
@@ -277,8 +277,8 @@ class Tree:
             found = output.strip().splitlines()[-5:] or [f"make: status {status}"]
         return status, found
 
-    def selftests(self, name: str, extra: Sequence[str] = (), modules: bool = True) -> list[str]:
-        """Headers, then programs and the simulator, as the kernel's own Makefiles build them."""
+    def selftests(self, name: str, extra: Sequence[str] = ()) -> list[str]:
+        """Headers, then programs, as the kernel's own Makefiles build them."""
         found: list[str] = []
         if name not in self._headers:
             status, found = self._findings(name, [*extra, "headers"])
@@ -286,8 +286,6 @@ class Tree:
                 self._headers.add(name)
         args = [*extra, f"KDIR={self.objects(name)}", f"TARGETS={config.SELFTEST}",
                 "FORCE_TARGETS=1", "SKIP_TARGETS=", "W=1"]
-        if not modules:
-            args.append("TEST_GEN_MODS_DIR=")
         status, here = self._findings(name, args, "tools/testing/selftests")
         found += here
         if status:
@@ -296,17 +294,7 @@ class Tree:
             program = self.objects(name) / f"kselftest/{config.SELFTEST}/{source.stem}"
             if source.stem != HOST_TEST and not program.exists():
                 found.append(f"{SELFTEST}{source.name}: error: not built")
-        if modules and self.simulator():
-            built = sorted((self.path / SELFTEST / "ap_sim").glob("*.ko"))
-            for module in built:
-                found += self.undefined_in(module)
-            if not built:
-                found.append(f"{SELFTEST}ap_sim: error: no module was built")
         return found
-
-    def simulator(self) -> bool:
-        """Whether the tree has the module that simulates the hardware."""
-        return (self.path / SELFTEST / "ap_sim/Makefile").exists()
 
     def undefined(self, name: str) -> list[str]:
         """Symbols of the driver and of its tests that nothing defines."""
@@ -368,11 +356,7 @@ class Tree:
         names += [f"{DRIVER}{path.relative_to(folder)}"[:-2] + ".o"
                   for path in sorted([*folder.glob("vfio_ap*.c"), *folder.glob("tests/*.c")])]
         # W=1 as in build(): with other flags, all objects would be compiled again.
-        found = self._findings(name, ["C=2", "W=1", SPARSE, *extra, *names])[1]
-        if self.simulator():
-            found += self._findings(name, ["C=2", "W=1", SPARSE,
-                                           f"M={self.path / SELFTEST}/ap_sim", "modules"])[1]
-        return found
+        return self._findings(name, ["C=2", "W=1", SPARSE, *extra, *names])[1]
 
 
 def sparse_works() -> list[str]:
@@ -408,7 +392,6 @@ def walk(tree: KernelTree, builds: Tree, name: str, base: str,
     found: list[str] = []
     with builds.lock:
         before = builds.before(name, announce=announce) if steps else []
-        modules = False
         for number in steps:
             commit, title = commits[number]
             announce(f"build.{name}: {number + 1} of {len(commits)}: {title}")
@@ -418,12 +401,8 @@ def walk(tree: KernelTree, builds: Tree, name: str, base: str,
             paths = [path for here in (changes if last else [changes[number]]) for path in here]
             kernel = any(not path.startswith("tools/") for path in paths)
             tests = any(path.startswith((SELFTEST, "include/uapi/")) for path in paths)
-            modules |= any(path.startswith((f"{SELFTEST}ap_sim/", "include/", "arch/"))
-                           for path in paths)
-            now = builds.build(name, builds.everything(), tests, (), kernel, modules)
+            now = builds.build(name, builds.everything(), tests, (), kernel)
             found += [f"{title}: {line}" for line in new_findings(now, before)]
-            if tests and (builds.path / SELFTEST / "Makefile").exists():
-                modules = False
     return found
 
 

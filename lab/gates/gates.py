@@ -122,9 +122,8 @@ class Checker:
         yield Gate("am", self.am, cost=20)
         for one in self.sets:
             yield Gate(f"am.{one.name}", self.of_set(self.applies, one), cost=100)
-            if one.mailed:
-                yield Gate(f"size.{one.name}", self.of_set(self.size, one), cost=90)
-                yield Gate(f"rework.{one.name}", self.of_set(self.rework, one), cost=90)
+            yield Gate(f"size.{one.name}", self.of_set(self.size, one), cost=90)
+            yield Gate(f"rework.{one.name}", self.of_set(self.rework, one), cost=90)
         yield Gate("difference", lambda: difference(self.layout), cost=20)
         yield Gate("mails", self.mails, cost=80)
         for patch in self.patches:
@@ -156,8 +155,7 @@ class Checker:
                    lambda: tools.coccinelle(self.tree, self.builds, self.head), builds=True)
         # One after the other: each builds on the kernel of the one before.
         for one in self.sets:
-            if one.mailed:
-                yield Gate(f"tests.{one.name}", self.of_set(self.tests, one), builds=True)
+            yield Gate(f"tests.{one.name}", self.of_set(self.tests, one), builds=True)
 
     def build_gates(self, name: str) -> Iterator[Gate]:
         """Each patch of each set, in one configuration."""

@@ -30,7 +30,6 @@ KUNIT = f"{DRIVER}tests/vfio_ap_stream_kunit.c"
 CHAPTER = "Documentation/arch/s390/vfio-ap.rst"
 ABI = "Documentation/ABI/testing/debugfs-vfio-ap"
 UAPI = "include/uapi/linux/vfio_ap.h"
-SIMULATOR = f"{builds.SELFTEST}ap_sim/reply.c"
 TEST = f"{builds.SELFTEST}lib/ap.c"
 INFO_TEST = f"{builds.SELFTEST}info_test.c"
 
@@ -98,7 +97,6 @@ def faults() -> Iterator[Fault]:
                     lambda c, ident: tools.uapi(c.builds, ident))
     yield build("module", STREAM, UNUSED, "planted: ", "a warning at one step only")
     yield build("module", STREAM, UNDEFINED, "planted is neither", "a symbol that nobody defines")
-    yield build("module", SIMULATOR, UNUSED, "planted: ", "a warning in the simulator")
     yield build("module", TEST, UNUSED, "planted: ", "a warning in the tests")
     yield build("builtin", STREAM, BUILTIN, "planted: ", "a warning if it is built in")
     yield build("off", KUNIT, OFF, "planted: ", "a warning if the driver is off")

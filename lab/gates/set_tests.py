@@ -21,7 +21,7 @@ from lab.series import patches
 from lab.series.chains import Chains
 from lab.series.git import KernelTree, SeriesError
 from lab.series.layout import Layout
-from lab.series.sets import with_needs
+from lab.series.sets import SETS, with_needs
 
 # What the copy takes from build/; it changes none of them, as they are ready.
 SHARED = (config.CACHE, config.BUILD / "python", roots.HOSTS.folder, config.IMAGE,
@@ -33,7 +33,8 @@ SHARED = (config.CACHE, config.BUILD / "python", roots.HOSTS.folder, config.IMAG
 OVERLAY = (f"tools/testing/selftests/{config.SELFTEST}/", "tools/testing/selftests/Makefile",
            "include/uapi/linux/vfio.h", "include/uapi/linux/vfio_ap.h",
            "drivers/s390/crypto/vfio_ap_stream.c", "drivers/s390/crypto/vfio_ap_stream.h")
-OVERLAY_SET = "lab-only"
+# The last one: its patches come after those of any other.
+OVERLAY_SET = SETS["linux"][-1].name
 # The leak scans are for the debug kernel; this shows that nothing else is needed.
 FLAVOUR = "fast"
 RUN_TIMEOUT = 3600

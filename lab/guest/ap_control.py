@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Change the simulated AP hardware of a host, and read its state.
+"""Change the simulated AP adapters of a host, and read their state.
 
-No other module writes to the simulator's control file or sends commands to the machine's adapters.
+No other module sends commands to the adapters. hw/s390x/ap-control.c in build/qemu lists them.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lab.common.errors import LabError
 from lab.host.host import Host
 
-CONTROL = "/sys/kernel/debug/ap_sim/control"
 RESCAN = "echo 1 >/sys/bus/ap/scans\n"
 
 
 def command_machine(host: Host, command: str) -> list[str]:
-    """Send a command to the adapters of the emulated machine; hw/s390x/ap-control.c in build/qemu
-    lists them. The lines of the reply without the last one, "ok"; LabError if that is another."""
+    """Send a command to the adapters of the emulated machine. The lines of the reply without the
+    last one, "ok"; LabError if that is another."""
     text = str(host.qmp("x-ap-control", command_line=command)["text"])
     *lines, status = text.splitlines()
     if status != "ok":
@@ -28,22 +26,16 @@ def command_machine(host: Host, command: str) -> list[str]:
 
 
 def simulate(host: Host, *commands: str) -> None:
-    """Change the simulated adapters, those of the machine or those of ap_sim: ap_sim/debugfs.c of
-    the selftests lists the commands, which are the same for both."""
+    """Send commands that reply nothing."""
     for command in commands:
-        if host.profile.machine_ap:
-            command_machine(host, command)
-        else:
-            host.run(f"echo {shlex.quote(command)} >{CONTROL}")
+        command_machine(host, command)
 
 
 def simulated(host: Host, *apqns: str) -> dict[str, dict[str, int]]:
     """The state of queues (all of them, without names), by APQN and name, such as
     simulated(a, "05.0004")["05.0004"]["qlen"]; all of it as of the same time for each queue."""
     found = {}
-    lines = (command_machine(host, "queues") if host.profile.machine_ap else
-             host.run("cat /sys/kernel/debug/ap_sim/queues").out.splitlines())
-    for line in lines:
+    for line in command_machine(host, "queues"):
         apqn, *words = line.split()
         if apqn in apqns or not apqns:
             found[apqn] = {name: int(value, 16 if name in ("gisa", "nib") else 10)
@@ -54,13 +46,9 @@ def simulated(host: Host, *apqns: str) -> dict[str, dict[str, int]]:
 def simulate_and_rescan(host: Host, *commands: str) -> None:
     """Change the simulated adapters; the AP bus scans again after each change. Devices are there,
     or gone, when this returns."""
-    if host.profile.machine_ap:
-        for command in commands:
-            command_machine(host, command)
-            host.run(RESCAN)
-    else:
-        host.run("set -e\n" + "".join(f"echo '{command}' >{CONTROL}\n{RESCAN}"
-                                      for command in commands))
+    for command in commands:
+        command_machine(host, command)
+        host.run(RESCAN)
 
 
 def pull(host: Host, apid: str) -> None:

@@ -18,7 +18,7 @@ REPORT = re.compile(
     r")")
 
 # Accesses that race: those of other code in the kernel are its own.
-FOREIGN_RACE = re.compile(r"BUG: KCSAN: (?!.*(vfio_ap|ap_sim))")
+FOREIGN_RACE = re.compile(r"BUG: KCSAN: (?!.*vfio_ap)")
 
 
 def is_report(line: str) -> bool:

@@ -86,8 +86,7 @@ class Host:
         settings = {
             "LAB_HOST": self.name,
             "LAB_ADDRESS": self.address,
-            "LAB_SIMULATE": str(int(profile.simulate)),
-            "LAB_SIM_PARAMS": profile.sim_params(),
+            "LAB_DRIVERS": str(int(profile.drivers)),
             "LAB_APMASK": mask(profile.vfio_adapters),
             "LAB_AQMASK": mask(profile.vfio_domains),
             "LAB_INTERACTIVE": str(int(self._interactive)),
@@ -112,15 +111,12 @@ class Host:
         link = [f"{self._sockets}/link-{slot}" for slot in (self.slot, 1 - self.slot)]
         console = (f"stdio,id=console,logfile={self.log_path},signal=off" if self._interactive
                    else "stdio,id=console,signal=off")
-        # facilities: QCI (12), APFT (15), AP interrupts (65), which ap_sim stands on.
-        cmdline = (f"{'' if profile.machine_ap else 'facilities=12,15,65 '}root=/dev/vda "
-                   "rootfstype=erofs ro init=/sbin/lab-init panic=-1 net.ifnames=0 "
+        cmdline = ("root=/dev/vda rootfstype=erofs ro init=/sbin/lab-init panic=-1 net.ifnames=0 "
                    f"{'quiet ' if self._interactive else ''}{profile.cmdline}").strip()
-        # Without the AP facility, a machine leaves AP instructions to ap_sim.
-        cpu = "max" if profile.machine_ap else "max,ap=off,apqci=off,apft=off,apqi=off"
+        adapters = profile.adapters()
         return [
             *qemu.emulator(),
-            "-M", "s390-ccw-virtio", "-cpu", cpu,
+            "-M", "s390-ccw-virtio", "-cpu", "max",
             *(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"] if profile.icount
               else ["-accel", "tcg,thread=multi"]),
             "-smp", str(profile.cpus), "-m", str(profile.memory),
@@ -146,10 +142,9 @@ class Host:
             "-device", f"virtio-net-ccw,netdev=link,mac={mac.format(0)}",
             "-netdev", "user,id=mgmt,restrict=on,ipv6=off",
             "-device", f"virtio-net-ccw,netdev=mgmt,mac={mac.format(1)}",
-            *(word for device in profile.adapters() for word in ("-device", json.dumps(device))),
+            *(word for device in adapters for word in ("-device", json.dumps(device))),
             *(("-chardev", "ap-control,id=ap",
-               "-device", "virtserialport,chardev=ap,name=ap.control") if profile.machine_ap
-              else ()),
+               "-device", "virtserialport,chardev=ap,name=ap.control") if adapters else ()),
         ]
 
     def wait_ready(self) -> None:

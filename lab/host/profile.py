@@ -15,11 +15,10 @@ from lab.common.errors import LabError
 class Profile:
     """What a host is made of: lab/host/profiles/<name>.toml, any key replaced by Lab.boot().
 
-    cards to reset_polls are parameters of ap_sim; an empty string leaves its default.
-    machine_ap: the machine has the adapters that cards, domains, cdomains and latency_us describe,
-    and offers the AP facility; simulate must be false then. Without it the machine has none.
+    cards: the adapters of the machine, with commas between them, each as adapter() takes it.
+    domains, cdomains: hex lists of usage and control domains; cdomains "": as domains.
     vfio_adapters, vfio_domains: hex lists; these are taken from zcrypt and go to vfio_ap.
-    simulate: load ap_sim, AP, zcrypt, KVM and VFIO. memory: MiB. cmdline: kernel parameters.
+    drivers: load AP, zcrypt, KVM and VFIO. memory: MiB. cmdline: kernel parameters.
     icount: a nanosecond of the host is one instruction; needs one CPU, and is slow.
     """
 
@@ -27,12 +26,9 @@ class Profile:
     cards: str = ""
     domains: str = ""
     cdomains: str = ""
-    latency_us: int = 1000
-    reset_polls: int = 2
     vfio_adapters: str = ""
     vfio_domains: str = ""
-    simulate: bool = True
-    machine_ap: bool = False
+    drivers: bool = True
     memory: int = 2048
     cpus: int = 2
     cmdline: str = ""
@@ -58,18 +54,9 @@ class Profile:
                 raise LabError(f"{where}: {key} must be of type {types[key].__name__}")
         return replace(self, **keys)
 
-    def sim_params(self) -> str:
-        """Module parameters for ap_sim."""
-        words = [f"{key}={getattr(self, key)}" for key in ("cards", "domains", "cdomains")
-                 if getattr(self, key)]
-        return " ".join([*words, f"latency_us={self.latency_us}",
-                         f"reset_polls={self.reset_polls}"])
-
     def adapters(self) -> list[dict[str, object]]:
         """The adapters of the machine, each as -device and device_add of the emulator take it."""
-        if not self.machine_ap:
-            return []
-        return [adapter(card, domains=colons(self.domains), latency_us=self.latency_us,
+        return [adapter(card, domains=colons(self.domains),
                         control_domains=colons(self.cdomains or self.domains))
                 for card in self.cards.split(",") if card]
 

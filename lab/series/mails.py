@@ -51,7 +51,7 @@ def trailers(who: Identity, assisted_by: str) -> list[str]:
 def write(layout: Layout, sender: str = "", assisted_by: str = "",
           say: Callable[[str], None] = say, lab: str = "", only: str = "",
           chains: Chains | None = None) -> list[pathlib.Path]:
-    """Write out/series/SET/ for each set that is mailed, and prove that git am of the mails gives
+    """Write out/series/SET/ for each set, and prove that git am of the mails gives
     the tree of the set; return the directories.
 
     lab: where this repository can be had, for the cover letters. only: one set."""
@@ -65,7 +65,7 @@ def write(layout: Layout, sender: str = "", assisted_by: str = "",
                               + "\n  ".join(found))
         every = patches.load(layout)
         names = [one.name for one in layout.sets
-                 if one.mailed and any(patch.set == one.name for patch in every)]
+                 if any(patch.set == one.name for patch in every)]
         if not names or only and only not in names:
             raise SeriesError(f"SET={only}: sets with patches to mail are {' '.join(names)}"
                               if only else f"{layout.patches}: no set has patches to mail")

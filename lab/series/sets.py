@@ -35,14 +35,12 @@ class Growth:
 class Set:
     """A set: its prerequisites (direct ones suffice), the lists it is sent to, and its limits.
 
-    mailed: `make series` writes it; other sets are exempt from limits. patches: the most it may
-    have, 0 for any number.
+    patches: the most it may have, 0 for any number.
     """
 
     name: str
     needs: tuple[str, ...] = ()
     to: tuple[str, ...] = ()
-    mailed: bool = True
     patches: int = 0
     growth: tuple[Growth, ...] = ()
 
@@ -58,7 +56,6 @@ SETS = {
             Growth(f"{DRIVER}vfio_ap_ops.c", 554))),
         Set("selftests-migration", ("migration", "selftests-base"), (KSELFTEST, S390)),
         Set("migratable", ("migration", "selftests-migration"), (S390, KVM)),
-        Set("lab-only", ("ap", "migratable"), mailed=False),
     ),
     "qemu": (
         Set("machine", to=QEMU),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """The selftests as others run them: by the kernel's run_kselftest.sh, on machines without AP
-hardware, and on machines whose AP hardware is not simulated."""
+adapters, and on machines without a control port for their adapters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from lab.host.process import Result
 from lab.report import tap
 
 PROGRAM = "migration_config_test"
-# One of its tests, which needs queues but no simulator.
+# One of its tests, which needs queues but no control port.
 TEST = "stores_that_change_nothing_end_no_session"
 FAILING = "migration_state_test"
 # Programs that repeat something more often on request, and how often in a long test.
-REPEATING = ("ap_sim_test", "migration_file_test", "migration_lifetime_test",
-             "migration_state_test")
+REPEATING = ("migration_file_test", "migration_lifetime_test", "migration_state_test")
 REPEAT = 100
 # Its tests that change the hardware.
-SIMULATOR = {"a_card_of_another_type_is_a_difference", "reset_leads_to_running_with_a_dead_card",
-             "comparing_asks_no_queue"}
+CONTROL = {"a_card_of_another_type_is_a_difference", "reset_leads_to_running_with_a_dead_card",
+           "comparing_asks_no_queue"}
 APQNS = "05.0004,05.0006,06.0004,06.0006"
 
 
@@ -56,7 +55,7 @@ def test_run_kselftest(a: Host) -> None:
 def check_skipped(results: list[str]) -> None:
     """All of the results are skips for the right reason."""
     for result in results:
-        assert result.startswith("ok ") and "# SKIP " in result and "AP simulator" in result, result
+        assert result.startswith("ok ") and "# SKIP " in result and "control port" in result, result
 
 
 def test_without_hardware(bare: Host) -> None:
@@ -64,7 +63,7 @@ def test_without_hardware(bare: Host) -> None:
     done = run_kselftest(bare, f"-t {config.SELFTEST}:{PROGRAM}")
     assert done.rc == 0 and f"\nok 1 selftests: {config.SELFTEST}: {PROGRAM}" in done.out, done.out
     results = nested(done.out)
-    assert len(results) > len(SIMULATOR), done.out
+    assert len(results) > len(CONTROL), done.out
     check_skipped(results)
 
     # The script takes its time: the others without it.
@@ -79,11 +78,10 @@ def test_without_hardware(bare: Host) -> None:
     check_skipped(results)
 
 
-def run_without_simulator(host: Host, apqns: str | None,
-                          options: str = "") -> list[tap.Outcome]:
-    """The program where it sees queues but no control of a simulator, as on real hardware."""
+def run_without_port(host: Host, apqns: str | None, options: str = "") -> list[tap.Outcome]:
+    """The program where it finds queues but no control port, as on real hardware."""
     allowed = "" if apqns is None else f"VFIO_AP_APQNS={shlex.quote(apqns)}"
-    done = host.run(f"{allowed} unshare -m sh -c 'umount /sys/kernel/debug && "
+    done = host.run(f"{allowed} unshare -m sh -c 'mount -t tmpfs none /sys/class/virtio-ports && "
                     f"cd /lab/selftests/{config.SELFTEST} && exec ./{PROGRAM} {options}'",
                     timeout=900)
     return tap.parse(done.out)
@@ -91,26 +89,26 @@ def run_without_simulator(host: Host, apqns: str | None,
 
 def test_unasked(a: Host) -> None:
     """Queues that nobody gave to the tests are left alone, whatever the variable says."""
-    for apqns, reason in ((None, "no AP simulator; to use real queues set VFIO_AP_APQNS="),
+    for apqns, reason in ((None, "no control port of AP adapters; to use real queues set"),
                           ("05.0004,0b.0004", "0b.0004, which is not bound to vfio_ap"),
                           ("5.4", "VFIO_AP_APQNS is no list"),
                           ("05.0004;06.0004", "VFIO_AP_APQNS is no list"),
                           ("", "VFIO_AP_APQNS is no list"),
                           ("05.0004,05.0006", "the tests need 2 x 2")):
         options = f"-t {TEST}" if apqns is not None else ""
-        outcomes = run_without_simulator(a, apqns, options)
-        assert len(outcomes) > (0 if options else len(SIMULATOR))
+        outcomes = run_without_port(a, apqns, options)
+        assert len(outcomes) > (0 if options else len(CONTROL))
         for outcome in outcomes:
             assert outcome.status == "skip" and reason in outcome.reason, (apqns, outcome)
 
 
 def test_real_queues(a: Host) -> None:
     """With queues that the user names: only what changes the hardware is skipped."""
-    outcomes = run_without_simulator(a, APQNS)
-    assert len(outcomes) > len(SIMULATOR)
+    outcomes = run_without_port(a, APQNS)
+    assert len(outcomes) > len(CONTROL)
     for outcome in outcomes:
-        if outcome.name.split(".")[-1] in SIMULATOR:
-            assert outcome.status == "skip" and "needs the AP simulator" in outcome.reason, outcome
+        if outcome.name.split(".")[-1] in CONTROL:
+            assert outcome.status == "skip" and "needs the control port" in outcome.reason, outcome
         else:
             assert outcome.status == "ok", outcome
 

@@ -66,14 +66,14 @@ struct bench {
 
 static struct bench bench;
 
-/* AP instructions that the driver executes for queues, as the simulator names them */
+/* AP instructions that the driver executes for queues, by the names of the machine's counters */
 static const char * const insns[] = { "tapq", "aqic", "zapq" };
 
 #define NR_INSNS	(sizeof(insns) / sizeof(*insns))
 
 /**
  * struct span - what a part of a migration takes
- * @cpu: instructions of this thread, with those that simulate AP instructions
+ * @cpu: instructions of this thread, AP instructions included
  * @insns: number of AP instructions
  */
 struct span {
@@ -145,7 +145,7 @@ static void span_begin(void)
 	unsigned int i;
 
 	for (i = 0; i < NR_INSNS; i++)
-		span.insns[i] = ap_sim_counter(insns[i]);
+		span.insns[i] = ap_counter(insns[i]);
 	span.cpu = cpu_now();
 }
 
@@ -155,7 +155,7 @@ static void span_end(void)
 
 	span.cpu = cpu_now() - span.cpu;
 	for (i = 0; i < NR_INSNS; i++)
-		span.insns[i] = ap_sim_counter(insns[i]) - span.insns[i];
+		span.insns[i] = ap_counter(insns[i]) - span.insns[i];
 }
 
 /* The same as measure() of a function that has one span */
@@ -612,10 +612,10 @@ static void measure_interrupts(const struct ap_masks *masks)
 	tell("pins", count_calls(PIN, target));
 	measure_span("source", source);
 	/* A machine that enables and disables an interrupt when it accepts to */
-	ap_sim_control("aqic_polls 0");
+	ap_control("aqic_polls 0");
 	measure_span("target_at_once", target);
 	measure_span("source_at_once", source);
-	ap_sim_control("aqic_polls %d", AP_SIM_AQIC_POLLS);
+	ap_control("aqic_polls %d", AP_AQIC_POLLS);
 	save();
 	tell("armed_size", bench.len);
 	set(VFIO_DEVICE_STATE_RUNNING, NULL);

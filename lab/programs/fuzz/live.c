@@ -25,7 +25,6 @@
 #include "reference.h"
 
 #define MAX_INPUT	16384
-#define RESET_POLLS	"/sys/module/ap_sim/parameters/reset_polls"
 /* An input with no chunks, no edits, nothing expanded */
 #define CONTROL		3
 
@@ -48,7 +47,6 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
  * @good: an input with the stream that the device gives
  * @good_len: bytes of it
  * @before: what there is between two streams, with the guest's interrupts registered
- * @reset_polls: of the simulator, before
  * @accepted: streams that the device took
  * @different: streams of another configuration
  * @malformed: streams that are none
@@ -59,7 +57,6 @@ struct live {
 	uint8_t good[MAX_INPUT];
 	size_t good_len;
 	struct env_counts before;
-	char reset_polls[16];
 	unsigned long accepted;
 	unsigned long different;
 	unsigned long malformed;
@@ -334,8 +331,7 @@ static int setup(void)
 	live.good_len = CONTROL + f->env.stream.len;
 	env_count(&f->env, &live.before);
 	/* Most streams end with a reset, and the driver looks 20 ms later whether it is done */
-	ap_file_read(RESET_POLLS, live.reset_polls, sizeof(live.reset_polls));
-	return ap_sim_control("reset_polls 0") ? 1 : 0;
+	return ap_control("reset_polls 0") ? 1 : 0;
 }
 
 static void news(uint64_t done)
@@ -387,8 +383,6 @@ int main(int argc, char **argv)
 	ret = setup();
 	if (!ret)
 		ret = run(seed, count, first);
-	if (live.reset_polls[0])
-		ap_sim_control("reset_polls %s", live.reset_polls);
 	four_teardown(&live.four);
 	return ret;
 }

@@ -137,7 +137,7 @@ static int prepare_guest(struct four *f)
 	if (!ret)
 		ret = guest_wait_answered(&f->guest, ENOUGH);
 	if (!ret)
-		ret = ap_sim_control("latency * %u", HELD);
+		ret = ap_control("latency * %u", HELD);
 	if (!ret)
 		ret = four_wait_held(f);
 	return ret ?: guest_stop(&f->guest);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A guest that uses its AP queues: requests, replies, interrupts, and what
- * happens when one of them is lost.
+ * A guest that uses its AP queues: requests, replies and interrupts, and the
+ * loss of each.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@
 #define BAD_ADDRESS	0x06U
 #define NO_FIRST_PART	0x13
 
-/* Bytes at whose multiples NQAP may end early, as the simulator has it unless told otherwise */
+/* Bytes at whose multiples NQAP may end early, by default */
 #define SEGMENT		0x100000U
 
 #define LC_PGM_CODE	0x8e
@@ -39,7 +39,7 @@
 #define LC_PGM_OLD	0x150
 #define LC_PGM_NEW	0x1d0
 #define LC_IO_NEW	0x1f0
-/* Behind what the machine uses */
+/* The machine does not use this byte */
 #define LC_FREE		0xff0
 
 #define PSW_WAIT	0x0002000000000000ULL
@@ -94,7 +94,7 @@ TEST_F_TIMEOUT(guest, each_request_is_answered_once, ENV_TIMEOUT)
 	long irqs, alerts;
 
 	irqs = four_sum(f, "guest_irqs");
-	alerts = ap_sim_counter("gib_alerts");
+	alerts = ap_counter("gib_alerts");
 	ASSERT_EQ(0, four_start(f));
 	EXPECT_EQ(0, guest_wait_answered(&f->guest, ENOUGH));
 	EXPECT_EQ(0, guest_stop(&f->guest));
@@ -110,7 +110,7 @@ TEST_F_TIMEOUT(guest, each_request_is_answered_once, ENV_TIMEOUT)
 	}
 	/* It was interrupted because of its queues, and woken up by alerts */
 	EXPECT_GE(four_sum(f, "guest_irqs") - irqs, (long)c.interrupts);
-	EXPECT_LT(alerts, ap_sim_counter("gib_alerts"));
+	EXPECT_LT(alerts, ap_counter("gib_alerts"));
 }
 
 TEST_F_TIMEOUT(guest, replies_wait_for_a_stopped_guest, ENV_TIMEOUT)
@@ -152,7 +152,7 @@ TEST_F_TIMEOUT(guest, a_signal_stops_it, ENV_TIMEOUT)
 	EXPECT_EQ(0, guest_stop(&f->guest));
 	EXPECT_EQ((__u64)FOUR_SMALL, f->guest.cpu.run->psw_addr);
 
-	ASSERT_EQ(0, ap_sim_control("latency * 1000000000"));
+	ASSERT_EQ(0, ap_control("latency * 1000000000"));
 	ASSERT_EQ(0, guest_load(&f->guest));
 	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK, GUEST_ENTRY);
 	ASSERT_EQ(0, guest_start(&f->guest));
@@ -221,10 +221,10 @@ TEST_F_TIMEOUT(guest, its_stores_are_logged_those_of_its_queues_are_not, ENV_TIM
 	while (four_sum(f, "qlen") != four_sum(f, "replies"))
 		pause_ms(1);
 
-	/* Nobody executes anything */
+	/* No CPU executes the guest */
 	__atomic_store_n(nib, 0, __ATOMIC_SEQ_CST);
 	EXPECT_FALSE(was_stored_to(f, GUEST_NIB));
-	EXPECT_EQ(0, ap_sim_control("notify %02x.%04x", f->apids[0], f->domains[0]));
+	EXPECT_EQ(0, ap_control("notify %02x.%04x", f->apids[0], f->domains[0]));
 	EXPECT_EQ(1, __atomic_load_n(nib, __ATOMIC_SEQ_CST));
 	EXPECT_FALSE(was_stored_to(f, GUEST_NIB));
 	EXPECT_FALSE(was_stored_to(f, GUEST_COUNTERS));
@@ -297,9 +297,9 @@ TEST_F_TIMEOUT(guest, it_has_its_queues_and_no_others, ENV_TIMEOUT)
 					     f->env.pool.domains[f->env.pool.nr_domains - 1]));
 		EXPECT_EQ(NOT_THERE, execute(f, opcodes[i], 0xff, 0xff));
 	}
-	EXPECT_EQ(0, ap_sim_queue_value(f->other, f->domains[0], "qlen"));
+	EXPECT_EQ(0, ap_queue_value(f->other, f->domains[0], "qlen"));
 
-	/* What it has not any more is gone at once */
+	/* An adapter that was taken away is gone at once */
 	ASSERT_EQ(0, ap_mdev_write(f->env.dev.uuid, "unassign_adapter", "%u", f->apids[1]));
 	EXPECT_EQ(NOT_THERE, execute(f, 0xaf, f->apids[1], f->domains[1]));
 	EXPECT_EQ(0, execute(f, 0xaf, f->apids[0], f->domains[1]));
@@ -327,7 +327,7 @@ static void write_tables(struct four *f)
 
 TEST_F_TIMEOUT(guest, operands_are_translated, ENV_TIMEOUT)
 {
-	/* The simulated card returns the message, with another type and the queue's number */
+	/* The emulated adapter returns the message, with another type and the queue's number */
 	__u8 request[MESSAGE_SIZE] = { 0x00, 0x60 }, reply[MESSAGE_SIZE];
 	struct four *f = &self->four;
 	const __u8 *mem = f->env.dev.mem;
@@ -368,7 +368,7 @@ TEST_F_TIMEOUT(guest, unmapped_operand_interrupts_guest, ENV_TIMEOUT)
 	EXPECT_EQ(UNMAPPED | 0x403U, *(const __u64 *)(mem + LC_TEID));
 	EXPECT_EQ((__u64)FOUR_SMALL, *(const __u64 *)(mem + LC_PGM_OLD + 8));
 	EXPECT_EQ((__u64)UNMAPPED, f->guest.cpu.run->s.regs.gprs[6]);
-	EXPECT_EQ(1, ap_sim_queue_value(f->apids[0], f->domains[0], "replies"));
+	EXPECT_EQ(1, ap_queue_value(f->apids[0], f->domains[0], "replies"));
 }
 
 /*
@@ -387,31 +387,31 @@ TEST_F_TIMEOUT(guest, the_rest_of_a_request_is_refused_on_the_other_side, ENV_TI
 		rc = execute(f, 0xaf, apid, domain);
 	} while (rc == RESET);
 	ASSERT_EQ(0, rc);
-	ASSERT_EQ(0, ap_sim_control("segment 16"));
+	ASSERT_EQ(0, ap_control("segment 16"));
 	/* Condition code 2 leaves general register 1 as PQAP(TAPQ) has set it */
 	rc = execute(f, 0xad, apid, domain);
-	ASSERT_EQ(0, ap_sim_control("segment %u", SEGMENT));
+	ASSERT_EQ(0, ap_control("segment %u", SEGMENT));
 	EXPECT_EQ(0, rc);
 	EXPECT_EQ(16U, f->guest.cpu.run->s.regs.gprs[7]);
-	EXPECT_EQ(0, ap_sim_queue_value(apid, domain, "qlen"));
+	EXPECT_EQ(0, ap_queue_value(apid, domain, "qlen"));
 
 	ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
 	EXPECT_EQ(NO_FIRST_PART, execute_again(f, KVM_PSW_MASK));
-	EXPECT_EQ(0, ap_sim_queue_value(apid, domain, "qlen"));
+	EXPECT_EQ(0, ap_queue_value(apid, domain, "qlen"));
 
 	/* The whole request is accepted */
 	EXPECT_EQ(0, execute(f, 0xad, apid, domain));
-	EXPECT_EQ(1, ap_sim_queue_value(apid, domain, "qlen"));
+	EXPECT_EQ(1, ap_queue_value(apid, domain, "qlen"));
 }
 
-/* What PQAP(AQIC) cannot do now it may do later */
+/* A PQAP(AQIC) that was refused may succeed later */
 TEST_F_TIMEOUT(guest, interrupts_are_asked_for_again, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
 
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x 3", f->apids[0], f->domains[0], BUSY));
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x 2", f->apids[1], f->domains[1], RESET));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x aqic %x 3", f->apids[0], f->domains[0], BUSY));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x aqic %x 2", f->apids[1], f->domains[1], RESET));
 	ASSERT_EQ(0, four_start(f));
 	EXPECT_EQ(0, guest_wait_answered(&f->guest, ENOUGH));
 	EXPECT_EQ(0, guest_stop(&f->guest));
@@ -428,8 +428,8 @@ TEST_F_TIMEOUT(guest, a_queue_without_interrupts_is_not_used, ENV_TIMEOUT)
 	struct four *f = &self->four;
 	struct guest_counters c;
 
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x 1", f->apids[0], f->domains[0],
-				    BAD_ADDRESS));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x aqic %x 1", f->apids[0], f->domains[0],
+				BAD_ADDRESS));
 	ASSERT_EQ(0, four_start(f));
 	do {
 		pause_ms(1);
@@ -449,7 +449,7 @@ TEST_F_TIMEOUT(guest, without_interrupts_it_hangs, ENV_TIMEOUT)
 	struct four *f = &self->four;
 	struct guest_counters c;
 
-	ASSERT_EQ(0, ap_sim_control("swallow * on"));
+	ASSERT_EQ(0, ap_control("swallow * on"));
 	ASSERT_EQ(0, four_start(f));
 	while (four_sum(f, "replies") != (long)FOUR * GUEST_WINDOW)
 		pause_ms(1);
@@ -467,7 +467,7 @@ static __u8 nib(struct four *f)
 	return __atomic_load_n((__u8 *)f->env.dev.mem + GUEST_NIB, __ATOMIC_SEQ_CST);
 }
 
-/* What makes a guest look at its queues, as if one of them had a reply */
+/* Make a guest look at its queues, as if one of them had a reply */
 static int interrupt(struct four *f, bool notify)
 {
 	struct kvm_s390_interrupt irq = {
@@ -542,8 +542,8 @@ TEST_F_TIMEOUT(guest, what_a_silenced_queue_held_is_counted, ENV_TIMEOUT)
 	EXPECT_EQ(0U, run->s.regs.gprs[1] >> 16 & 0xff);
 	EXPECT_EQ(off + 1, four_sum(f, "irq_off"));
 	EXPECT_EQ(busy + 1, four_sum(f, "irq_off_busy"));
-	EXPECT_EQ(ap_sim_queue_value(f->apids[0], f->domains[0], "qlen"),
-		  ap_sim_queue_value(f->apids[0], f->domains[0], "off_qlen"));
+	EXPECT_EQ(ap_queue_value(f->apids[0], f->domains[0], "qlen"),
+		  ap_queue_value(f->apids[0], f->domains[0], "off_qlen"));
 }
 
 TEST_F_TIMEOUT(guest, running_guest_is_interrupted, ENV_TIMEOUT)
@@ -566,7 +566,7 @@ TEST_F_TIMEOUT(guest, running_guest_is_interrupted, ENV_TIMEOUT)
 	ASSERT_EQ(0, guest_start(&f->guest));
 	while (!__atomic_load_n(mem + LC_FREE, __ATOMIC_ACQUIRE))
 		pause_ms(1);
-	EXPECT_EQ(0, ap_sim_control("notify %02x.%04x", f->apids[0], f->domains[0]));
+	EXPECT_EQ(0, ap_control("notify %02x.%04x", f->apids[0], f->domains[0]));
 	ASSERT_EQ(0, guest_wait_end(&f->guest));
 	EXPECT_TRUE(kvm_cpu_disabled(&f->guest.cpu));
 	EXPECT_EQ((__u64)GUEST_STOPPED + GUEST_ISC, run->psw_addr);

@@ -74,7 +74,7 @@ static void work(struct __test_metadata *_metadata, struct four *f, unsigned int
 {
 	ASSERT_EQ(0, four_start(f));
 	ASSERT_EQ(0, guest_wait_answered(&f->guest, ENOUGH));
-	ASSERT_EQ(0, ap_sim_control("latency * %u", latency));
+	ASSERT_EQ(0, ap_control("latency * %u", latency));
 	if (latency == HELD)
 		ASSERT_EQ(0, four_wait_held(f));
 	ASSERT_EQ(0, guest_stop(&f->guest));
@@ -87,7 +87,7 @@ static void goes_on(struct __test_metadata *_metadata, struct four *f)
 	struct guest_counters c;
 	__u64 answered;
 
-	ASSERT_EQ(0, ap_sim_control("latency * %u", LATENCY));
+	ASSERT_EQ(0, ap_control("latency * %u", LATENCY));
 	guest_counters(&f->guest, &c);
 	answered = guest_answered(&c);
 	ASSERT_EQ(0, guest_start(&f->guest));
@@ -142,12 +142,12 @@ TEST_F_TIMEOUT(interrupt, nothing_happens_while_stopped, ENV_TIMEOUT)
 	ASSERT_EQ(0, four_sum(f, "replies"));
 	nib_clear(f);
 	irqs = four_sum(f, "guest_irqs");
-	alerts = ap_sim_counter("gib_alerts");
-	ASSERT_EQ(0, ap_sim_control("latency * %u", LATENCY));
+	alerts = ap_counter("gib_alerts");
+	ASSERT_EQ(0, ap_control("latency * %u", LATENCY));
 	ASSERT_EQ(0, four_wait_replies(f));
 	EXPECT_EQ(0, nib_value(f));
 	EXPECT_EQ(irqs, four_sum(f, "guest_irqs"));
-	EXPECT_EQ(alerts, ap_sim_counter("gib_alerts"));
+	EXPECT_EQ(alerts, ap_counter("gib_alerts"));
 
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ(1, nib_value(f));
@@ -251,9 +251,9 @@ TEST_F_TIMEOUT(interrupt, without_them_the_guest_hangs_on_the_other_side, ENV_TI
 	__u64 answered;
 
 	work(_metadata, f, HELD);
-	ASSERT_EQ(0, ap_sim_control("swallow * on"));
+	ASSERT_EQ(0, ap_control("swallow * on"));
 	ASSERT_EQ(0, migrate(f));
-	ASSERT_EQ(0, ap_sim_control("latency * %u", LATENCY));
+	ASSERT_EQ(0, ap_control("latency * %u", LATENCY));
 	guest_counters(&f->guest, &c);
 	answered = guest_answered(&c);
 	ASSERT_EQ(0, guest_start(&f->guest));
@@ -294,10 +294,10 @@ TEST_F_TIMEOUT(interrupt, the_guest_is_told_busy_while_stopped, ENV_TIMEOUT)
 	for (i = 0; i < ARRAY_SIZE(states); i++) {
 		EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
 		ASSERT_EQ(0, set_state(f, states[i]));
-		aqics = ap_sim_counter("aqic");
+		aqics = ap_counter("aqic");
 		EXPECT_EQ(BUSY, first_aqic(f, true, GUEST_NIB));
 		EXPECT_EQ(BUSY, first_aqic(f, false, 0));
-		EXPECT_EQ(aqics, ap_sim_counter("aqic"));
+		EXPECT_EQ(aqics, ap_counter("aqic"));
 		ASSERT_EQ(0, vfio_ap_reset(&f->env.dev));
 		EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
 		EXPECT_EQ(0, first_aqic(f, false, 0));
@@ -474,9 +474,9 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_is_not_reset_fails_the_write, ENV_TIMEOUT
 	int fd;
 
 	ASSERT_EQ(0, env_stream(&f->env));
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x tapq %x", f->apids[0], f->domains[0], BUSY));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x tapq %x", f->apids[0], f->domains[0], BUSY));
 	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x tapq 0 0", f->apids[0], f->domains[0]));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x tapq 0 0", f->apids[0], f->domains[0]));
 	EXPECT_EQ(-ENXIO, env_write(fd, f->env.stream.data, f->env.stream.len, 0, NULL));
 	EXPECT_EQ(-ENXIO, set_state(f, VFIO_DEVICE_STATE_STOP));
 	close(fd);
@@ -622,7 +622,7 @@ TEST_F_TIMEOUT(mapping, unmapping_ends_at_the_lowest_priority, ENV_TIMEOUT)
 	long before;
 
 	/* The queue accepts PQAP(AQIC) again as soon as its interrupt is off */
-	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	ASSERT_EQ(0, ap_control("aqic_polls 0"));
 	before = vfio_ap_pinned();
 	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
 	CPU_ZERO(&one);
@@ -752,8 +752,8 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_refuses_is_told_of, ENV_TIMEOUT)
 
 	work(_metadata, f, HELD);
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP_COPY));
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x 1", f->apids[0], f->domains[1],
-				    DECONFIGURED));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x aqic %x 1", f->apids[0], f->domains[1],
+				DECONFIGURED));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ((long)FOUR - 1, four_irqs(f));
 	EXPECT_EQ(1U, log_count(log, " interrupts not restored: response code 03"));
@@ -770,18 +770,18 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_is_busy_is_asked_again, ENV_TIMEOUT)
 	struct guest_counters c;
 
 	work(_metadata, f, LATENCY);
-	ASSERT_EQ(0, ap_sim_control("rc * aqic %x 3", BUSY));
+	ASSERT_EQ(0, ap_control("rc * aqic %x 3", BUSY));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	EXPECT_EQ(0, four_irqs(f));
-	ASSERT_EQ(0, ap_sim_control("rc * aqic %x 3", BUSY));
+	ASSERT_EQ(0, ap_control("rc * aqic %x 3", BUSY));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ((long)FOUR, four_irqs(f));
 	/* A machine that takes its time to switch them off, and on */
-	ASSERT_EQ(0, ap_sim_control("aqic_polls 3"));
+	ASSERT_EQ(0, ap_control("aqic_polls 3"));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	ASSERT_EQ(0, ap_control("aqic_polls 0"));
 	goes_on(_metadata, f);
 	guest_counters(&f->guest, &c);
 	EXPECT_EQ((__u64)FOUR, c.aqic);
@@ -799,13 +799,13 @@ TEST_F_TIMEOUT(interrupt, stop_disables_an_interrupt_that_is_being_enabled, ENV_
 
 	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
 	for (polls = 0; polls < 8; polls++) {
-		ASSERT_EQ(0, ap_sim_control("aqic_polls %d", polls));
+		ASSERT_EQ(0, ap_control("aqic_polls %d", polls));
 		ASSERT_EQ(0, first_aqic(f, true, GUEST_NIB));
 		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 		EXPECT_EQ(0, four_irqs(f)) {
 			TH_LOG("aqic_polls %d: a queue is still armed in STOP", polls);
 		}
-		ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+		ASSERT_EQ(0, ap_control("aqic_polls 0"));
 		ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 		EXPECT_EQ(1, four_irqs(f));
 		EXPECT_EQ(0, first_aqic(f, false, 0));
@@ -821,12 +821,12 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
 	long resets;
 
 	work(_metadata, f, HELD);
-	resets = ap_sim_counter("zapq");
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic %x", f->apids[1], f->domains[0], BUSY));
+	resets = ap_counter("zapq");
+	ASSERT_EQ(0, ap_control("rc %02x.%04x aqic %x", f->apids[1], f->domains[0], BUSY));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	EXPECT_EQ(0, four_irqs(f));
-	EXPECT_EQ(resets + 1, ap_sim_counter("zapq"));
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x aqic 0 0", f->apids[1], f->domains[0]));
+	EXPECT_EQ(resets + 1, ap_counter("zapq"));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x aqic 0 0", f->apids[1], f->domains[0]));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ((long)FOUR, four_irqs(f));
 	goes_on(_metadata, f);
@@ -842,11 +842,11 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_tells_nothing_has_its_interrupts_again, E
 	long resets;
 
 	work(_metadata, f, HELD);
-	resets = ap_sim_counter("zapq");
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x tapq %x", f->apids[1], f->domains[0], BUSY));
+	resets = ap_counter("zapq");
+	ASSERT_EQ(0, ap_control("rc %02x.%04x tapq %x", f->apids[1], f->domains[0], BUSY));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x tapq 0 0", f->apids[1], f->domains[0]));
-	EXPECT_EQ(resets, ap_sim_counter("zapq"));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x tapq 0 0", f->apids[1], f->domains[0]));
+	EXPECT_EQ(resets, ap_counter("zapq"));
 	EXPECT_EQ(0, four_irqs(f));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
 	EXPECT_EQ((long)FOUR, four_irqs(f));
@@ -891,7 +891,7 @@ TEST_F_TIMEOUT(interrupt, a_registration_that_the_guest_reset_is_not_restored, E
 	pins = vfio_ap_pinned();
 	/* The reset has completed when the guest is stopped, or is still in progress */
 	for (polls = 0; polls <= 2; polls += 2) {
-		ASSERT_EQ(0, ap_sim_control("reset_polls %u", polls));
+		ASSERT_EQ(0, ap_control("reset_polls %u", polls));
 		ASSERT_EQ(0, first_aqic(f, true, GUEST_NIB));
 		ASSERT_EQ(2, four_irqs(f));
 		/* The driver allows half a second for interrupts to be enabled */
@@ -939,7 +939,7 @@ TEST_F_TIMEOUT(interrupt, a_lock_that_others_hold_resets_no_queue, ENV_TIMEOUT)
 	work(_metadata, f, HELD);
 	resets = four_sum(f, "zapq");
 	/* 20 ms each: longer than the driver waits for interrupts to be off */
-	ASSERT_EQ(0, ap_sim_control("reset_polls 40"));
+	ASSERT_EQ(0, ap_control("reset_polls 40"));
 	f->ret = 0;
 	f->done = false;
 	ASSERT_EQ(0, pthread_create(&thread, NULL, hold_lock, f));
@@ -950,7 +950,7 @@ TEST_F_TIMEOUT(interrupt, a_lock_that_others_hold_resets_no_queue, ENV_TIMEOUT)
 	}
 	__atomic_store_n(&f->done, true, __ATOMIC_SEQ_CST);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
-	ASSERT_EQ(0, ap_sim_control("reset_polls %d", AP_SIM_RESET_POLLS));
+	ASSERT_EQ(0, ap_control("reset_polls %d", AP_RESET_POLLS));
 	EXPECT_EQ(0, f->ret);
 	EXPECT_EQ(resets, four_sum(f, "zapq"));
 	goes_on(_metadata, f);
@@ -962,10 +962,10 @@ TEST_F_TIMEOUT(interrupt, a_card_that_is_deconfigured_is_quiet, ENV_TIMEOUT)
 	struct four *f = &self->four;
 
 	work(_metadata, f, HELD);
-	ASSERT_EQ(0, ap_sim_control("config %02x off", f->apids[0]));
+	ASSERT_EQ(0, ap_control("config %02x off", f->apids[0]));
 	EXPECT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	EXPECT_EQ(0, set_state(f, VFIO_DEVICE_STATE_RUNNING));
-	ASSERT_EQ(0, ap_sim_control("config %02x on", f->apids[0]));
+	ASSERT_EQ(0, ap_control("config %02x on", f->apids[0]));
 	EXPECT_EQ(2, four_irqs(f));
 }
 
@@ -1185,9 +1185,9 @@ TEST_F_TIMEOUT(interrupt, a_page_that_stays_allocated_is_logged_each_time, ENV_T
 	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, FOUR_SMALL));
 	ASSERT_EQ(0, log_start(f, &page));
 	ASSERT_EQ(0, first_aqic(f, true, GUEST_NIB));
-	ASSERT_EQ(0, ap_sim_control("aqic_polls 200"));
+	ASSERT_EQ(0, ap_control("aqic_polls 200"));
 	EXPECT_EQ(0, first_aqic(f, false, 0));
-	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	ASSERT_EQ(0, ap_control("aqic_polls 0"));
 	for (i = 0; i < 3; i++) {
 		EXPECT_EQ(1, log_report(f, 0, all, &has_nib)) {
 			TH_LOG("report %d", i);

@@ -210,8 +210,8 @@ TEST_F_TIMEOUT(config, a_card_of_another_type_is_a_difference, ENV_TIMEOUT)
 	struct ap_card card, other;
 	__u64 *info;
 
-	if (!ap_sim_present())
-		SKIP(return, AP_NO_SIM);
+	if (!ap_control_present())
+		SKIP(return, AP_NO_CONTROL);
 	remember_card(env, 0, &card);
 	info = &env->decoded.rows[0].info;
 	*info = hwinfo_put(*info, STREAM_HW_AT, hwinfo_get(*info, STREAM_HW_AT) - 1);
@@ -268,12 +268,12 @@ TEST_F_TIMEOUT(config, reset_leads_to_running_with_a_dead_card, ENV_TIMEOUT)
 	char command[64];
 	int fd;
 
-	if (!ap_sim_present())
-		SKIP(return, AP_NO_SIM);
+	if (!ap_control_present())
+		SKIP(return, AP_NO_CONTROL);
 	for (i = 0; i < ARRAY_SIZE_OF(faults); i++) {
 		ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RESUMING, &fd));
 		snprintf(command, sizeof(command), faults[i], apid);
-		ASSERT_EQ(0, ap_sim_control("%s", command));
+		ASSERT_EQ(0, ap_control("%s", command));
 		EXPECT_EQ(0, vfio_ap_reset(&env->dev)) {
 			TH_LOG("after %s", command);
 		}
@@ -281,7 +281,7 @@ TEST_F_TIMEOUT(config, reset_leads_to_running_with_a_dead_card, ENV_TIMEOUT)
 		EXPECT_EQ(-ENODEV, env_try_write(fd));
 		close(fd);
 		snprintf(command, sizeof(command), repairs[i], apid);
-		ASSERT_EQ(0, ap_sim_control("%s", command));
+		ASSERT_EQ(0, ap_control("%s", command));
 		ASSERT_EQ(0, ap_bus_rescan());
 		EXPECT_EQ(0, vfio_ap_reset(&env->dev));
 	}
@@ -301,20 +301,20 @@ TEST_F_TIMEOUT(config, comparing_asks_no_queue, ENV_TIMEOUT)
 	__u64 size;
 	size_t i;
 
-	if (!ap_sim_present())
-		SKIP(return, AP_NO_SIM);
+	if (!ap_control_present())
+		SKIP(return, AP_NO_CONTROL);
 	queues = ap_mask_weight(env->masks.apm) * ap_mask_weight(env->masks.aqm);
 	/* To stop once to save, and once to resume; the reset */
-	needed = 2 * queues + (1 + AP_SIM_RESET_POLLS + 1) * queues;
+	needed = 2 * queues + (1 + AP_RESET_POLLS + 1) * queues;
 	/* The AP bus asks too, from time to time, but not each time */
 	for (tries = 0, used = needed + 1; used != needed && tries < 5; tries++) {
 		for (i = 0, before = 0; i < ARRAY_SIZE_OF(insns); i++)
-			before += ap_sim_counter(insns[i]);
+			before += ap_counter(insns[i]);
 		EXPECT_EQ(0, vfio_mig_data_size(self->device, &size));
 		EXPECT_EQ(0, env_stream(env));
 		EXPECT_EQ(0, env_resume(env, env->stream.data, env->stream.len, 0));
 		for (i = 0, used = -before; i < ARRAY_SIZE_OF(insns); i++)
-			used += ap_sim_counter(insns[i]);
+			used += ap_counter(insns[i]);
 	}
 	EXPECT_EQ(needed, used);
 	EXPECT_LT(0, queues);

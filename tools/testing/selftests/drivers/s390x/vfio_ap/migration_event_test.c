@@ -111,7 +111,7 @@ static const char *site_setup(struct site *site, enum vfio_ap_path path, int *re
 	const char *why;
 
 	memset(site, 0, sizeof(*site));
-	why = env_setup_sim(env, path, ret);
+	why = env_setup_control(env, path, ret);
 	if (why || *ret)
 		return why;
 	site->apid = env->pool.adapters[0];
@@ -141,12 +141,12 @@ static void site_teardown(struct site *site)
 	env_teardown(&site->env);
 	if (!site->card.spec[0])
 		return;
-	ap_sim_control("cdomain del %02x", STRANGE);
-	ap_sim_control("config %02x on", site->apid);
-	ap_sim_control("checkstop %02x off", site->other);
-	ap_sim_control("card add %s", site->card.spec);
-	ap_sim_control("domain add %02x", site->domain);
-	ap_sim_control("cdomain add %02x", site->cdomain);
+	ap_control("cdomain del %02x", STRANGE);
+	ap_control("config %02x on", site->apid);
+	ap_control("checkstop %02x off", site->other);
+	ap_control("card add %s", site->card.spec);
+	ap_control("domain add %02x", site->domain);
+	ap_control("cdomain add %02x", site->cdomain);
 	ap_bus_rescan();
 	if (!queue_is_bound(site->apid, site->domain))
 		ap_queue_bind(site->apid, site->domain, "vfio_ap", true);
@@ -324,12 +324,12 @@ TEST_F_TIMEOUT(event, a_card_goes_and_comes, ENV_TIMEOUT)
 /* Seen by one scan of the AP bus: the host's configuration stays the same */
 static int card_gets_older(struct site *site)
 {
-	return ap_sim_control("card del %02x", site->apid) ?: ap_card_add(&site->older);
+	return ap_control("card del %02x", site->apid) ?: ap_card_add(&site->older);
 }
 
 static int card_is_back(struct site *site)
 {
-	return ap_sim_control("card del %02x", site->apid) ?: ap_card_add(&site->card);
+	return ap_control("card del %02x", site->apid) ?: ap_card_add(&site->card);
 }
 
 TEST_F_TIMEOUT(event, a_card_is_replaced_by_an_older_one_and_back, ENV_TIMEOUT)
@@ -345,12 +345,12 @@ TEST_F_TIMEOUT(event, a_card_is_replaced_by_an_older_one_and_back, ENV_TIMEOUT)
 
 static int domain_goes(struct site *site)
 {
-	return ap_sim_change("domain del %02x", site->domain);
+	return ap_change("domain del %02x", site->domain);
 }
 
 static int domain_comes(struct site *site)
 {
-	return ap_sim_change("domain add %02x", site->domain);
+	return ap_change("domain add %02x", site->domain);
 }
 
 TEST_F_TIMEOUT(event, a_domain_goes_and_comes, ENV_TIMEOUT)
@@ -366,12 +366,12 @@ TEST_F_TIMEOUT(event, a_domain_goes_and_comes, ENV_TIMEOUT)
 
 static int cdomain_goes(struct site *site)
 {
-	return ap_sim_change("cdomain del %02x", site->cdomain);
+	return ap_change("cdomain del %02x", site->cdomain);
 }
 
 static int cdomain_comes(struct site *site)
 {
-	return ap_sim_change("cdomain add %02x", site->cdomain);
+	return ap_change("cdomain add %02x", site->cdomain);
 }
 
 TEST_F_TIMEOUT(event, a_control_domain_goes_and_comes, ENV_TIMEOUT)
@@ -387,14 +387,14 @@ TEST_F_TIMEOUT(event, a_control_domain_goes_and_comes, ENV_TIMEOUT)
 
 static int several_go(struct site *site)
 {
-	return ap_sim_control("card del %02x", site->apid) ?:
-	       ap_sim_control("cdomain del %02x", site->cdomain) ?: domain_goes(site);
+	return ap_control("card del %02x", site->apid) ?:
+	       ap_control("cdomain del %02x", site->cdomain) ?: domain_goes(site);
 }
 
 static int several_come(struct site *site)
 {
-	return ap_sim_control("card add %s", site->card.spec) ?:
-	       ap_sim_control("cdomain add %02x", site->cdomain) ?: domain_comes(site);
+	return ap_control("card add %s", site->card.spec) ?:
+	       ap_control("cdomain add %02x", site->cdomain) ?: domain_comes(site);
 }
 
 TEST_F_TIMEOUT(event, the_host_is_reconfigured, ENV_TIMEOUT)
@@ -412,13 +412,13 @@ TEST_F_TIMEOUT(event, the_host_is_reconfigured, ENV_TIMEOUT)
 static int strange_domain_comes(struct site *site)
 {
 	(void)site;
-	return ap_sim_change("cdomain add %02x", STRANGE);
+	return ap_change("cdomain add %02x", STRANGE);
 }
 
 static int strange_domain_goes(struct site *site)
 {
 	(void)site;
-	return ap_sim_change("cdomain del %02x", STRANGE);
+	return ap_change("cdomain del %02x", STRANGE);
 }
 
 TEST_F_TIMEOUT(event, the_host_is_reconfigured_for_others, ENV_TIMEOUT)
@@ -445,8 +445,8 @@ static int cards_fail(struct site *site)
 {
 	int ret;
 
-	ret = ap_sim_control("config %02x off", site->apid) ?:
-	      ap_sim_change("checkstop %02x on", site->other);
+	ret = ap_control("config %02x off", site->apid) ?:
+	      ap_change("checkstop %02x on", site->other);
 	return ret ?: cards_are(site, false, true) ? 0 : -EPROTO;
 }
 
@@ -454,8 +454,8 @@ static int cards_recover(struct site *site)
 {
 	int ret;
 
-	ret = ap_sim_control("config %02x on", site->apid) ?:
-	      ap_sim_change("checkstop %02x off", site->other);
+	ret = ap_control("config %02x on", site->apid) ?:
+	      ap_change("checkstop %02x off", site->other);
 	return ret ?: cards_are(site, true, false) ? 0 : -EPROTO;
 }
 
@@ -950,7 +950,7 @@ TEST_F_TIMEOUT(event, no_session_begins_while_a_hotplug_is_pending, ENV_TIMEOUT)
 
 	for (tries = 0; tries < 20 && !(seen[0] && seen[1] && seen[2]); tries++) {
 		ASSERT_EQ(0, domain_goes(site));
-		ASSERT_EQ(0, ap_sim_control("domain add %02x", site->domain));
+		ASSERT_EQ(0, ap_control("domain add %02x", site->domain));
 		scan.ended = false;
 		ASSERT_EQ(0, pthread_create(&scan.thread, NULL, scan_job, &scan));
 		for (i = 0; !scan.ended; i = (i + 1) % ARRAY_SIZE_OF(targets)) {

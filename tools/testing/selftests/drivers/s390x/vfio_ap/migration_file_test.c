@@ -673,8 +673,8 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, STUCK_TIMEOUT)
 	struct vfio_ap neighbour;
 	pthread_t thread;
 
-	if (!ap_sim_present())
-		SKIP(return, AP_NO_SIM);
+	if (!ap_control_present())
+		SKIP(return, AP_NO_CONTROL);
 	ASSERT_EQ(0, env_neighbour(env, &neighbour, variant->path));
 	ASSERT_EQ(0, trap_set(&stuck.trap));
 	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_PRE_COPY, &stuck.fd));
@@ -683,7 +683,7 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, STUCK_TIMEOUT)
 	EXPECT_EQ(0, vfio_precopy_info(stuck.fd, &info));
 	EXPECT_EQ(env->decoded.end_at, info.initial_bytes);
 
-	EXPECT_EQ(0, ap_sim_change("cdomain del %02x", cdom));
+	EXPECT_EQ(0, ap_change("cdomain del %02x", cdom));
 	EXPECT_EQ(0, migrate_neighbour(&neighbour));
 	EXPECT_EQ(-ECANCELED, vfio_precopy_info(stuck.fd, &info));
 	/* Another reader waits for the stuck one, unless its reads do not block */
@@ -695,7 +695,7 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, STUCK_TIMEOUT)
 	EXPECT_EQ(-ECANCELED, stuck.ret);
 	EXPECT_EQ(-ECANCELED, env_try_read(stuck.fd));
 	EXPECT_EQ(VFIO_DEVICE_STATE_PRE_COPY, vfio_mig_state(self->device));
-	EXPECT_EQ(0, ap_sim_change("cdomain add %02x", cdom));
+	EXPECT_EQ(0, ap_change("cdomain add %02x", cdom));
 	close(stuck.fd);
 	trap_free(&stuck.trap);
 	vfio_ap_close(&neighbour);

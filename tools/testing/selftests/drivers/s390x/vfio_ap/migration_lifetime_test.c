@@ -536,7 +536,7 @@ TEST_F_TIMEOUT(lifetime, the_module_stays_as_long_as_a_file_is_open, ENV_TIMEOUT
 	int fd, ret;
 	size_t i;
 
-	if (!ap_sim_present())
+	if (!ap_control_present())
 		SKIP(return, "unloads the module: not where it may be in use by others");
 	if (env_module_references() < 0)
 		SKIP(return, "no /sys/module/" MODULE "/refcnt: it is built in or can not go");

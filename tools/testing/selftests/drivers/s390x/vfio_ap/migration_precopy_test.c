@@ -66,9 +66,9 @@ static const char *source_setup(struct source *src, enum vfio_ap_path path, int 
 	return NULL;
 }
 
-static const char *source_setup_sim(struct source *src, enum vfio_ap_path path, int *ret)
+static const char *source_setup_control(struct source *src, enum vfio_ap_path path, int *ret)
 {
-	return ap_sim_present() ? source_setup(src, path, ret) : AP_NO_SIM;
+	return ap_control_present() ? source_setup(src, path, ret) : AP_NO_CONTROL;
 }
 
 /* Forget the session of before */
@@ -86,7 +86,7 @@ static void source_teardown(struct source *src)
 	source_drop(src);
 	env_teardown(&src->env);
 	if (src->cdom_gone)
-		ap_sim_change("cdomain add %02x", src->cdom);
+		ap_change("cdomain add %02x", src->cdom);
 	if (src->card_gone)
 		ap_card_add(&src->card);
 }
@@ -103,7 +103,7 @@ static int change(struct source *src)
 {
 	int ret;
 
-	ret = ap_sim_change("cdomain %s %02x", src->cdom_gone ? "add" : "del", src->cdom);
+	ret = ap_change("cdomain %s %02x", src->cdom_gone ? "add" : "del", src->cdom);
 	if (!ret)
 		src->cdom_gone = !src->cdom_gone;
 	return ret;
@@ -681,7 +681,7 @@ FIXTURE(change) {
 
 FIXTURE_SETUP(change)
 {
-	ENV_SETUP(source_setup_sim, &self->src, VFIO_AP_CDEV);
+	ENV_SETUP(source_setup_control, &self->src, VFIO_AP_CDEV);
 	self->device = self->src.env.dev.device;
 }
 
@@ -741,8 +741,8 @@ TEST_F_TIMEOUT(change, what_the_guest_does_not_have_is_none, ENV_TIMEOUT)
 	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
 	ASSERT_EQ(0, source_read_all(src));
 	EXPECT_EQ(0, ap_bus_rescan());
-	EXPECT_EQ(0, ap_sim_change("cdomain add f7"));
-	EXPECT_EQ(0, ap_sim_change("cdomain del f7"));
+	EXPECT_EQ(0, ap_change("cdomain add f7"));
+	EXPECT_EQ(0, ap_change("cdomain del f7"));
 	EXPECT_FALSE(readable(src->fd));
 	EXPECT_EQ(-ENOMSG, env_try_read(src->fd));
 	EXPECT_EQ(0, source_finish(src));
@@ -876,12 +876,12 @@ TEST_F_TIMEOUT(change, stop_copy_succeeds_while_a_hotplug_is_pending, ENV_TIMEOU
 	ASSERT_EQ(0, change_card(src));
 	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
 	ASSERT_EQ(0, source_read_all(src));
-	before = ap_sim_counter("tapq");
-	ASSERT_EQ(0, ap_sim_control("card add %s", src->card.spec));
+	before = ap_counter("tapq");
+	ASSERT_EQ(0, ap_control("card add %s", src->card.spec));
 	scan.ended = false;
 	ASSERT_EQ(0, pthread_create(&scan.thread, NULL, scan_job, &scan));
 	/* The bus looks at queues after it has announced the card, until it is plugged */
-	while (ap_sim_counter("tapq") == before && !scan.ended)
+	while (ap_counter("tapq") == before && !scan.ended)
 		sched_yield();
 	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
 	EXPECT_EQ(VFIO_DEVICE_STATE_STOP_COPY, vfio_mig_state(self->device));

@@ -107,8 +107,8 @@ static int answer(struct place *p, const char *insn, unsigned int rc, unsigned i
 	if (ret)
 		return ret;
 	if (!count)
-		return ap_sim_control("rc %02x.%04x %s %x", p->apid, p->domain, insn, rc);
-	return ap_sim_control("rc %02x.%04x %s %x %u", p->apid, p->domain, insn, rc, count);
+		return ap_control("rc %02x.%04x %s %x", p->apid, p->domain, insn, rc);
+	return ap_control("rc %02x.%04x %s %x %u", p->apid, p->domain, insn, rc, count);
 }
 
 static void answer_truly(struct place *p)
@@ -139,7 +139,7 @@ static const char *place_setup(struct place *p, enum vfio_ap_path path, int *ret
 	p->cpu.fd = -1;
 	p->log = -1;
 	p->group = -1;
-	why = env_setup_sim(&p->env, path, ret);
+	why = env_setup_control(&p->env, path, ret);
 	if (why || *ret)
 		return why;
 	p->apid = pool->adapters[0];
@@ -400,10 +400,10 @@ static void change_the_host(struct __test_metadata *_metadata, struct place *p)
 	ASSERT_EQ(0, bind_queue(p));
 	EXPECT_STREQ("assigned", queue_status(p->apid, p->domain));
 
-	EXPECT_EQ(0, ap_sim_change("domain del %02x", p->domain));
-	EXPECT_EQ(0, ap_sim_change("domain add %02x", p->domain));
-	EXPECT_EQ(0, ap_sim_change("cdomain del %02x", cdomain));
-	EXPECT_EQ(0, ap_sim_change("cdomain add %02x", cdomain));
+	EXPECT_EQ(0, ap_change("domain del %02x", p->domain));
+	EXPECT_EQ(0, ap_change("domain add %02x", p->domain));
+	EXPECT_EQ(0, ap_change("cdomain del %02x", cdomain));
+	EXPECT_EQ(0, ap_change("cdomain add %02x", cdomain));
 	ASSERT_TRUE(is_bound(p->apid, p->domain));
 	EXPECT_STREQ("assigned", queue_status(p->apid, p->domain));
 	EXPECT_STREQ("assigned", queue_status(p->other, p->sibling));
@@ -750,7 +750,7 @@ static bool queue_notifies(struct place *p)
 	__u8 *nib = (__u8 *)p->env.dev.mem + NIB;
 
 	__atomic_store_n(nib, 0, __ATOMIC_SEQ_CST);
-	ap_sim_control("notify %02x.%04x", p->apid, p->domain);
+	ap_control("notify %02x.%04x", p->apid, p->domain);
 	return __atomic_load_n(nib, __ATOMIC_SEQ_CST);
 }
 
@@ -830,7 +830,7 @@ TEST_F_TIMEOUT(queue, an_interrupt_goes_with_its_adapter, ENV_TIMEOUT)
 		ASSERT_EQ(0, answer(p, "aqic", codes[i], 1));
 		EXPECT_EQ((int)codes[i], vcpu_aqic(p, false));
 		EXPECT_EQ(before, vfio_ap_await_pinned(before));
-		/* The simulator's queue does not know that it was away */
+		/* The machine did not reset the queue */
 		ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
 		EXPECT_EQ(0, vcpu_aqic(p, true));
 	}
@@ -903,7 +903,7 @@ static bool is_logged(struct place *p, int (*act)(struct place *p), const char *
 	for (s = 0; s < ENV_PATIENCE && !found; s++) {
 		if (s)
 			nanosleep(&pause, NULL);
-		if (act(p) || ap_sim_control("aqic_polls %d", AP_SIM_AQIC_POLLS))
+		if (act(p) || ap_control("aqic_polls %d", AP_AQIC_POLLS))
 			return false;
 		found = log_has(p, text);
 		if (vfio_ap_reset(&p->env.dev))
@@ -915,7 +915,7 @@ static bool is_logged(struct place *p, int (*act)(struct place *p), const char *
 /* Disable an interrupt that is being enabled */
 static int disable_too_soon(struct place *p)
 {
-	if (ap_sim_control("aqic_polls 200") || vcpu_aqic(p, true))
+	if (ap_control("aqic_polls 200") || vcpu_aqic(p, true))
 		return -EPROTO;
 	return vcpu_aqic(p, false) == BUSY ? 0 : -EPROTO;
 }
@@ -923,9 +923,9 @@ static int disable_too_soon(struct place *p)
 /* Disable an interrupt; the queue accepts it, and does not do it in time */
 static int disable_slowly(struct place *p)
 {
-	if (ap_sim_control("aqic_polls 0") || vcpu_aqic(p, true))
+	if (ap_control("aqic_polls 0") || vcpu_aqic(p, true))
 		return -EPROTO;
-	return ap_sim_control("aqic_polls 200") ?: vcpu_aqic(p, false);
+	return ap_control("aqic_polls 200") ?: vcpu_aqic(p, false);
 }
 
 /* While an interrupt is being enabled PQAP(TAPQ) shows it as disabled: that is no proof */
@@ -970,7 +970,7 @@ TEST_F_TIMEOUT(queue, a_reset_that_was_given_up_is_over, ENV_TIMEOUT)
 	snprintf(text, sizeof(text), "Reset of queue %02x.%04x failed", p->apid, p->domain);
 	EXPECT_TRUE(log_has(p, text));
 
-	/* The queue has completed it, as far as the simulator knows */
+	/* The machine has completed the reset */
 	ASSERT_EQ(0, answer(p, "tapq", 0, 0));
 	ASSERT_EQ(0, answer(p, "aqic", BUSY, 1));
 	EXPECT_EQ(BUSY, vcpu_aqic(p, true));
@@ -1000,18 +1000,18 @@ TEST_F_TIMEOUT(path, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
 	struct place *p = &self->place;
 	long before, aqic;
 
-	aqic = ap_sim_counter("aqic");
+	aqic = ap_counter("aqic");
 	ASSERT_LT(0, aqic);
 	ASSERT_EQ(0, unmap_all(p));
-	EXPECT_EQ(aqic, ap_sim_counter("aqic"));
+	EXPECT_EQ(aqic, ap_counter("aqic"));
 
 	ASSERT_EQ(0, reopen(p));
 	/* The driver asks again while the interrupt is on: here it takes effect at once */
-	ASSERT_EQ(0, ap_sim_control("aqic_polls 0"));
+	ASSERT_EQ(0, ap_control("aqic_polls 0"));
 	enable_interrupts(_metadata, p, &before);
-	aqic = ap_sim_counter("aqic");
+	aqic = ap_counter("aqic");
 	ASSERT_EQ(0, unmap_all(p));
-	EXPECT_EQ(aqic + 1, ap_sim_counter("aqic"));
+	EXPECT_EQ(aqic + 1, ap_counter("aqic"));
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 	EXPECT_FALSE(queue_notifies(p));
 }
@@ -1065,7 +1065,7 @@ static void expect_no_stray_writes(struct __test_metadata *_metadata, struct pla
 	memcpy(uuid, dev->uuid, sizeof(uuid));
 	kvm_cpu_close(&p->cpu);
 	vfio_ap_close(dev);
-	ASSERT_EQ(0, ap_sim_control("notify %02x.%04x", p->apid, p->domain));
+	ASSERT_EQ(0, ap_control("notify %02x.%04x", p->apid, p->domain));
 	EXPECT_FALSE(log_has(p, "BUG:"));
 
 	/* When the queue can be reset the two pages go */

@@ -4,7 +4,7 @@
  *
  * A thread migrates a device to itself again and again, in ways that it makes up.
  * Others change what an administrator can change, reset the device, close and open
- * it, look at it, and have its guest register interrupts; the simulator takes cards
+ * it, look at it, and have its guest register interrupts; the machine takes adapters
  * away, or has them fail. Each operation may only fail with its documented errnos.
  *
  * After each round all of them stop, hardware and configuration are put back, and
@@ -389,19 +389,19 @@ static void hardware(struct worker *w)
 		ap_card_add(card);
 		break;
 	case 3:
-		ap_sim_change("config %02x %s", card->apid, pick(w, 2) ? "on" : "off");
+		ap_change("config %02x %s", card->apid, pick(w, 2) ? "on" : "off");
 		break;
 	case 4:
-		ap_sim_change("checkstop %02x %s", card->apid, pick(w, 2) ? "on" : "off");
+		ap_change("checkstop %02x %s", card->apid, pick(w, 2) ? "on" : "off");
 		break;
 	case 5:
-		ap_sim_control("rc * aqic %x %u", BUSY, pick(w, 4));
+		ap_control("rc * aqic %x %u", BUSY, pick(w, 4));
 		break;
 	case 6:
-		ap_sim_control("aqic_polls %u", pick(w, 4));
+		ap_control("aqic_polls %u", pick(w, 4));
 		break;
 	case 7:
-		ap_sim_control("reset_polls %u", pick(w, 6));
+		ap_control("reset_polls %u", pick(w, 6));
 		break;
 	}
 }
@@ -492,13 +492,13 @@ static void restore_hardware(struct race *race)
 {
 	size_t i;
 
-	ap_sim_control("rc * aqic 0 0");
-	ap_sim_control("aqic_polls %d", AP_SIM_AQIC_POLLS);
-	ap_sim_control("reset_polls %d", AP_SIM_RESET_POLLS);
+	ap_control("rc * aqic 0 0");
+	ap_control("aqic_polls %d", AP_AQIC_POLLS);
+	ap_control("reset_polls %d", AP_RESET_POLLS);
 	for (i = 0; i < ARRAY_SIZE_OF(race->cards); i++) {
-		ap_sim_control("card add %s", race->cards[i].spec);
-		ap_sim_control("config %02x on", race->cards[i].apid);
-		ap_sim_control("checkstop %02x off", race->cards[i].apid);
+		ap_control("card add %s", race->cards[i].spec);
+		ap_control("config %02x on", race->cards[i].apid);
+		ap_control("checkstop %02x off", race->cards[i].apid);
 	}
 	/* A scan looks after one thing of a queue: checkstop, configuration, error */
 	for (i = 0; i < SCANS; i++)

@@ -51,13 +51,13 @@ static int hold_scans(void)
 
 static int answer(const struct env *env, unsigned int rc)
 {
-	return hold_scans() ?: ap_sim_control("rc %02x.%04x tapq %x", env->pool.adapters[0],
+	return hold_scans() ?: ap_control("rc %02x.%04x tapq %x", env->pool.adapters[0],
 			      env->pool.domains[0], rc);
 }
 
 FIXTURE_SETUP(reset)
 {
-	ENV_SETUP(env_setup_sim, &self->env, variant->path);
+	ENV_SETUP(env_setup_control, &self->env, variant->path);
 	self->resetter.dev = &self->env.dev;
 
 	ASSERT_LT(0, ap_bus_read("config_time", self->scan_interval,
@@ -86,7 +86,7 @@ static void *resetter_thread(void *arg)
 /* Begin a reset of the device; returns when its queues are looked at again */
 static int resetter_start(struct resetter *resetter)
 {
-	long before = ap_sim_counter("tapq");
+	long before = ap_counter("tapq");
 	int ret;
 
 	if (before < 0)
@@ -94,7 +94,7 @@ static int resetter_start(struct resetter *resetter)
 	ret = pthread_create(&resetter->thread, NULL, resetter_thread, resetter);
 	if (ret)
 		return -ret;
-	while (ap_sim_counter("tapq") < before + 2 &&
+	while (ap_counter("tapq") < before + 2 &&
 	       !__atomic_load_n(&resetter->done, __ATOMIC_SEQ_CST))
 		sched_yield();
 	return 0;
@@ -143,8 +143,8 @@ TEST_F_TIMEOUT(reset, a_slow_queue_stays_with_its_guest, ENV_TIMEOUT)
 	char before[4096], now[4096];
 
 	ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", before, sizeof(before)));
-	ASSERT_EQ(0, ap_sim_control("rc %02x.%04x zapq %x 1", pool->adapters[0], pool->domains[0],
-				    RESET_IN_PROGRESS));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x zapq %x 1", pool->adapters[0], pool->domains[0],
+				RESET_IN_PROGRESS));
 	ASSERT_EQ(0, answer(&self->env, RESET_IN_PROGRESS));
 	ASSERT_EQ(0, resetter_start(&self->resetter));
 	EXPECT_EQ(0, ap_queue_bind(pool->adapters[1], pool->domains[0], "vfio_ap", false));

@@ -7,7 +7,7 @@
  * and has no timer: when an interrupt is lost it does not wake up again. What
  * happened to its requests it counts where the host can read it.
  *
- * The requests are those that the AP simulator echoes, see ap_sim/reply.c: they
+ * The requests are those of type 0x60, which an emulated adapter echoes: they
  * have a number and say for which queue they are, so do the replies. Requests
  * that a queue has lost (it is empty although a reply is missing) are sent once
  * more under the same number, as Linux does it, see ap_sm_read() in

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "ap.h"
+#include "port.h"
 #include "stream.h"
 
-#define SIM_DIR		"/sys/kernel/debug/ap_sim"
 #define BUS_DIR		"/sys/bus/ap"
 #define DRIVER_DIR	BUS_DIR "/drivers/vfio_ap"
 #define MATRIX_DIR	"/sys/devices/vfio_ap/matrix"
@@ -109,15 +109,15 @@ static int parse_hex_mask(const char *text, __u8 *mask)
 	return 0;
 }
 
-bool ap_sim_present(void)
+bool ap_control_present(void)
 {
-	return !access(SIM_DIR "/control", W_OK);
+	return port_present();
 }
 
 /* Queues that the tests may use */
 static bool usable[AP_IDS][AP_IDS];
 
-/* Start from what is bound to vfio_ap */
+/* Start with the queues that are bound to vfio_ap */
 static const char *find_queues(void)
 {
 	unsigned int apid, domain;
@@ -136,7 +136,7 @@ static const char *find_queues(void)
 	return NULL;
 }
 
-/* Keep of it what the user has listed */
+/* Keep the queues that the user has listed */
 static const char *choose_queues(const char *list)
 {
 	static char reason[160];
@@ -168,8 +168,8 @@ static const char *allowed_queues(void)
 {
 	const char *list = getenv(APQNS_VARIABLE), *why;
 
-	if (!list && !ap_sim_present())
-		return "no AP simulator; to use real queues set " APQNS_VARIABLE
+	if (!list && !ap_control_present())
+		return "no control port of AP adapters; to use real queues set " APQNS_VARIABLE
 		       "=05.0004,05.0006,06.0004,06.0006 or the like";
 	why = find_queues();
 	if (!why && list)
@@ -214,7 +214,7 @@ static const char *pool_fill_cdomains(struct ap_pool *pool)
 		return "no control domain mask in " BUS_DIR;
 	for (domain = 0; domain < AP_IDS; domain++)
 		if (ap_mask_test(mask, domain) &&
-		    (ap_sim_present() || memchr(pool->domains, domain, pool->nr_domains)))
+		    (ap_control_present() || memchr(pool->domains, domain, pool->nr_domains)))
 			pool->cdomains[pool->nr_cdomains++] = domain;
 	return pool->nr_cdomains ? NULL : "the host has no control domain that could be used";
 }
@@ -235,48 +235,48 @@ const char *ap_pool_get(struct ap_pool *pool)
 	return why ?: pool_fill_cdomains(pool);
 }
 
-static int sim_write(const char *fmt, va_list ap)
+static int control(const char *fmt, va_list ap)
 {
-	char line[256];
+	char line[256], reply[256];
 	int len;
 
 	len = vsnprintf(line, sizeof(line) - 1, fmt, ap);
 	if (len < 0 || len >= (int)sizeof(line) - 1)
 		return -EOVERFLOW;
 	strcat(line, "\n");
-	return ap_file_write(SIM_DIR "/control", line);
+	return port_command(line, reply, sizeof(reply));
 }
 
-int ap_sim_control(const char *fmt, ...)
+int ap_control(const char *fmt, ...)
 {
 	va_list ap;
 	int ret;
 
 	va_start(ap, fmt);
-	ret = sim_write(fmt, ap);
+	ret = control(fmt, ap);
 	va_end(ap);
 	return ret;
 }
 
-int ap_sim_change(const char *fmt, ...)
+int ap_change(const char *fmt, ...)
 {
 	va_list ap;
 	int ret;
 
 	va_start(ap, fmt);
-	ret = sim_write(fmt, ap);
+	ret = control(fmt, ap);
 	va_end(ap);
 	return ret ?: ap_bus_rescan();
 }
 
-long ap_sim_counter(const char *insn)
+long ap_counter(const char *insn)
 {
 	char text[4096], *line, *rest = text;
 	size_t len = strlen(insn);
 	int ret;
 
-	ret = ap_file_read(SIM_DIR "/counters", text, sizeof(text));
-	if (ret < 0)
+	ret = port_command("counters\n", text, sizeof(text));
+	if (ret)
 		return ret;
 	while ((line = strsep(&rest, "\n")))
 		if (!strncmp(line, insn, len) && line[len] == ' ')
@@ -284,26 +284,19 @@ long ap_sim_counter(const char *insn)
 	return -ENOENT;
 }
 
-long ap_sim_queue_value(unsigned int apid, unsigned int domain, const char *name)
+long ap_queue_value(unsigned int apid, unsigned int domain, const char *name)
 {
-	static char text[65536];
-	char *line, *word, *rest = text, *words;
+	char text[4096], command[32], *word, *words = text;
 	size_t len = strlen(name);
-	char apqn[16];
 	int ret;
 
-	ret = ap_file_read(SIM_DIR "/queues", text, sizeof(text));
-	if (ret < 0)
+	snprintf(command, sizeof(command), "queues %02x.%04x\n", apid, domain);
+	ret = port_command(command, text, sizeof(text));
+	if (ret)
 		return ret;
-	snprintf(apqn, sizeof(apqn), "%02x.%04x ", apid, domain);
-	while ((line = strsep(&rest, "\n"))) {
-		words = line;
-		if (strncmp(line, apqn, strlen(apqn)))
-			continue;
-		while ((word = strsep(&words, " ")))
-			if (!strncmp(word, name, len) && word[len] == '=')
-				return strtol(word + len + 1, NULL, 10);
-	}
+	while ((word = strsep(&words, " ")))
+		if (!strncmp(word, name, len) && word[len] == '=')
+			return strtol(word + len + 1, NULL, 10);
 	return -ENOENT;
 }
 
@@ -315,12 +308,12 @@ int ap_bus_rescan(void)
 	/*
 	 * If a scan is under way this waits for its end, but it may have begun
 	 * before the change that the caller wants to be seen. A scan begins
-	 * with a query of the configuration; who can not count these has to
-	 * ask for two scans.
+	 * with a query of the configuration. Without a counter of queries, two
+	 * scans are necessary.
 	 */
-	before = ap_sim_counter("qci");
+	before = ap_counter("qci");
 	ret = ap_file_write(BUS_DIR "/scans", "1\n");
-	now = ap_sim_counter("qci");
+	now = ap_counter("qci");
 	if (ret || (before >= 0 && now > before))
 		return ret;
 	return ap_file_write(BUS_DIR "/scans", "1\n");
@@ -376,12 +369,12 @@ void ap_card_describe(struct ap_card *card, unsigned int apid, __u64 info)
 
 int ap_card_remove(const struct ap_card *card)
 {
-	return ap_sim_change("card del %02x", card->apid);
+	return ap_change("card del %02x", card->apid);
 }
 
 int ap_card_add(const struct ap_card *card)
 {
-	return ap_sim_change("card add %s", card->spec);
+	return ap_change("card add %s", card->spec);
 }
 
 long ap_card_attr(unsigned int apid, const char *attr)

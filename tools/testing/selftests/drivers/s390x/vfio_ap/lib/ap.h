@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * AP side of the vfio-ap selftests: which queues this host has for vfio_ap,
- * control of the ap_sim simulator, and mediated devices through sysfs.
+ * control of the adapters of an emulated machine, and mediated devices through
+ * sysfs.
  *
  * Functions that can fail return 0 or a negative errno unless stated
  * otherwise.
@@ -40,7 +41,7 @@ unsigned int ap_mask_weight(const __u8 *mask);
 unsigned int ap_mask_next(const __u8 *mask, unsigned int from, bool set);
 
 /**
- * struct ap_pool - what the host has to give to mediated devices
+ * struct ap_pool - queues and domains of the host for mediated devices
  * @adapters: adapters of which vfio_ap owns a queue in each of @domains
  * @nr_adapters: number of @adapters
  * @domains: usage domains
@@ -61,7 +62,7 @@ struct ap_pool {
  * Fill @pool. Returns NULL, or the reason why this host can not run the tests.
  *
  * The tests reset queues, so real ones are left alone unless the user gives
- * them away: without the simulator only those APQNs are used that the
+ * them away: without a control port only those APQNs are used that the
  * environment variable VFIO_AP_APQNS names, such as
  *
  *	VFIO_AP_APQNS=05.0004,05.0006,06.0004,06.0006
@@ -70,27 +71,32 @@ struct ap_pool {
  */
 const char *ap_pool_get(struct ap_pool *pool);
 
-/* Whether the host has the simulator, which tests need that change hardware */
-bool ap_sim_present(void);
-#define AP_NO_SIM "changes hardware, needs the AP simulator (ap_sim.ko)"
+/*
+ * Whether the host is an emulated machine with a control port, which tests need
+ * that change hardware:
+ *
+ *	-chardev ap-control,id=ap -device virtserialport,chardev=ap,name=ap.control
+ */
+bool ap_control_present(void);
+#define AP_NO_CONTROL "changes hardware, needs the control port of AP adapters"
 
 /* Read or write a whole small file; the count read, or a negative errno */
 int ap_file_read(const char *path, char *buf, size_t size);
 int ap_file_write(const char *path, const char *text);
 
-/* Status words before PQAP(AQIC) takes effect, as the simulator has it unless told otherwise */
-#define AP_SIM_AQIC_POLLS	3
-/* Answers before a reset takes effect, the same way */
-#define AP_SIM_RESET_POLLS	2
+/* Status words of an emulated queue before PQAP(AQIC) takes effect, by default */
+#define AP_AQIC_POLLS	3
+/* Answers before a reset takes effect, by default */
+#define AP_RESET_POLLS	2
 
-/* One command for the simulator, see ap_sim/ */
-int ap_sim_control(const char *fmt, ...) __printf(1, 2);
-/* The same, and let the AP bus see what has changed */
-int ap_sim_change(const char *fmt, ...) __printf(1, 2);
-/* How often the simulator executed an instruction, or a negative errno */
-long ap_sim_counter(const char *insn);
-/* What the simulator tells of a queue under a name such as "qlen", or a negative errno */
-long ap_sim_queue_value(unsigned int apid, unsigned int domain, const char *name);
+/* One command for the adapters of the emulated machine */
+int ap_control(const char *fmt, ...) __printf(1, 2);
+/* The same, and let the AP bus scan its hardware */
+int ap_change(const char *fmt, ...) __printf(1, 2);
+/* How often the machine executed an AP instruction, or a negative errno */
+long ap_counter(const char *insn);
+/* A number that the machine reports of a queue, such as "qlen", or a negative errno */
+long ap_queue_value(unsigned int apid, unsigned int domain, const char *name);
 /* Let the AP bus look at the hardware again; returns when it has */
 int ap_bus_rescan(void);
 /* A number out of an attribute of an adapter, e.g. "depth", "raw_hwtype" */
@@ -105,9 +111,9 @@ int ap_queue_write(unsigned int apid, unsigned int domain, const char *attr, con
 int ap_queue_bind(unsigned int apid, unsigned int domain, const char *driver, bool bind);
 
 /**
- * struct ap_card - what has to be known of a simulated card to put it back
+ * struct ap_card - an adapter of the emulated machine, to plug it again
  * @apid: adapter
- * @spec: the card as the simulator wants it
+ * @spec: the adapter as the command "card add" takes it
  */
 struct ap_card {
 	unsigned int apid;
@@ -126,7 +132,7 @@ const char *ap_mdev_uuid(unsigned int nr);
 int ap_mdev_create(const char *uuid);
 int ap_mdev_remove(const char *uuid);
 bool ap_mdev_exists(const char *uuid);
-/* Remove what an earlier, killed test left behind */
+/* Remove the devices of an earlier test that was killed */
 void ap_mdev_remove_all(void);
 int ap_mdev_write(const char *uuid, const char *attr, const char *fmt, ...)
 	__printf(3, 4);

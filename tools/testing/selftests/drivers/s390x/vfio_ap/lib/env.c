@@ -54,9 +54,9 @@ const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret)
 	return NULL;
 }
 
-const char *env_setup_sim(struct env *env, enum vfio_ap_path path, int *ret)
+const char *env_setup_control(struct env *env, enum vfio_ap_path path, int *ret)
 {
-	return ap_sim_present() ? env_setup(env, path, ret) : AP_NO_SIM;
+	return ap_control_present() ? env_setup(env, path, ret) : AP_NO_CONTROL;
 }
 
 void env_teardown(struct env *env)

@@ -25,11 +25,11 @@
 #define ENV_PATIENCE	300
 
 /**
- * struct env - an open mediated device and what belongs to it
- * @pool: what the host has
+ * struct env - an open mediated device and its stream
+ * @pool: queues of the host
  * @masks: configuration of the device: all adapters, all domains but the last
  * @dev: the device, open, RUNNING
- * @stream: what it gives in STOP_COPY; empty before env_stream()
+ * @stream: its stream in STOP_COPY; empty before env_stream()
  * @decoded: the same
  */
 struct env {
@@ -51,12 +51,12 @@ unsigned int env_repeat(unsigned int times);
  * 0 or a negative errno (fail).
  */
 const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret);
-/* The same for tests that change the hardware, which need the simulator */
-const char *env_setup_sim(struct env *env, enum vfio_ap_path path, int *ret);
+/* The same for tests that change the hardware, which need a control port */
+const char *env_setup_control(struct env *env, enum vfio_ap_path path, int *ret);
 void env_teardown(struct env *env);
 
 /**
- * struct env_counts - what must be as before when nothing is left behind
+ * struct env_counts - figures that a leak changes
  * @module: references to the module; -ENOENT if it is built in
  * @files: open files of this process
  * @pinned: memory of this process that is pinned, in KiB
@@ -231,7 +231,7 @@ int env_enter_stage(struct env *env, enum env_stage stage, int *fd, struct strea
 
 /*
  * Remove a mediated device in a child process; that ends, with status 0, when
- * nobody has the device open any more. Returns the child or -1.
+ * the last user has closed the device. Returns the child or -1.
  */
 pid_t env_remove_in_child(const char *uuid);
 

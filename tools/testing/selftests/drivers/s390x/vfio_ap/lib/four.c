@@ -32,7 +32,7 @@ const char *four_setup(struct four *f, enum vfio_ap_path path, int *ret)
 	const char *why;
 
 	memset(f, 0, sizeof(*f));
-	why = env_setup_sim(&f->env, path, ret);
+	why = env_setup_control(&f->env, path, ret);
 	if (why || *ret)
 		return why;
 	f->ready = true;
@@ -48,11 +48,11 @@ void four_teardown(struct four *f)
 {
 	if (!f->ready)
 		return;
-	ap_sim_control("swallow * off");
-	ap_sim_control("rc * aqic 0 0");
-	ap_sim_control("aqic_polls %d", AP_SIM_AQIC_POLLS);
-	ap_sim_control("reset_polls %d", AP_SIM_RESET_POLLS);
-	ap_sim_control("latency * 1000");
+	ap_control("swallow * off");
+	ap_control("rc * aqic 0 0");
+	ap_control("aqic_polls %d", AP_AQIC_POLLS);
+	ap_control("reset_polls %d", AP_RESET_POLLS);
+	ap_control("latency * 1000");
 	guest_free(&f->guest);
 	env_teardown(&f->env);
 	f->ready = false;
@@ -63,7 +63,7 @@ int four_renew(struct four *f)
 	enum vfio_ap_path path = f->env.dev.path;
 	char uuid[AP_UUID_SIZE];
 
-	ap_sim_control("latency * 1000");
+	ap_control("latency * 1000");
 	memcpy(uuid, f->env.dev.uuid, sizeof(uuid));
 	guest_free(&f->guest);
 	vfio_ap_close(&f->env.dev);
@@ -88,7 +88,7 @@ long four_sum(struct four *f, const char *name)
 	unsigned int i;
 
 	for (i = 0; i < FOUR; i++) {
-		value = ap_sim_queue_value(f->apids[i / 2], f->domains[i % 2], name);
+		value = ap_queue_value(f->apids[i / 2], f->domains[i % 2], name);
 		if (value < 0)
 			return value;
 		sum += value;
@@ -107,9 +107,9 @@ long four_irqs(struct four *f)
 	for (i = 0; i < FOUR; i++) {
 		apid = f->apids[i / 2];
 		domain = f->domains[i % 2];
-		nr += ap_sim_queue_value(apid, domain, "irq") == 1 &&
-		      ap_sim_queue_value(apid, domain, "isc") == HOST_ISC &&
-		      ap_sim_queue_value(apid, domain, "gisc") == GUEST_ISC;
+		nr += ap_queue_value(apid, domain, "irq") == 1 &&
+		      ap_queue_value(apid, domain, "isc") == HOST_ISC &&
+		      ap_queue_value(apid, domain, "gisc") == GUEST_ISC;
 	}
 	return nr;
 }
@@ -119,7 +119,7 @@ static int wait_for(struct four *f, bool (*done)(struct four *f))
 	const struct timespec pause = { .tv_nsec = 1000000 };
 	unsigned int ms;
 
-	/* The simulator tells nobody but those who look */
+	/* The machine does not report changes, so poll */
 	for (ms = 0; ms < GUEST_DEADLINE_MS; ms++) {
 		if (done(f))
 			return 0;

@@ -19,15 +19,15 @@
 #define FOUR_SMALL	0x10000
 
 /**
- * struct four - where the tests play
+ * struct four - a device with four queues, and its guest
  * @env: the device
- * @guest: who has it
+ * @guest: its guest
  * @apids: its adapters
  * @domains: its domains
  * @other: an adapter that it has not
  * @ready: everything is there
  * @fd: of a test: a data file
- * @ret: of a test: what a thread has come to
+ * @ret: of a test: the result of a thread
  * @reset: of a test: the same of another one
  * @done: of a test: its thread ends; read and written atomically
  */
@@ -49,14 +49,14 @@ struct four {
  * wrong.
  */
 const char *four_setup(struct four *f, enum vfio_ap_path path, int *ret);
-/* The simulator is as before, too */
+/* The adapters are as before, too */
 void four_teardown(struct four *f);
 /* The same device for another guest, in a VM of its own; nothing is left of the last */
 int four_renew(struct four *f);
 /* A guest for the device that runs the guest program */
 int four_start(struct four *f);
 
-/* A value that the simulator tells of each queue, summed up */
+/* The sum of a number that the machine reports of each queue */
 long four_sum(struct four *f, const char *name);
 /*
  * Queues that interrupt the guest, with its subclass and through the host's subclass for guests.
@@ -69,7 +69,7 @@ int four_wait_held(struct four *f);
 int four_wait_replies(struct four *f);
 /* Requests that the guest has sent again */
 __u64 four_requeued(const struct guest_counters *c);
-/* Whether nothing is wrong with a stopped guest; says what is */
+/* Whether a stopped guest has lost nothing; prints its counters if it has */
 bool four_is_well(const struct guest_counters *c);
 /* Whether a session is open: `migratable` answers -EBUSY then */
 bool four_session_open(const struct four *f);

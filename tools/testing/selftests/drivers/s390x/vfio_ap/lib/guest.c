@@ -224,7 +224,7 @@ __u64 guest_answered(const struct guest_counters *counters)
 	return least;
 }
 
-/* Whoever waits for something else wants to know why there is no guest any more */
+/* Print the reason why the guest ended */
 static int has_ended(const struct guest *guest)
 {
 	const struct kvm_run *run = guest->cpu.run;
@@ -243,7 +243,7 @@ int guest_wait_answered_for(struct guest *guest, __u64 nr, unsigned int ms)
 	const struct timespec pause = { .tv_nsec = 1000000 };
 	struct guest_counters counters;
 
-	/* The guest tells nobody but those who look */
+	/* The guest only counts in its memory, so poll */
 	while (ms--) {
 		guest_counters(guest, &counters);
 		if (guest_answered(&counters) >= nr)

@@ -18,7 +18,7 @@
 #define GUEST_FC_AQIC		0x3000000UL
 #define GUEST_AQIC_IR		0x800000000000UL
 
-/* How long the guest may take for what it is waited for; as ENV_PATIENCE in env.h */
+/* The longest time to wait for the guest; as ENV_PATIENCE in env.h */
 #define GUEST_DEADLINE_MS	300000
 
 /**
@@ -28,7 +28,7 @@
  * @thread: that runs it
  * @running: there is that thread
  * @ended: it has ended by itself
- * @ret: what ended it: 0, then &kvm_cpu.run tells more, or a negative errno
+ * @ret: 0 if it left KVM_RUN, see &kvm_cpu.run, or a negative errno
  */
 struct guest {
 	const struct vfio_ap *dev;
@@ -61,7 +61,7 @@ int guest_stop(struct guest *guest);
 /* Wait until it has ended by itself. -ETIME if it does not */
 int guest_wait_end(struct guest *guest);
 
-/* What it counts, as of now; if it runs, not everything as of the same time */
+/* Its counters; if it runs, they are not all read at the same time */
 void guest_counters(const struct guest *guest, struct guest_counters *counters);
 /* Wait until each of its queues, at least one, has so many right replies. -ETIME or -ECHILD */
 int guest_wait_answered(struct guest *guest, __u64 nr);

@@ -21,7 +21,7 @@
 /**
  * struct kvm_cpu - a virtual CPU
  * @fd: its file, or -1
- * @run: what it shares with the kernel
+ * @run: the memory that it shares with the kernel
  * @run_size: the size of that in bytes
  */
 struct kvm_cpu {
@@ -31,7 +31,7 @@ struct kvm_cpu {
 };
 
 /*
- * Give the VM of a device its memory and what it needs for AP instructions and
+ * Give the VM of a device its memory, the facilities for AP instructions and
  * interrupts, and a CPU. Once for each VM.
  */
 int kvm_cpu_create(struct kvm_cpu *cpu, const struct vfio_ap *dev);
