@@ -320,7 +320,7 @@ def install_programs(flavour: str) -> None:
     wanted = {"lab/programs/idle": [folder]}
     if (config.LINUX / "tools/testing/selftests" / config.SELFTEST).is_dir():
         source = [folder, f"LINUX={config.LINUX}", headers]
-        wanted |= {"lab/programs/fuzz": source, "lab/programs/random_guest": source}
+        wanted |= {f"lab/programs/{name}": source for name in ("adapters", "fuzz", "random_guest")}
         # There are installed headers.
         wanted["lab/programs/inject"] = [folder, headers]
     try:

@@ -1,21 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0
 """The adapters of the emulated machine, as an unmodified kernel finds and uses them.
 
-The host has no module of the lab and no boot parameter for the adapters.
+No host has a module of the lab or a boot parameter for the adapters.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+
 import pytest
 
+from lab.common import config
 from lab.common.errors import LabError
+from lab.common.progress import say
+from lab.common.run import run
 from lab.guest.ap_control import command_machine, simulate, simulated
 from lab.guest.counters import GUEST
 from lab.guest.mdev import GuestAp
 from lab.guest.vm import Guests
 from lab.host.host import Host
+from lab.host.lab import Lab
 from lab.host.profile import adapter
+from lab.image import qemu
+from lab.report import tap
 
+# Of random AP instructions.
+RANDOM_SECONDS = 20
+RANDOM_ROUNDS = 300_000
 DEVICES = "/sys/bus/ap/devices"
 RNG = "/sys/class/misc/hw_random/rng_current"
 
@@ -32,6 +44,14 @@ def load_drivers(host: Host) -> None:
              f"for queue in {DEVICES}/*.0004; do\n"
              "\tuntil grep -q 'Interrupts enabled' $queue/interrupt; do sleep 0.1; done\n"
              "done", timeout=300)
+
+
+def run_program(host: Host, name: str, tests: int) -> None:
+    """All tests of a program in lab/programs/adapters pass."""
+    done = host.run(f"/lab/bin/{name}", timeout=600, check=False)
+    outcomes = tap.parse(done.out)
+    assert done.rc == 0 and len(outcomes) == tests, done.out
+    assert all(outcome.status == "ok" for outcome in outcomes), done.out
 
 
 def rescan(host: Host) -> list[str]:
@@ -51,7 +71,6 @@ def test_ap_devices(machine: Host) -> None:
     """Adapters, queues, types and modes are those of the profile; zcrypt binds the queues."""
     load_drivers(machine)
     assert "facilities=" not in machine.run("cat /proc/cmdline").out
-    assert "ap_sim" not in machine.run("lsmod").out
     assert machine.run(f"basename $(readlink {DEVICES}/05.0047/driver)").out == "vfio_ap\n"
     assert set(rescan(machine)) >= {"card05", "card06", "card0a", "05.0004", "05.0047", "06.0004",
                                     "06.0047", "0a.0004", "0a.0047"}
@@ -88,6 +107,70 @@ def test_ap_hot_plug(machine: Host) -> None:
     finally:
         machine.qmp("device_del", id="ap-0b")
     assert not [name for name in rescan(machine) if "0b" in name]
+
+
+def test_ap_kernel(a: Host) -> None:
+    """The AP bus and zcrypt: states of adapters, lost requests, resets, full queues, CCA, EP11."""
+    run_program(a, "adapters_test", 20)
+
+
+def test_ap_instructions(a: Host) -> None:
+    """A guest's AP instructions one by one: registers, condition codes, response codes."""
+    run_program(a, "instructions_test", 9)
+
+
+def test_ap_random(a: Host, seed: int) -> None:
+    """A guest executes random AP instructions; another guest gets replies from the same queues."""
+    say(f"random AP instructions for {RANDOM_SECONDS} s, SEED={seed}")
+    out = a.run(f"/lab/bin/random_ap {RANDOM_SECONDS} {seed}", timeout=600).out
+    counts = {name: int(value) for name, value in map(str.split, out.splitlines())}
+    say(", ".join(f"{name} {value}" for name, value in counts.items()))
+    assert all(counts[f"condition_{cc}"] for cc in range(4)), out
+    assert counts["interruption_05"] and counts["interruption_06"], out
+    assert not counts["others"], out
+
+
+def counters_at_end(machine: subprocess.Popen[str]) -> str:
+    """The reply to "counters" of a machine with QMP on its standard streams, when its program has
+    ended well."""
+    assert machine.stdin and machine.stdout
+    messages = map(json.loads, machine.stdout)
+    print(json.dumps({"execute": "qmp_capabilities"}), file=machine.stdin, flush=True)
+    for message in messages:
+        if message.get("event") in ("SHUTDOWN", "GUEST_PANICKED"):
+            assert message["event"] == "SHUTDOWN", message
+            break
+    print(json.dumps({"execute": "x-ap-control", "arguments": {"command-line": "counters"}}),
+          file=machine.stdin, flush=True)
+    return next(str(message["return"]["text"]) for message in messages if "return" in message)
+
+
+def test_ap_random_host(lab: Lab, seed: int) -> None:
+    """A program without an operating system executes random AP instructions; it and the emulator
+    reach the end."""
+    program = lab.logs / "random_host"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    run([f"{config.CROSS_COMPILE}gcc", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none,-N",
+         "-Wl,-Ttext=0x10000", f"-DSEED={seed}", f"-DROUNDS={RANDOM_ROUNDS}", "-o", program,
+         config.REPO / "lab/programs/adapters/random_host.S"], error=LabError)
+    say(f"{RANDOM_ROUNDS} random AP instructions, SEED={seed}")
+    cards = [adapter(f"{apid:02x}:14{mode}", domains="00:01:02:03", latency_us=50)
+             for apid, mode in enumerate("ccpa")]
+    argv = [*qemu.emulator(), "-M", "s390-ccw-virtio", "-cpu", "max", "-accel", "tcg", "-m", "16",
+            "-nodefaults", "-display", "none", "-no-shutdown", "-qmp", "stdio",
+            "-kernel", str(program),
+            *(word for card in cards for word in ("-device", json.dumps(card)))]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as machine:
+        try:
+            text = counters_at_end(machine)
+        finally:
+            machine.kill()
+    counts = {name: int(value) for name, value in map(str.split, text.splitlines()[:-1])}
+    say(", ".join(f"{name} {value}" for name, value in counts.items()))
+    for name in ("tapq", "rapq", "zapq", "aqic", "qact", "qci", "nqap", "dqap", "answered",
+                 "host_irqs", "guest_irqs", "discarded", "exceptions"):
+        assert counts[name], text
 
 
 def test_ap_guest(machine: Host) -> None:
