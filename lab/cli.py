@@ -20,7 +20,7 @@ from lab.common import config, progress
 from lab.common.errors import LabError
 from lab.gates import gates, tools
 from lab.host.lab import Lab
-from lab.image import client, debs, kernel, linux_guest, machine, qemu, roots
+from lab.image import client, debs, kernel, linux_guest, machine, qemu, roots, s390_tools
 from lab.tests import names
 
 
@@ -40,8 +40,9 @@ def exclusive() -> Iterator[None]:
 def fetched(source: str | None, hosts: bool) -> bool:
     """Whether nothing has to be downloaded."""
     pins = debs.read_pins()
-    guest = debs.cached(debs.GUEST_KERNEL, pins.get(debs.GUEST_KERNEL.name))
-    return (qemu.ready() and (not hosts or debs.have_python_modules() and guest is not None
+    files = [debs.cached(package, pins.get(package.name))
+             for package in (debs.GUEST_KERNEL, debs.S390_TOOLS)]
+    return (qemu.ready() and (not hosts or debs.have_python_modules() and None not in files
                               and roots.ready(roots.HOSTS) and roots.ready(roots.CLIENT))
             and (source is not None or (config.BUILD / "linux.from").exists()
                  or debs.cached(debs.KERNEL, pins.get(debs.KERNEL.name)) is not None))
@@ -75,6 +76,7 @@ def prepare(flavours: list[str], hosts: bool = True) -> None:
                 kernel.prepare([flavour], source)
                 client.install(flavour)
                 linux_guest.prepare(flavour)
+                s390_tools.prepare(flavour)
 
 
 def number(name: str, default: int) -> int:

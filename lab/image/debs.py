@@ -69,7 +69,9 @@ QEMU = Package("qemu", "trixie", r"10\.0\.\d+\+ds", source=True)
 # The kernel of the Linux guests.
 GUEST_KERNEL = Package("linux-image-s390x", "trixie", r"6\.12\.\d+", architecture="s390x",
                        binaries=r"linux-image-6\.12\.\d+\+deb13-s390x")
-PINNED = (KERNEL, QMP, MESON, QEMU, GUEST_KERNEL)
+# User space of zcrypt.
+S390_TOOLS = Package("s390-tools", "trixie", r"2\.\d+(\.\d+)*", architecture="s390x")
+PINNED = (KERNEL, QMP, MESON, QEMU, GUEST_KERNEL, S390_TOOLS)
 
 
 @dataclass(frozen=True)

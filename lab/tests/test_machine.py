@@ -7,6 +7,7 @@ No host has a module of the lab or a boot parameter for the adapters.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -95,6 +96,29 @@ def test_ap_requests(machine: Host) -> None:
     assert len(set(data[-1][i:i + 2] for i in range(0, 128, 2))) > 16, data
     assert sum(map(int, machine.run(count).out.split())) > requests
     assert apb_interrupts(machine) > interrupts
+
+
+def test_ap_tools(machine: Host) -> None:
+    """lszcrypt and chzcrypt of s390-tools show and change adapters, queues and the AP bus."""
+    load_drivers(machine)
+    listed = [line.split() for line in machine.run("/lab/bin/lszcrypt").out.splitlines()]
+    found = {words[0]: words[1:4] for words in listed if re.fullmatch("[0-9a-f.]+", words[0])}
+    assert found["05"] == ["CEX8C", "CCA-Coproc", "online"], listed
+    assert found["06"] == ["CEX7P", "EP11-Coproc", "online"], listed
+    assert found["0a"] == ["CEX6A", "Accelerator", "online"], listed
+    assert {"05.0004", "06.0004", "0a.0004"} <= set(found), listed
+    domains = machine.run("/lab/bin/lszcrypt -d").out
+    assert len(re.findall(r"\bB\b(?!:)", domains)) == 2, domains
+    bus = machine.run("/lab/bin/lszcrypt -b").out
+    for text in ("ap_interrupts are enabled", "APSC", "APXA", "QACT"):
+        assert text in bus, bus
+    assert "CCA Secure Key" in machine.run("/lab/bin/lszcrypt -c 0x05").out
+
+    def online() -> str:
+        return machine.run(f"cat {DEVICES}/05.0004/online").out
+    for option, state in (("-d", "0\n"), ("-e", "1\n")):
+        machine.run(f"/lab/bin/chzcrypt {option} 05.0004")
+        assert online() == state
 
 
 def test_ap_hot_plug(machine: Host) -> None:
