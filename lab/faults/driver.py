@@ -27,13 +27,14 @@ kernel, in build/mutants. A host is booted again if a test may have left traces 
 from __future__ import annotations
 
 import contextlib
+import math
 import pathlib
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lab.common import config, lock, progress
+from lab.common import config, lock, progress, speed
 from lab.common.errors import LabError
 from lab.faults.planted import PROFILE, WORK, Fault, FaultError, Named, build, load
 from lab.host.errors import CommandTimeout, HostSilent
@@ -43,6 +44,9 @@ from lab.report import tap
 
 # Seconds for one test; kselftest_harness ends a test that hangs after 900 s.
 LIMIT = 1200.0
+# Seconds for which a kselftest waits for an event, on an idle machine. The test has to pass with it
+# without a fault, so a slow machine does not find faults.
+PATIENCE = 30.0
 FEW = 6
 
 
@@ -152,6 +156,7 @@ def run_case(host: Host, named: Named) -> list[tap.Outcome]:
         text = host.run(f"cat /sys/kernel/debug/kunit/{named.suite}/results").out
     else:
         process = host.start(f"cd /lab/selftests/{config.SELFTEST}\n"
+                             f"export VFIO_AP_PATIENCE={math.ceil(speed.scaled(PATIENCE))}\n"
                              f"exec ./{named.suite} -r {shlex.quote(named.case)}")
         text = process.wait(LIMIT, check=False).out
     return tap.parse(text)

@@ -698,7 +698,7 @@ TEST_F_TIMEOUT(change, it_ends_the_session_wherever_the_reader_is, ENV_TIMEOUT)
 	struct waiter waiter;
 	size_t i, k;
 
-	for (i = 0; i < ARRAY_SIZE_OF(places); i++) {
+	for (i = 0; i < ARRAY_SIZE_OF(places) && !_metadata->exit_code; i++) {
 		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
 		ASSERT_EQ(0, source_read(src, places[i]));
 		if (places[i] == src->start)

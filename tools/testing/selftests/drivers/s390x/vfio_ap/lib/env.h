@@ -21,8 +21,8 @@
  */
 #define ENV_TIMEOUT	900
 
-/* Seconds to wait for an event that a test expects; leaves time to report that it did not come */
-#define ENV_PATIENCE	300
+/* Seconds to wait for an event that a test expects */
+#define ENV_PATIENCE	vfio_ap_patience()
 
 /**
  * struct env - an open mediated device and its stream

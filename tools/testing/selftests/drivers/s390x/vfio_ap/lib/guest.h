@@ -18,8 +18,8 @@
 #define GUEST_FC_AQIC		0x3000000UL
 #define GUEST_AQIC_IR		0x800000000000UL
 
-/* The longest time to wait for the guest; as ENV_PATIENCE in env.h */
-#define GUEST_DEADLINE_MS	300000
+/* The longest time to wait for the guest, in milliseconds */
+#define GUEST_DEADLINE_MS	(1000 * vfio_ap_patience())
 
 /**
  * struct guest - a guest

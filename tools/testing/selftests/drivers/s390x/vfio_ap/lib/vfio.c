@@ -21,6 +21,8 @@
 #include "vfio.h"
 
 #define MEM_SIZE	(16UL << 20)
+/* Seconds; leaves time in the limit of a test */
+#define PATIENCE	300
 
 static int failed(const char *what)
 {
@@ -291,6 +293,13 @@ long vfio_ap_pinned(void)
 	return sum;
 }
 
+unsigned int vfio_ap_patience(void)
+{
+	const char *text = getenv("VFIO_AP_PATIENCE");
+
+	return text && *text ? strtoul(text, NULL, 0) : PATIENCE;
+}
+
 long vfio_ap_await_pinned(long kib)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
@@ -298,7 +307,7 @@ long vfio_ap_await_pinned(long kib)
 	long now;
 
 	/* No event shows that a page was unpinned */
-	for (ms = 0; (now = vfio_ap_pinned()) != kib && ms < VFIO_AP_PATIENCE_MS; ms++)
+	for (ms = 0; (now = vfio_ap_pinned()) != kib && ms < 1000 * vfio_ap_patience(); ms++)
 		nanosleep(&pause, NULL);
 	return now;
 }

@@ -61,8 +61,11 @@ int vfio_ap_open_device(struct vfio_ap *dev);
 /* Close everything; also after a failed open, or a second time */
 void vfio_ap_close(struct vfio_ap *dev);
 
-/* How long a test waits for what the driver does later; as ENV_PATIENCE in env.h */
-#define VFIO_AP_PATIENCE_MS	300000
+/*
+ * Seconds to wait for an event that a test expects: 300, or VFIO_AP_PATIENCE in
+ * the environment
+ */
+unsigned int vfio_ap_patience(void);
 
 int vfio_ap_reset(const struct vfio_ap *dev);
 /* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart. -1 if unknown */
