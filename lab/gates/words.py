@@ -56,8 +56,8 @@ class Part:
 
 
 PARTS = (
-    Part("driver", ("drivers/*", "include/*"), 6.5, 13),
-    Part("messages", ("patches/linux/*/*.patch",), 5, 19),
+    Part("driver", ("drivers/*", "include/*"), 1, 0),
+    Part("messages", ("patches/linux/*/*.patch",), 1, 0),
     Part("qemu", ("patches/qemu/*",), 2, 3),
     Part("documentation", ("*.md", "docs/*.md", "Documentation/*", "patches/linux/*/cover"), 2, 0),
     Part("selftests", ("tools/*",), 14, 39),

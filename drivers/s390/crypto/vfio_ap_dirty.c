@@ -1,36 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0+
 /*
- * Which guest pages a vfio-ap device may have written to
+ * Guest pages that a vfio-ap device may have written to
  *
- * The machine sets notification indicator bytes, and so does vfio_ap when it
- * kicks a guest that has migrated. Neither store is in KVM's dirty log, as both
- * bypass the guest's page tables. A page that userspace does not know of arrives
- * stale at the destination, and the guest there takes its interrupt for a spurious
- * one.
+ * The machine sets notification indicator bytes, and so does vfio_ap when it kicks a
+ * guest that has migrated. Neither store is in KVM's dirty log, as both bypass the
+ * guest's page tables. A page that is not reported arrives stale at the destination,
+ * and the guest takes its interrupt for a spurious one.
  *
- * The machine may set a byte at any time while it is registered, so each report has
- * its page, and one more after the last queue gave up the registration. A page that
- * stays allocated because its queue does not disable the interrupt may still be
- * written to, so each report has it, too.
+ * The machine may set a byte at any time while it is registered. So each report has
+ * its page, and so has the next one after the last queue gave up the registration. A
+ * page that stays allocated because its queue does not disable the interrupt is in
+ * each report, too.
  */
 
 #include <linux/cleanup.h>
-#include <linux/hashtable.h>
 #include <linux/interval_tree.h>
 #include <linux/iova_bitmap.h>
-#include <linux/list.h>
-#include <linux/lockdep.h>
 #include <linux/log2.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
-#include <linux/rbtree.h>
 #include <linux/slab.h>
-#include <linux/vfio.h>
 
-#include "vfio_ap_dirty.h"
-#include "vfio_ap_irq.h"
 #include "vfio_ap_private.h"
 
 /* Pages that a report has room for at first. */
@@ -57,27 +48,27 @@ static struct ap_matrix_mdev *vfio_ap_dirty_mdev(struct vfio_device *vdev)
 	return container_of(vdev, struct ap_matrix_mdev, vdev);
 }
 
-static struct vfio_ap_irq_row *vfio_ap_dirty_row(const struct rb_node *node)
+static u64 vfio_ap_dirty_page(const struct vfio_ap_irq_row *row)
 {
-	return rb_entry(node, struct vfio_ap_irq_row, node);
+	return be64_to_cpu(row->irq.nib) & PAGE_MASK;
 }
 
 static int vfio_ap_dirty_cmp(struct rb_node *a, const struct rb_node *b)
 {
-	u64 page_a = vfio_ap_dirty_row(a)->irq.nib & PAGE_MASK;
-	u64 page_b = vfio_ap_dirty_row(b)->irq.nib & PAGE_MASK;
+	u64 page_a = vfio_ap_dirty_page(vfio_ap_irq_row(a));
+	u64 page_b = vfio_ap_dirty_page(vfio_ap_irq_row(b));
 
 	return page_a < page_b ? -1 : page_a > page_b;
 }
 
 /**
- * vfio_ap_dirty_add_locked - note that a page is not written to any more
+ * vfio_ap_dirty_add_locked - keep a row whose page is no longer written to
  * @matrix_mdev: the mediated device
- * @row: the row, which nobody has any more
+ * @row: the row, without users
  *
  * Context: matrix_dev->mdevs_lock is held.
  * Return: true if the next report takes the row over; false if logging is off or
- * the page is noted already, and the caller frees the row.
+ * another row has the page, and the caller frees the row.
  */
 bool vfio_ap_dirty_add_locked(struct ap_matrix_mdev *matrix_mdev,
 			      struct vfio_ap_irq_row *row)
@@ -88,13 +79,6 @@ bool vfio_ap_dirty_add_locked(struct ap_matrix_mdev *matrix_mdev,
 	       !rb_find_add(&row->node, &matrix_mdev->dirty.rows, vfio_ap_dirty_cmp);
 }
 
-static void vfio_ap_dirty_del(struct ap_matrix_mdev *matrix_mdev,
-			      struct vfio_ap_irq_row *row)
-{
-	rb_erase(&row->node, &matrix_mdev->dirty.rows);
-	kfree(row);
-}
-
 /**
  * vfio_ap_dirty_stop_locked - stop DMA logging
  * @matrix_mdev: the mediated device
@@ -103,13 +87,14 @@ static void vfio_ap_dirty_del(struct ap_matrix_mdev *matrix_mdev,
  */
 void vfio_ap_dirty_stop_locked(struct ap_matrix_mdev *matrix_mdev)
 {
-	struct rb_node *node;
+	struct vfio_ap_irq_row *row, *next;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
 	matrix_mdev->dirty.on = false;
-	while ((node = rb_first(&matrix_mdev->dirty.rows)))
-		vfio_ap_dirty_del(matrix_mdev, vfio_ap_dirty_row(node));
+	rbtree_postorder_for_each_entry_safe(row, next, &matrix_mdev->dirty.rows, node)
+		kfree(row);
+	matrix_mdev->dirty.rows = RB_ROOT;
 }
 
 /* The ranges do not matter: there are few pages, and a report names its own. */
@@ -140,90 +125,65 @@ static int vfio_ap_dirty_log_stop(struct vfio_device *vdev)
 	return 0;
 }
 
-/* Count the page of a row, and take it if there is room. */
-static void vfio_ap_dirty_page(struct vfio_ap_dirty_pages *pages,
+static bool vfio_ap_dirty_in_range(const struct vfio_ap_dirty_pages *pages,
+				   const struct vfio_ap_irq_row *row)
+{
+	u64 page = vfio_ap_dirty_page(row);
+
+	return page >= (pages->first & PAGE_MASK) && page <= pages->last;
+}
+
+/* Count the page of a row if it lies in the range, and take it if there is room. */
+static void vfio_ap_dirty_take(struct vfio_ap_dirty_pages *pages,
 			       const struct vfio_ap_irq_row *row)
 {
-	u64 page = row->irq.nib & PAGE_MASK;
-
-	if (page < (pages->first & PAGE_MASK) || page > pages->last)
+	if (!vfio_ap_dirty_in_range(pages, row))
 		return;
 	if (pages->nr < pages->max)
-		pages->pages[pages->nr] = page;
+		pages->pages[pages->nr] = vfio_ap_dirty_page(row);
 	pages->nr++;
 }
 
 /*
- * Collect the pages of the range. Returns false, and changes nothing, if there are
- * more than there is room for; @pages->nr has their number.
+ * Collect the pages of the range; forget those that are not written to any more.
+ * Fails, and forgets none, if there are more than there is room for; @pages->nr has
+ * their number.
  */
-static bool vfio_ap_dirty_collect(struct ap_matrix_mdev *matrix_mdev,
-				  struct vfio_ap_dirty_pages *pages)
+static int vfio_ap_dirty_collect(struct ap_matrix_mdev *matrix_mdev,
+				 struct vfio_ap_dirty_pages *pages)
 {
+	struct rb_node *node, *next;
 	struct vfio_ap_irq_row *row;
 	struct vfio_ap_queue *q;
-	struct rb_node *node;
 	int bucket;
 
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	pages->nr = 0;
-	for (node = rb_first(&matrix_mdev->irq.rows); node; node = rb_next(node))
-		vfio_ap_dirty_page(pages, vfio_ap_dirty_row(node));
-	list_for_each_entry(row, &matrix_mdev->irq.pins, list)
-		vfio_ap_dirty_page(pages, row);
-	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode)
-		if (q->kept_row)
-			vfio_ap_dirty_page(pages, q->kept_row);
-	for (node = rb_first(&matrix_mdev->dirty.rows); node; node = rb_next(node))
-		vfio_ap_dirty_page(pages, vfio_ap_dirty_row(node));
-
-	return pages->nr <= pages->max;
-}
-
-/* Forget the pages that were collected and are not written to any more. */
-static void vfio_ap_dirty_clear(struct ap_matrix_mdev *matrix_mdev,
-				const struct vfio_ap_dirty_pages *pages)
-{
-	struct vfio_ap_irq_row *row;
-	struct rb_node *node, *next;
-	u64 page;
-
-	for (node = rb_first(&matrix_mdev->dirty.rows); node; node = next) {
-		next = rb_next(node);
-		row = vfio_ap_dirty_row(node);
-		page = row->irq.nib & PAGE_MASK;
-		if (page >= (pages->first & PAGE_MASK) && page <= pages->last)
-			vfio_ap_dirty_del(matrix_mdev, row);
-	}
-}
-
-static int vfio_ap_dirty_take(struct ap_matrix_mdev *matrix_mdev,
-			      struct vfio_ap_dirty_pages *pages)
-{
 	guard(mutex)(&matrix_dev->mdevs_lock);
 
 	if (!matrix_mdev->dirty.on)
 		return -EINVAL;
-	if (!vfio_ap_dirty_collect(matrix_mdev, pages))
+
+	for (node = rb_first(&matrix_mdev->irq.rows); node; node = rb_next(node))
+		vfio_ap_dirty_take(pages, vfio_ap_irq_row(node));
+	list_for_each_entry(row, &matrix_mdev->irq.pins, list)
+		vfio_ap_dirty_take(pages, row);
+	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode)
+		if (q->kept_row)
+			vfio_ap_dirty_take(pages, q->kept_row);
+	for (node = rb_first(&matrix_mdev->dirty.rows); node; node = rb_next(node))
+		vfio_ap_dirty_take(pages, vfio_ap_irq_row(node));
+	if (pages->nr > pages->max)
 		return -ENOBUFS;
-	vfio_ap_dirty_clear(matrix_mdev, pages);
+
+	for (node = rb_first(&matrix_mdev->dirty.rows); node; node = next) {
+		next = rb_next(node);
+		row = vfio_ap_irq_row(node);
+		if (!vfio_ap_dirty_in_range(pages, row))
+			continue;
+		rb_erase(node, &matrix_mdev->dirty.rows);
+		kfree(row);
+	}
 
 	return 0;
-}
-
-static struct vfio_ap_dirty_pages *vfio_ap_dirty_alloc(u64 first, u64 last, size_t max)
-{
-	struct vfio_ap_dirty_pages *pages;
-
-	pages = kvzalloc_flex(*pages, pages, max, GFP_KERNEL_ACCOUNT);
-	if (!pages)
-		return NULL;
-	pages->max = max;
-	pages->first = first;
-	pages->last = last;
-
-	return pages;
 }
 
 /* No bit outside of the range: userspace aligns it as it likes. */
@@ -253,10 +213,13 @@ static int vfio_ap_dirty_read_and_clear(struct vfio_device *vdev,
 		return 0;
 
 	do {
-		pages = vfio_ap_dirty_alloc(iova, iova + length - 1, room);
+		pages = kvzalloc_flex(*pages, pages, room, GFP_KERNEL_ACCOUNT);
 		if (!pages)
 			return -ENOMEM;
-		ret = vfio_ap_dirty_take(vfio_ap_dirty_mdev(vdev), pages);
+		pages->max = room;
+		pages->first = iova;
+		pages->last = iova + length - 1;
+		ret = vfio_ap_dirty_collect(vfio_ap_dirty_mdev(vdev), pages);
 		room = pages->nr;
 		if (!ret)
 			vfio_ap_dirty_report(pages, dirty);

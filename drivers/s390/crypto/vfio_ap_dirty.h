@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Which guest pages a vfio-ap device may have written to
+ * Guest pages that a vfio-ap device may have written to
  *
  * See vfio_ap_dirty.c.
  */

@@ -2,55 +2,39 @@
 /*
  * Guest interrupts of a vfio-ap device
  *
- * A guest enables the interrupt of a queue with PQAP(AQIC), which KVM intercepts
- * and vfio_ap executes for it: it pins the page with the notification indicator
- * byte (NIB), registers the guest's interruption subclass (ISC) with KVM, and has
- * the machine set the byte and the guest's interrupt when a reply arrives. The
- * driver keeps registrations in rows, one for each adapter and distinct pair of
- * ISC and NIB, as the migration stream has them. A row holds one pin and one
- * registration of the ISC; the queues are its members.
+ * A guest enables the interrupts of a queue with PQAP(AQIC). KVM intercepts the
+ * instruction and vfio_ap executes it: the driver pins the page of the notification
+ * indicator byte (NIB), registers the guest's interruption subclass (ISC) with KVM,
+ * and asks the machine to set the byte and to interrupt the guest when a reply
+ * arrives. As in the migration stream, there is a row for each adapter, ISC and NIB.
+ * A row holds one pin and one ISC registration; the queues are its members.
  *
- * Outside of RUNNING the device may change nothing, so the driver asks the machine
- * to disable the interrupts of all queues and waits until they are off (quiesce).
- * It keeps the pins and registrations: the way back to RUNNING must not fail.
- * There, or at the destination, which has made the same registrations from the
- * stream, it asks the machine to enable the interrupts again (restore).
+ * Outside of RUNNING the device must change nothing. Quiesce disables the interrupts
+ * of all queues and waits until they are off. It keeps pins and registrations, as
+ * the way back to RUNNING must not fail. Restore enables the interrupts again; at
+ * the destination, the registrations are those of the stream.
  *
  * Requests in the queues stay behind at the source, and a reply that arrives while
- * interrupts are off raises none. So the guest gets one interrupt more than there
- * were replies, with its byte set (kick). It then looks at its queues, as after any
- * interrupt, and repeats the requests that it finds lost; without, it would wait
- * for its own time-out.
+ * interrupts are off raises none. So the guest gets one additional interrupt, with
+ * its byte set (kick). It then polls its queues and repeats lost requests; without
+ * the kick it would wait for its own time-out.
  *
- * vfio_unpin_pages() may wait for a page fault of userspace, so no lock that other
- * guests need may be held: a worker of the mediated device unpins. Until it has, the
- * row stays listed, and dma_unmap and close wait for it.
+ * vfio_unpin_pages() may wait for a page fault of userspace, so a worker calls it,
+ * without the locks that other guests need. Until then the row stays listed, and
+ * dma_unmap and close wait for it.
  */
 
 #include <linux/bitmap.h>
-#include <linux/bits.h>
 #include <linux/cleanup.h>
-#include <linux/delay.h>
-#include <linux/err.h>
-#include <linux/hashtable.h>
 #include <linux/jiffies.h>
-#include <linux/kvm_host.h>
 #include <linux/lockdep.h>
 #include <linux/mdev.h>
 #include <linux/mm.h>
-#include <linux/mutex.h>
-#include <linux/rbtree.h>
 #include <linux/slab.h>
 #include <linux/string.h>
-#include <linux/vfio.h>
-#include <linux/workqueue.h>
-#include <asm/ap.h>
 
 #include "vfio_ap_debug.h"
-#include "vfio_ap_dirty.h"
-#include "vfio_ap_irq.h"
 #include "vfio_ap_private.h"
-#include "vfio_ap_stream.h"
 
 /* Longest wait for the machine to enable or disable interrupts (milliseconds). */
 #define VFIO_AP_IRQ_BOUND	500
@@ -74,44 +58,25 @@ struct vfio_ap_irq_range {
 	u64 length;
 };
 
-static bool vfio_ap_irq_registered(const struct vfio_ap_queue *q)
+static bool vfio_ap_irq_in_range(const struct vfio_ap_irq_row *row,
+				 const struct vfio_ap_irq_range *range)
 {
-	return q->irq_row;
+	u64 nib = be64_to_cpu(row->irq.nib);
+
+	return nib >= range->iova && nib - range->iova < range->length;
 }
 
-static bool vfio_ap_irq_in_range(const struct vfio_ap_irq_row *row, u64 iova,
-				 u64 length)
+static int vfio_ap_irq_row_cmp(const void *key, const struct rb_node *node)
 {
-	return row->irq.nib >= iova && row->irq.nib - iova < length;
-}
-
-/* By adapter, ISC and NIB, which is the order of the stream */
-static int vfio_ap_irq_row_cmp(const struct vfio_ap_stream_irq *a,
-			       const struct vfio_ap_stream_irq *b)
-{
-	if (a->apid != b->apid)
-		return a->apid < b->apid ? -1 : 1;
-	if (a->isc != b->isc)
-		return a->isc < b->isc ? -1 : 1;
-	if (a->nib != b->nib)
-		return a->nib < b->nib ? -1 : 1;
-
-	return 0;
-}
-
-static int vfio_ap_irq_row_find_cmp(const void *key, const struct rb_node *node)
-{
-	return vfio_ap_irq_row_cmp(key, &rb_entry(node, struct vfio_ap_irq_row,
-						  node)->irq);
+	return memcmp(key, &vfio_ap_irq_row(node)->irq, VFIO_AP_STREAM_IRQ_KEY);
 }
 
 static bool vfio_ap_irq_row_less(struct rb_node *a, const struct rb_node *b)
 {
-	return vfio_ap_irq_row_cmp(&rb_entry(a, struct vfio_ap_irq_row, node)->irq,
-				   &rb_entry(b, struct vfio_ap_irq_row, node)->irq) < 0;
+	return vfio_ap_irq_row_cmp(&vfio_ap_irq_row(a)->irq, b) < 0;
 }
 
-/* Free a row that holds nothing any more, unless its page is to be reported. */
+/* Free an unused row, unless its page is to be reported. */
 static void vfio_ap_irq_row_finish(struct ap_matrix_mdev *matrix_mdev,
 				   struct vfio_ap_irq_row *row)
 {
@@ -122,18 +87,6 @@ static void vfio_ap_irq_row_finish(struct ap_matrix_mdev *matrix_mdev,
 	kfree(row);
 }
 
-static struct vfio_ap_irq_row *
-vfio_ap_irq_next_unpin_locked(struct ap_matrix_mdev *matrix_mdev)
-{
-	struct vfio_ap_irq_row *row;
-
-	list_for_each_entry(row, &matrix_mdev->irq.pins, list)
-		if (row->unpinning)
-			return row;
-
-	return NULL;
-}
-
 static void vfio_ap_irq_unpin_work(struct work_struct *work)
 {
 	struct ap_matrix_mdev *matrix_mdev =
@@ -142,9 +95,10 @@ static void vfio_ap_irq_unpin_work(struct work_struct *work)
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 
-	while ((row = vfio_ap_irq_next_unpin_locked(matrix_mdev))) {
+	while ((row = list_first_entry_or_null(&matrix_mdev->irq.pins, typeof(*row), list)) &&
+	       row->unpinning) {
 		mutex_unlock(&matrix_dev->mdevs_lock);
-		vfio_unpin_pages(&matrix_mdev->vdev, row->irq.nib, 1);
+		vfio_unpin_pages(&matrix_mdev->vdev, be64_to_cpu(row->irq.nib), 1);
 		mutex_lock(&matrix_dev->mdevs_lock);
 
 		list_del(&row->list);
@@ -154,12 +108,12 @@ static void vfio_ap_irq_unpin_work(struct work_struct *work)
 	}
 }
 
-/* Have the worker unpin the page of a row that has no users. */
+/* Rows to be unpinned come first in the list, before those that are being pinned. */
 static void vfio_ap_irq_row_unpin(struct ap_matrix_mdev *matrix_mdev,
 				  struct vfio_ap_irq_row *row)
 {
 	row->unpinning = true;
-	list_add_tail(&row->list, &matrix_mdev->irq.pins);
+	list_add(&row->list, &matrix_mdev->irq.pins);
 	queue_work(system_long_wq, &matrix_mdev->irq.unpin);
 }
 
@@ -169,75 +123,59 @@ static bool vfio_ap_irq_unmapping(struct ap_matrix_mdev *matrix_mdev,
 	struct vfio_ap_irq_range *range;
 
 	list_for_each_entry(range, &matrix_mdev->irq.unmaps, node)
-		if (vfio_ap_irq_in_range(row, range->iova, range->length))
+		if (vfio_ap_irq_in_range(row, range))
 			return true;
 
 	return false;
 }
 
 /*
- * Pin the page of a row that is in no list or tree. Userspace decides how long it
- * takes to bring the page into memory, so matrix_dev->mdevs_lock is dropped
- * meanwhile. dma_unmap waits for the pin; a page that it unmaps is not used.
+ * Make a row with a pinned page and the guest's ISC registered, unless there is one.
+ * Userspace decides how long it takes to bring the page into memory, so
+ * matrix_dev->mdevs_lock is dropped. Reset, close and dma_unmap wait until the pin
+ * is no longer listed.
  */
-static int vfio_ap_irq_row_pin(struct ap_matrix_mdev *matrix_mdev,
-			       struct vfio_ap_irq_row *row)
-{
-	int ret;
-
-	if (vfio_ap_irq_unmapping(matrix_mdev, row)) {
-		wake_up_all(&matrix_mdev->irq.wait);
-		return -EINVAL;
-	}
-
-	list_add_tail(&row->list, &matrix_mdev->irq.pins);
-	mutex_unlock(&matrix_dev->mdevs_lock);
-	ret = vfio_pin_pages(&matrix_mdev->vdev, row->irq.nib, 1,
-			     IOMMU_READ | IOMMU_WRITE, &row->page);
-	mutex_lock(&matrix_dev->mdevs_lock);
-	list_del(&row->list);
-	wake_up_all(&matrix_mdev->irq.wait);
-	if (ret == 1)
-		return 0;
-
-	VFIO_AP_DBF_WARN("%s: vfio_pin_pages failed: rc=%d, nib=%#llx\n",
-			 __func__, ret, row->irq.nib);
-	return ret == -ENOMEM ? ret : -EINVAL;
-}
-
-/* Make a row with a pinned page and the guest's ISC registered, if there is none yet. */
 static struct vfio_ap_irq_row *
 vfio_ap_irq_row_new(struct ap_matrix_mdev *matrix_mdev,
 		    const struct vfio_ap_stream_irq *key)
 {
+	u64 nib = be64_to_cpu(key->nib);
 	struct vfio_ap_irq_row *row;
 	struct rb_node *node;
-	int ret;
+	int ret = -EINVAL;
 
-	/* Reset and close wait for this as they do for the pin. */
+	/* Reset and close wait for the allocation. It ends soon, dma_unmap need not. */
 	matrix_mdev->irq.nr_allocs++;
 	mutex_unlock(&matrix_dev->mdevs_lock);
 	row = kzalloc_obj(*row, GFP_KERNEL_ACCOUNT);
 	mutex_lock(&matrix_dev->mdevs_lock);
 	matrix_mdev->irq.nr_allocs--;
-	if (!row) {
-		wake_up_all(&matrix_mdev->irq.wait);
+	wake_up_all(&matrix_mdev->irq.wait);
+	if (!row)
 		return ERR_PTR(-ENOMEM);
-	}
+
 	row->irq = *key;
-
-	ret = vfio_ap_irq_row_pin(matrix_mdev, row);
-	if (ret) {
+	if (!vfio_ap_irq_unmapping(matrix_mdev, row)) {
+		list_add_tail(&row->list, &matrix_mdev->irq.pins);
+		mutex_unlock(&matrix_dev->mdevs_lock);
+		ret = vfio_pin_pages(&matrix_mdev->vdev, nib, 1,
+				     IOMMU_READ | IOMMU_WRITE, &row->page);
+		mutex_lock(&matrix_dev->mdevs_lock);
+		list_del(&row->list);
+		wake_up_all(&matrix_mdev->irq.wait);
+	}
+	if (ret != 1) {
+		VFIO_AP_DBF_WARN("%s: vfio_pin_pages failed: rc=%d, nib=%#llx\n",
+				 __func__, ret, nib);
 		kfree(row);
-		return ERR_PTR(ret);
+		return ERR_PTR(ret == -ENOMEM ? ret : -EINVAL);
 	}
 
-	/* Another one may have been made meanwhile. */
-	node = rb_find(key, &matrix_mdev->irq.rows, vfio_ap_irq_row_find_cmp);
+	/* Another task may have made the same row. */
+	node = rb_find(key, &matrix_mdev->irq.rows, vfio_ap_irq_row_cmp);
 	if (row->unmapped || node) {
 		vfio_ap_irq_row_unpin(matrix_mdev, row);
-		return node ? rb_entry(node, struct vfio_ap_irq_row, node) :
-			      ERR_PTR(-EINVAL);
+		return node ? vfio_ap_irq_row(node) : ERR_PTR(-EINVAL);
 	}
 
 	ret = kvm_s390_gisc_register(matrix_mdev->kvm, key->isc);
@@ -257,7 +195,7 @@ vfio_ap_irq_row_new(struct ap_matrix_mdev *matrix_mdev,
 
 /**
  * vfio_ap_irq_row_get - find or make the row for a registration
- * @matrix_mdev: the mediated device; it is open and stays so meanwhile
+ * @matrix_mdev: the mediated device; the caller keeps it open
  * @apid: the adapter
  * @isc: guest interruption subclass
  * @nib: guest address of the notification indicator byte
@@ -265,28 +203,25 @@ vfio_ap_irq_row_new(struct ap_matrix_mdev *matrix_mdev,
  * Context: matrix_dev->mdevs_lock is held. It is dropped and taken again, so the
  * caller looks up queues anew.
  * Return: the row, for vfio_ap_irq_register() and vfio_ap_irq_row_put(), or
- * * -EINVAL: the page can not be pinned, or is being unmapped
+ * * -EINVAL: the page cannot be pinned, or is being unmapped
  * * -EOPNOTSUPP: the guest gets no AP interrupts
- * * -ENOMEM: no memory, or the limit of pinned pages
+ * * -ENOMEM: out of memory, or the limit of pinned pages
  */
 struct vfio_ap_irq_row *vfio_ap_irq_row_get(struct ap_matrix_mdev *matrix_mdev,
 					    u16 apid, u8 isc, dma_addr_t nib)
 {
 	struct vfio_ap_stream_irq key = {
-		.apid = apid,
+		.apid = cpu_to_be16(apid),
 		.isc = isc,
-		.nib = nib,
+		.nib = cpu_to_be64(nib),
 	};
 	struct vfio_ap_irq_row *row;
 	struct rb_node *node;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
-	node = rb_find(&key, &matrix_mdev->irq.rows, vfio_ap_irq_row_find_cmp);
-	if (node)
-		row = rb_entry(node, struct vfio_ap_irq_row, node);
-	else
-		row = vfio_ap_irq_row_new(matrix_mdev, &key);
+	node = rb_find(&key, &matrix_mdev->irq.rows, vfio_ap_irq_row_cmp);
+	row = node ? vfio_ap_irq_row(node) : vfio_ap_irq_row_new(matrix_mdev, &key);
 	if (IS_ERR(row))
 		return row;
 	if (row->unmapped)
@@ -317,35 +252,24 @@ void vfio_ap_irq_row_put(struct ap_matrix_mdev *matrix_mdev,
 	vfio_ap_irq_row_unpin(matrix_mdev, row);
 }
 
-static void vfio_ap_irq_hide(struct vfio_ap_queue *q)
-{
-	u8 domain = AP_QID_QUEUE(q->apqn);
-
-	q->irq_row->irq.domains[domain / 8] &= ~(0x80 >> (domain % 8));
-}
-
 static void vfio_ap_irq_join(struct vfio_ap_queue *q, struct vfio_ap_irq_row *row)
 {
-	u8 domain = AP_QID_QUEUE(q->apqn);
-
 	row->users++;
-	row->irq.domains[domain / 8] |= 0x80 >> (domain % 8);
+	set_bit_inv(AP_QID_QUEUE(q->apqn), (unsigned long *)row->irq.domains);
 	q->irq_row = row;
 	q->irq_dropped = false;
-	q->irq_lost = 0;
 }
 
 static void vfio_ap_irq_leave(struct vfio_ap_queue *q)
 {
 	struct vfio_ap_irq_row *row = q->irq_row;
 
-	vfio_ap_irq_hide(q);
+	clear_bit_inv(AP_QID_QUEUE(q->apqn), (unsigned long *)row->irq.domains);
 	q->irq_row = NULL;
 	q->irq_dropped = false;
 	vfio_ap_irq_row_put(q->matrix_mdev, row);
 }
 
-/* The machine has accepted to enable the interrupts of a queue. */
 static void vfio_ap_irq_set_on(struct vfio_ap_queue *q)
 {
 	q->irq_state = VFIO_AP_IRQ_ON;
@@ -371,11 +295,11 @@ static struct ap_queue_status vfio_ap_irq_switch_on(struct vfio_ap_queue *q,
 	ctrl.gisa = virt_to_phys(gisa) >> 4;
 
 	return ap_aqic(q->apqn, ctrl, page_to_phys(row->page) |
-				      (row->irq.nib & ~PAGE_MASK));
+				      offset_in_page(be64_to_cpu(row->irq.nib)));
 }
 
 /**
- * vfio_ap_irq_register - have a queue interrupt the guest
+ * vfio_ap_irq_register - enable the interrupts of a queue for the guest
  * @q: the queue
  * @row: the row; the caller keeps its own use of it
  *
@@ -407,54 +331,9 @@ struct ap_queue_status vfio_ap_irq_register(struct vfio_ap_queue *q,
 	return status;
 }
 
-/* A guest's page, and its GISA, that the queue may still store into */
-static void vfio_ap_irq_keep(struct vfio_ap_queue *q, struct vfio_ap_irq_row *row)
-{
-	get_page(row->page);
-	get_page(row->gisa);
-	row->kept++;
-	q->kept_row = row;
-}
-
-static void vfio_ap_irq_unkeep(struct vfio_ap_queue *q)
-{
-	struct vfio_ap_irq_row *row = q->kept_row;
-
-	put_page(row->page);
-	put_page(row->gisa);
-	row->kept--;
-	q->kept_row = NULL;
-	vfio_ap_irq_row_finish(q->matrix_mdev, row);
-}
-
 /**
- * vfio_ap_free_aqic_resources - drop the registration of a queue
- * @q: the queue, or NULL. It must not be able to interrupt any more
- *
- * Releases what vfio_ap_give_up_aqic_resources() has kept, too.
- *
- * Context: matrix_dev->mdevs_lock is held.
- */
-void vfio_ap_free_aqic_resources(struct vfio_ap_queue *q)
-{
-	if (!q)
-		return;
-
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	if (q->irq_row)
-		vfio_ap_irq_leave(q);
-	if (q->kept_row)
-		vfio_ap_irq_unkeep(q);
-	q->irq_state = VFIO_AP_IRQ_NONE;
-}
-
-/**
- * vfio_ap_irq_abandon - a queue is removed
- * @q: the queue, without a registration
- *
- * Nobody will learn whether it still stores into the pages that it kept: they stay
- * allocated for good.
+ * vfio_ap_irq_abandon - leak the pages that a queue keeps
+ * @q: the queue, which is removed and has no registration
  *
  * Context: matrix_dev->mdevs_lock is held.
  */
@@ -471,23 +350,52 @@ void vfio_ap_irq_abandon(struct vfio_ap_queue *q)
 	vfio_ap_irq_row_finish(q->matrix_mdev, row);
 }
 
+static void vfio_ap_irq_unkeep(struct vfio_ap_queue *q)
+{
+	if (!q->kept_row)
+		return;
+
+	put_page(q->kept_row->page);
+	put_page(q->kept_row->gisa);
+	vfio_ap_irq_abandon(q);
+}
+
+/**
+ * vfio_ap_free_aqic_resources - drop the registration of a queue
+ * @q: the queue, which cannot interrupt, or NULL
+ *
+ * Releases the pages that vfio_ap_give_up_aqic_resources() has kept, too.
+ *
+ * Context: matrix_dev->mdevs_lock is held.
+ */
+void vfio_ap_free_aqic_resources(struct vfio_ap_queue *q)
+{
+	if (!q)
+		return;
+
+	lockdep_assert_held(&matrix_dev->mdevs_lock);
+
+	if (q->irq_row)
+		vfio_ap_irq_leave(q);
+	vfio_ap_irq_unkeep(q);
+	q->irq_state = VFIO_AP_IRQ_NONE;
+}
+
 /*
- * Whether it was the guest that has disabled the interrupts, by a reset, which the
- * machine executes without an intercept. Then the machine finds nothing to change,
- * or the reset in progress, when it is asked for the first time to disable them.
- * It may have been enabling them still, or the host may have reset the queue: then
- * the registration is kept, as without it the guest would lose its interrupts.
+ * The machine executes a guest's reset without an intercept. It disables interrupts,
+ * so the first PQAP(AQIC) that disables them finds nothing to change, or a reset in
+ * progress. If the machine may still have been enabling them, or the host has reset
+ * the queue, the registration is kept, as the guest would lose its interrupts.
  */
 static bool vfio_ap_irq_reset_by_guest(struct vfio_ap_queue *q)
 {
 	unsigned long settled = q->irq_enabled_at + msecs_to_jiffies(VFIO_AP_IRQ_BOUND);
 
-	return vfio_ap_irq_registered(q) && q->irq_state == VFIO_AP_IRQ_ON &&
+	return q->irq_row && q->irq_state == VFIO_AP_IRQ_ON &&
 	       time_after(jiffies, settled) &&
 	       q->irq_nr_resets == READ_ONCE(q->aq->nr_resets);
 }
 
-/* Ask the machine to disable the interrupts of a queue, and note its answer. */
 static struct ap_queue_status vfio_ap_irq_switch_off(struct vfio_ap_queue *q)
 {
 	union ap_qirq_ctrl ctrl = { .value = 0 };
@@ -531,31 +439,30 @@ void vfio_ap_irq_reset_accepted(struct vfio_ap_queue *q)
 }
 
 /*
- * Whether the queue interrupts nobody, by PQAP(TAPQ). The machine knows, not the
- * registration: the AP bus may have reset the queue, or enabled interrupts for the
- * host. TAPQ shows interrupts as disabled while they are being enabled, too: without
- * an accepted PQAP(AQIC) or reset that proves nothing.
+ * Ask the machine whether the interrupts are off: the AP bus may have reset the
+ * queue, or enabled its interrupts for the host. TAPQ shows interrupts as disabled
+ * while the machine is enabling them, so that proves nothing unless the machine has
+ * accepted a PQAP(AQIC) or a reset.
  */
 static bool vfio_ap_irq_confirmed(struct vfio_ap_queue *q, struct ap_queue_status *status)
 {
 	*status = ap_tapq(q->apqn, NULL);
-	if (vfio_ap_not_operational(status->response_code))
+	q->irq_rc = status->response_code;
+	if (vfio_ap_not_operational(q->irq_rc))
 		return true;
 	if (status->irq_enabled)
 		return false;
 
-	return status->response_code == AP_RESPONSE_RESET_IN_PROGRESS ||
-	       (status->response_code == AP_RESPONSE_NORMAL &&
-		vfio_ap_irq_off_accepted(q));
+	return q->irq_rc == AP_RESPONSE_RESET_IN_PROGRESS ||
+	       (q->irq_rc == AP_RESPONSE_NORMAL && vfio_ap_irq_off_accepted(q));
 }
 
-/* The same; repeats what the machine has not accepted, or undone since. */
-static bool vfio_ap_irq_is_off(struct vfio_ap_queue *q, u8 *rc)
+/* The same; repeats a PQAP(AQIC) that was not accepted, or was undone. */
+static bool vfio_ap_irq_is_off(struct vfio_ap_queue *q)
 {
 	struct ap_queue_status status;
 	bool off = vfio_ap_irq_confirmed(q, &status);
 
-	*rc = status.response_code;
 	if (!off && (status.irq_enabled || !vfio_ap_irq_off_accepted(q)))
 		vfio_ap_irq_switch_off(q);
 
@@ -565,12 +472,12 @@ static bool vfio_ap_irq_is_off(struct vfio_ap_queue *q, u8 *rc)
 /**
  * vfio_ap_give_up_aqic_resources - drop the registration of a queue that may still
  *				    interrupt
- * @q: the queue, which was told to stop interrupts, by a reset or by PQAP(AQIC)
+ * @q: the queue, after a PQAP(AQIC) that disables interrupts, or a reset
  *
- * The pin must not outlast the mapping, nor the registration of the ISC the guest.
- * But a queue that does not confirm may set the notification indicator byte, and
- * the guest's bit in the GISA, at any time. Then the two pages stay allocated until
- * a later reset or PQAP(AQIC) succeeds; or for good if the queue is removed before.
+ * The pin must not outlast the mapping, nor the ISC registration the guest. A queue
+ * that does not confirm may store into the NIB and the guest's GISA at any time: the
+ * two pages stay allocated until a later reset or PQAP(AQIC) succeeds, or for good
+ * if the queue is removed before.
  *
  * Context: matrix_dev->mdevs_lock is held.
  */
@@ -592,7 +499,10 @@ void vfio_ap_give_up_aqic_resources(struct vfio_ap_queue *q)
 	pr_warn_ratelimited("Queue %02x.%04x may still interrupt: two pages stay allocated\n",
 			    AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn));
 	vfio_ap_irq_abandon(q);
-	vfio_ap_irq_keep(q, q->irq_row);
+	q->kept_row = q->irq_row;
+	q->kept_row->kept++;
+	get_page(q->kept_row->page);
+	get_page(q->kept_row->gisa);
 	vfio_ap_irq_leave(q);
 }
 
@@ -610,7 +520,6 @@ struct ap_queue_status vfio_ap_irq_disable(struct vfio_ap_queue *q)
 {
 	unsigned int tries = VFIO_AP_IRQ_TRIES;
 	struct ap_queue_status status;
-	u8 rc;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
@@ -621,7 +530,7 @@ struct ap_queue_status vfio_ap_irq_disable(struct vfio_ap_queue *q)
 		msleep(20);
 		status = vfio_ap_irq_switch_off(q);
 	}
-	for (tries = VFIO_AP_IRQ_TRIES; tries && !vfio_ap_irq_is_off(q, &rc); tries--)
+	for (tries = VFIO_AP_IRQ_TRIES; tries && !vfio_ap_irq_is_off(q); tries--)
 		msleep(20);
 	vfio_ap_give_up_aqic_resources(q);
 
@@ -629,71 +538,38 @@ struct ap_queue_status vfio_ap_irq_disable(struct vfio_ap_queue *q)
 }
 
 /**
- * vfio_ap_irq_nr_rows - how many rows an IRQ record would have
- * @matrix_mdev: the mediated device
- *
- * Context: any; what it says may be out of date at once.
- * Return: the number of rows.
- */
-unsigned int vfio_ap_irq_nr_rows(struct ap_matrix_mdev *matrix_mdev)
-{
-	return READ_ONCE(matrix_mdev->irq.nr_rows);
-}
-
-/* The part of a row that the guest has queues for; false if there is none. */
-static bool vfio_ap_irq_row_visible(struct ap_matrix_mdev *matrix_mdev,
-				    const struct vfio_ap_irq_row *row,
-				    struct vfio_ap_stream_irq *irq)
-{
-	const u8 *aqm = (const u8 *)matrix_mdev->shadow_apcb.aqm;
-	bool any = false;
-	unsigned int i;
-
-	if (!test_bit_inv(row->irq.apid, matrix_mdev->shadow_apcb.apm))
-		return false;
-
-	*irq = row->irq;
-	for (i = 0; i < sizeof(irq->domains); i++) {
-		irq->domains[i] &= aqm[i];
-		any |= irq->domains[i];
-	}
-
-	return any;
-}
-
-/**
- * vfio_ap_irq_encode - write the rows of an IRQ record
+ * vfio_ap_irq_encode - write the rows of an IRQ record, of queues that the guest has
  * @matrix_mdev: the mediated device, with its interrupts quiesced
- * @buf: where to write; room for vfio_ap_irq_nr_rows() rows
+ * @buf: where to write; room for @matrix_mdev->irq.nr_rows rows
  *
  * Context: matrix_dev->mdevs_lock is held.
  * Return: the number of rows that were written.
  */
 unsigned int vfio_ap_irq_encode(struct ap_matrix_mdev *matrix_mdev, u8 *buf)
 {
+	struct ap_matrix *apcb = &matrix_mdev->shadow_apcb;
 	struct vfio_ap_stream_irq irq;
+	unsigned long *domains = (unsigned long *)irq.domains;
 	unsigned int nr = 0;
 	struct rb_node *node;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
 	for (node = rb_first(&matrix_mdev->irq.rows); node; node = rb_next(node)) {
-		if (!vfio_ap_irq_row_visible(matrix_mdev,
-					     rb_entry(node, struct vfio_ap_irq_row,
-						      node), &irq))
+		irq = vfio_ap_irq_row(node)->irq;
+		if (!test_bit_inv(be16_to_cpu(irq.apid), apcb->apm) ||
+		    !bitmap_and(domains, domains, apcb->aqm, AP_DOMAINS))
 			continue;
-		vfio_ap_stream_encode_irq(&irq, buf);
-		buf += sizeof(struct vfio_ap_stream_irq_row);
-		nr++;
+		memcpy(buf + nr++ * sizeof(irq), &irq, sizeof(irq));
 	}
 
 	return nr;
 }
 
 /*
- * Do something with each queue. To execute an instruction for each of thousands of
- * queues takes a while, in which other guests need the lock: it is dropped now and
- * then, so queues may come and go. Returns true if @fn did so for each.
+ * Call @fn for each queue; true if it always returns true. With thousands of queues
+ * this takes long and other guests need the lock, so the lock is dropped now and
+ * then. Queues may come and go.
  */
 static bool vfio_ap_irq_for_each(struct ap_matrix_mdev *matrix_mdev,
 				 bool (*fn)(struct vfio_ap_queue *q))
@@ -717,7 +593,7 @@ static bool vfio_ap_irq_for_each(struct ap_matrix_mdev *matrix_mdev,
 	return all;
 }
 
-/* Until each is as it is to be, or for long enough. */
+/* Wait until @done returns true for each queue, VFIO_AP_IRQ_BOUND at most. */
 static bool vfio_ap_irq_wait(struct ap_matrix_mdev *matrix_mdev,
 			     bool (*done)(struct vfio_ap_queue *q))
 {
@@ -739,51 +615,42 @@ static bool vfio_ap_irq_wait(struct ap_matrix_mdev *matrix_mdev,
 static bool vfio_ap_irq_begin_quiesce(struct vfio_ap_queue *q)
 {
 	q->irq_wait = true;
-	q->irq_lost = 0;
-	/* A queue that has no page of a guest to store into is only looked at. */
+	/* NONE: the queue can store into no page, so it needs only to be looked at. */
 	if (q->irq_state != VFIO_AP_IRQ_NONE)
 		vfio_ap_irq_switch_off(q);
 
 	return true;
 }
 
-static bool vfio_ap_irq_confirm_quiesce(struct vfio_ap_queue *q, u8 *rc)
+static bool vfio_ap_irq_look_quiesce(struct vfio_ap_queue *q)
 {
 	if (!q->irq_wait)
 		return true;
-	if (!vfio_ap_irq_is_off(q, rc))
+	if (!vfio_ap_irq_is_off(q))
 		return false;
 
 	q->irq_wait = false;
-	q->irq_state = vfio_ap_irq_registered(q) ? VFIO_AP_IRQ_OFF : VFIO_AP_IRQ_NONE;
-	if (q->kept_row)
-		vfio_ap_irq_unkeep(q);
+	q->irq_state = q->irq_row ? VFIO_AP_IRQ_OFF : VFIO_AP_IRQ_NONE;
+	vfio_ap_irq_unkeep(q);
 	if (q->irq_dropped)
-		vfio_ap_irq_hide(q);
+		clear_bit_inv(AP_QID_QUEUE(q->apqn),
+			      (unsigned long *)q->irq_row->irq.domains);
 
 	return true;
 }
 
-static bool vfio_ap_irq_look_quiesce(struct vfio_ap_queue *q)
-{
-	u8 rc;
-
-	return vfio_ap_irq_confirm_quiesce(q, &rc);
-}
-
 /*
- * Reset a queue that does not disable its interrupts. Not one that is only busy, or
- * that was not looked at in time because others had the lock.
+ * Not if the queue is only busy, or was looked at too late because another task held
+ * the lock.
  */
-static bool vfio_ap_irq_insist(struct vfio_ap_queue *q)
+static bool vfio_ap_irq_reset_noisy(struct vfio_ap_queue *q)
 {
 	bool accepted = vfio_ap_irq_off_accepted(q);
 	struct ap_queue_status status;
-	u8 rc;
 
-	if (vfio_ap_irq_confirm_quiesce(q, &rc))
+	if (vfio_ap_irq_look_quiesce(q))
 		return true;
-	if (vfio_ap_irq_off_accepted(q) && (!accepted || rc == AP_RESPONSE_BUSY))
+	if (vfio_ap_irq_off_accepted(q) && (!accepted || q->irq_rc == AP_RESPONSE_BUSY))
 		return true;
 
 	dev_warn_ratelimited(mdev_dev(q->matrix_mdev->mdev),
@@ -807,14 +674,13 @@ static bool vfio_ap_irq_give_up_quiesce(struct vfio_ap_queue *q)
 }
 
 /**
- * vfio_ap_irq_quiesce - let no queue of a device interrupt
+ * vfio_ap_irq_quiesce - disable the interrupts of all queues
  * @matrix_mdev: the mediated device
  *
- * Pins and registrations are kept for vfio_ap_irq_restore(), and until then
- * PQAP(AQIC) of the guest is not executed. Waits for a bounded time only, without
- * the lock; a queue that still interrupts then is reset, as the guest would find
- * its requests lost anyway. A queue that does not confirm after that, either,
- * keeps its pages until it does.
+ * Keeps pins and registrations for vfio_ap_irq_restore(); PQAP(AQIC) of the guest is
+ * answered as busy until then. Waits for a bounded time, without the lock. A queue
+ * that still interrupts is reset: a migrated guest finds its requests lost anyway. If
+ * it does not confirm then, either, it keeps its pages until it does.
  *
  * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
  */
@@ -824,14 +690,13 @@ void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 
-	matrix_mdev->irq.quiet = true;
+	matrix_mdev->irq.aqic_blocked = true;
 
-	/* Tell all of them before any is waited for. */
 	vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_begin_quiesce);
 	if (vfio_ap_irq_wait(matrix_mdev, vfio_ap_irq_look_quiesce))
 		return;
 
-	vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_insist);
+	vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_reset_noisy);
 	if (!vfio_ap_irq_wait(matrix_mdev, vfio_ap_irq_look_quiesce))
 		vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_give_up_quiesce);
 }
@@ -840,8 +705,7 @@ void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
  * vfio_ap_irq_wait_for_pins_locked - wait until no page is being pinned or unpinned
  * @matrix_mdev: the mediated device
  *
- * Context: matrix_dev->mdevs_lock is held; it is dropped while there is something
- * to wait for. The worker takes it, so no lock may be held that is taken inside it.
+ * Context: matrix_dev->mdevs_lock is held; it is dropped while pages are listed.
  */
 void vfio_ap_irq_wait_for_pins_locked(struct ap_matrix_mdev *matrix_mdev)
 {
@@ -851,54 +715,26 @@ void vfio_ap_irq_wait_for_pins_locked(struct ap_matrix_mdev *matrix_mdev)
 		       mutex_lock(&matrix_dev->mdevs_lock));
 }
 
-/**
- * vfio_ap_irq_hold_locked - let nobody pin a page of the guest
- * @matrix_mdev: the mediated device, whose session has ended
- *
- * Waits for pins that are under way. Until vfio_ap_irq_release(), PQAP(AQIC) of the
- * guest is answered as busy.
- *
- * Context: matrix_dev->mdevs_lock is held; it may be dropped and taken again.
- */
-void vfio_ap_irq_hold_locked(struct ap_matrix_mdev *matrix_mdev)
-{
-	lockdep_assert_held(&matrix_dev->mdevs_lock);
-
-	matrix_mdev->irq.quiet = true;
-	vfio_ap_irq_wait_for_pins_locked(matrix_mdev);
-}
-
-/**
- * vfio_ap_irq_release - undo vfio_ap_irq_hold_locked(), or vfio_ap_irq_quiesce()
- * @matrix_mdev: the mediated device, without registrations or about to lose them
- *
- * Context: Takes matrix_dev->mdevs_lock.
- */
-void vfio_ap_irq_release(struct ap_matrix_mdev *matrix_mdev)
-{
-	guard(mutex)(&matrix_dev->mdevs_lock);
-	matrix_mdev->irq.quiet = false;
-}
-
 static bool vfio_ap_irq_begin_restore(struct vfio_ap_queue *q)
 {
-	/* Also a queue that has not confirmed that its interrupts are off. */
-	q->irq_wait = vfio_ap_irq_registered(q) && !q->irq_dropped;
+	/* This includes queues that did not confirm that their interrupts are off. */
+	q->irq_wait = q->irq_row && !q->irq_dropped;
+	q->irq_rc = 0;
 
 	return true;
 }
 
-/* True if the queue interrupts as registered, or refuses; irq_lost tells which. */
+/* True if the queue interrupts as registered, or refuses; irq_rc is the reason. */
 static bool vfio_ap_irq_look_restore(struct vfio_ap_queue *q)
 {
 	struct ap_queue_status status;
 
 	/* The registration may have been dropped since the last look. */
-	if (!q->irq_wait || !vfio_ap_irq_registered(q) || q->irq_row->unmapped)
+	if (!q->irq_wait || !q->irq_row || q->irq_row->unmapped)
 		return true;
 
 	status = vfio_ap_irq_switch_on(q, q->irq_row);
-	q->irq_lost = status.response_code;
+	q->irq_rc = status.response_code;
 	switch (status.response_code) {
 	case AP_RESPONSE_NORMAL:
 		vfio_ap_irq_set_on(q);
@@ -926,11 +762,11 @@ static void vfio_ap_irq_kick(struct ap_matrix_mdev *matrix_mdev)
 	u8 *nib;
 
 	for (node = rb_first(&matrix_mdev->irq.rows); node; node = rb_next(node)) {
-		row = rb_entry(node, struct vfio_ap_irq_row, node);
-		if (row->unmapped || !memchr_inv(row->irq.domains, 0,
-						 sizeof(row->irq.domains)))
+		row = vfio_ap_irq_row(node);
+		if (row->unmapped ||
+		    bitmap_empty((unsigned long *)row->irq.domains, AP_DOMAINS))
 			continue;
-		nib = page_to_virt(row->page) + offset_in_page(row->irq.nib);
+		nib = page_to_virt(row->page) + offset_in_page(be64_to_cpu(row->irq.nib));
 		WRITE_ONCE(*nib, 1);
 		iscs |= BIT(row->irq.isc);
 	}
@@ -939,38 +775,31 @@ static void vfio_ap_irq_kick(struct ap_matrix_mdev *matrix_mdev)
 		kvm_s390_gisc_inject(matrix_mdev->kvm, isc);
 }
 
-/*
- * The guest finds out when it looks at the queue, which it does now, and enables
- * the interrupts itself.
- */
+/* After the kick the guest finds that a queue does not interrupt, and enables it. */
 static void vfio_ap_irq_give_up(struct ap_matrix_mdev *matrix_mdev)
 {
 	struct vfio_ap_queue *q;
 	int bucket;
 
 	hash_for_each(matrix_mdev->qtable.queues, bucket, q, mdev_qnode) {
-		if (!vfio_ap_irq_registered(q))
-			continue;
-		if (q->irq_dropped) {
+		bool refused = q->irq_rc && q->irq_row && !q->irq_row->unmapped;
+
+		if (refused && !q->irq_dropped)
+			vfio_ap_notice(matrix_mdev,
+				       "queue %02x.%04x: interrupts not restored: response code %02x\n",
+				       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn),
+				       q->irq_rc);
+		if (refused || q->irq_dropped)
 			vfio_ap_give_up_aqic_resources(q);
-			continue;
-		}
-		if (!q->irq_lost)
-			continue;
-		vfio_ap_notice(matrix_mdev,
-			       "queue %02x.%04x: interrupts not restored: response code %02x\n",
-			       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn), q->irq_lost);
-		vfio_ap_give_up_aqic_resources(q);
 	}
 }
 
 /**
- * vfio_ap_irq_restore - let the queues of a device interrupt again
- * @matrix_mdev: the mediated device, quiesced; its registrations are those that
- *		 were kept, or that were received
+ * vfio_ap_irq_restore - enable the interrupts of all registered queues again
+ * @matrix_mdev: the mediated device, quiesced
  *
- * Waits for a bounded time only, without the lock. Never fails: a queue that
- * refuses is logged, and its guest gets the kick as for the others.
+ * Waits for a bounded time, without the lock. Never fails: a queue that refuses is
+ * logged, and its guest gets the kick nevertheless.
  *
  * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
  */
@@ -983,36 +812,31 @@ void vfio_ap_irq_restore(struct ap_matrix_mdev *matrix_mdev)
 	vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_begin_restore);
 	vfio_ap_irq_wait(matrix_mdev, vfio_ap_irq_look_restore);
 
-	matrix_mdev->irq.quiet = false;
+	matrix_mdev->irq.aqic_blocked = false;
 	vfio_ap_irq_kick(matrix_mdev);
 	vfio_ap_irq_give_up(matrix_mdev);
 }
 
 static bool vfio_ap_irq_begin_unmap(struct vfio_ap_queue *q)
 {
-	if (q->irq_row && q->irq_row->unmapped && q->irq_state != VFIO_AP_IRQ_OFF)
+	if (!q->irq_row || !q->irq_row->unmapped)
+		return true;
+	if (q->matrix_mdev->irq.aqic_blocked)
+		vfio_ap_notice(q->matrix_mdev,
+			       "queue %02x.%04x: interrupts not restored: unmapped\n",
+			       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn));
+	if (q->irq_state != VFIO_AP_IRQ_OFF)
 		vfio_ap_irq_switch_off(q);
 
 	return true;
 }
 
-static void vfio_ap_irq_log_unmapped(struct vfio_ap_queue *q)
-{
-	if (q->matrix_mdev->irq.quiet)
-		vfio_ap_notice(q->matrix_mdev,
-			       "queue %02x.%04x: interrupts not restored: unmapped\n",
-			       AP_QID_CARD(q->apqn), AP_QID_QUEUE(q->apqn));
-}
-
 static bool vfio_ap_irq_look_unmap(struct vfio_ap_queue *q)
 {
-	u8 rc;
-
 	if (!q->irq_row || !q->irq_row->unmapped)
 		return true;
-	if (q->irq_state != VFIO_AP_IRQ_OFF && !vfio_ap_irq_is_off(q, &rc))
+	if (q->irq_state != VFIO_AP_IRQ_OFF && !vfio_ap_irq_is_off(q))
 		return false;
-	vfio_ap_irq_log_unmapped(q);
 	vfio_ap_free_aqic_resources(q);
 
 	return true;
@@ -1020,42 +844,39 @@ static bool vfio_ap_irq_look_unmap(struct vfio_ap_queue *q)
 
 static bool vfio_ap_irq_give_up_unmap(struct vfio_ap_queue *q)
 {
-	if (q->irq_row && q->irq_row->unmapped) {
-		vfio_ap_irq_log_unmapped(q);
+	if (q->irq_row && q->irq_row->unmapped)
 		vfio_ap_give_up_aqic_resources(q);
-	}
 
 	return true;
 }
 
-/* Mark the registrations of a range; true if there are any. */
+/* True if there are registrations in the range. */
 static bool vfio_ap_irq_mark_unmapped(struct ap_matrix_mdev *matrix_mdev,
-				      u64 iova, u64 length)
+				      const struct vfio_ap_irq_range *range)
 {
 	struct vfio_ap_irq_row *row;
 	struct rb_node *node;
 	bool any = false;
 
 	list_for_each_entry(row, &matrix_mdev->irq.pins, list)
-		row->unmapped |= vfio_ap_irq_in_range(row, iova, length);
+		row->unmapped |= vfio_ap_irq_in_range(row, range);
 
 	for (node = rb_first(&matrix_mdev->irq.rows); node; node = rb_next(node)) {
-		row = rb_entry(node, struct vfio_ap_irq_row, node);
-		row->unmapped |= vfio_ap_irq_in_range(row, iova, length);
+		row = vfio_ap_irq_row(node);
+		row->unmapped |= vfio_ap_irq_in_range(row, range);
 		any |= row->unmapped;
 	}
 
 	return any;
 }
 
-/* Whether pages of a range are being pinned or unpinned. */
 static bool vfio_ap_irq_pins_in_range(struct ap_matrix_mdev *matrix_mdev,
 				      const struct vfio_ap_irq_range *range)
 {
 	struct vfio_ap_irq_row *row;
 
 	list_for_each_entry(row, &matrix_mdev->irq.pins, list)
-		if (vfio_ap_irq_in_range(row, range->iova, range->length))
+		if (vfio_ap_irq_in_range(row, range))
 			return true;
 
 	return false;
@@ -1067,9 +888,9 @@ static bool vfio_ap_irq_pins_in_range(struct ap_matrix_mdev *matrix_mdev,
  * @iova: guest address of the range
  * @length: bytes
  *
- * Disables the interrupts of all queues that have a notification byte there, and
- * waits once for all of them, for a bounded time and without the lock. Then waits
- * until the last page of the range is unpinned. Meanwhile no page there is pinned.
+ * Disables the interrupts of all queues that have a notification byte there, waits
+ * once for all of them, for a bounded time and without the lock, then until the last
+ * page of the range is unpinned. No page of the range is pinned until then.
  *
  * Context: Takes matrix_dev->mdevs_lock.
  */
@@ -1080,7 +901,7 @@ void vfio_ap_irq_unmap(struct ap_matrix_mdev *matrix_mdev, u64 iova, u64 length)
 	guard(mutex)(&matrix_dev->mdevs_lock);
 
 	list_add(&range.node, &matrix_mdev->irq.unmaps);
-	if (vfio_ap_irq_mark_unmapped(matrix_mdev, iova, length)) {
+	if (vfio_ap_irq_mark_unmapped(matrix_mdev, &range)) {
 		vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_begin_unmap);
 		if (!vfio_ap_irq_wait(matrix_mdev, vfio_ap_irq_look_unmap))
 			vfio_ap_irq_for_each(matrix_mdev, vfio_ap_irq_give_up_unmap);
@@ -1113,52 +934,18 @@ void vfio_ap_irq_forget(struct ap_matrix_mdev *matrix_mdev)
 		vfio_ap_give_up_aqic_resources(q);
 }
 
-static int vfio_ap_irq_check_row(struct ap_matrix_mdev *matrix_mdev,
-				 const struct vfio_ap_stream_irq *irq)
-{
-	unsigned int domain;
-
-	if (!kvm_s390_is_gpa_in_memslot(matrix_mdev->kvm, irq->nib))
-		return -EINVAL;
-
-	for (domain = 0; domain < AP_DOMAINS; domain++) {
-		if (vfio_ap_stream_test_bit(irq->domains, domain) &&
-		    !vfio_ap_mdev_get_queue(matrix_mdev,
-					    AP_MKQID(irq->apid, domain)))
-			return -ENXIO;
-	}
-
-	return 0;
-}
-
-static int vfio_ap_irq_check_rows(struct ap_matrix_mdev *matrix_mdev,
-				  const struct vfio_ap_stream_irq *irqs,
-				  unsigned int nr)
-{
-	unsigned int i;
-	int ret, idx;
-
-	idx = srcu_read_lock(&matrix_mdev->kvm->srcu);
-	for (i = 0, ret = 0; i < nr && !ret; i++)
-		ret = vfio_ap_irq_check_row(matrix_mdev, &irqs[i]);
-	srcu_read_unlock(&matrix_mdev->kvm->srcu, idx);
-
-	return ret;
-}
-
 /* Register the queues of a row as the source had them. */
 static int vfio_ap_irq_adopt(struct ap_matrix_mdev *matrix_mdev,
 			     const struct vfio_ap_stream_irq *irq,
 			     struct vfio_ap_irq_row *row)
 {
 	struct vfio_ap_queue *q;
-	unsigned int domain;
+	unsigned long domain;
 
-	for (domain = 0; domain < AP_DOMAINS; domain++) {
-		if (!vfio_ap_stream_test_bit(irq->domains, domain))
-			continue;
-		q = vfio_ap_mdev_get_queue(matrix_mdev, AP_MKQID(irq->apid, domain));
-		if (!q || vfio_ap_irq_registered(q))
+	for_each_set_bit_inv(domain, (unsigned long *)irq->domains, AP_DOMAINS) {
+		q = vfio_ap_mdev_get_queue(matrix_mdev,
+					   AP_MKQID(be16_to_cpu(irq->apid), domain));
+		if (!q || q->irq_row)
 			return -ENXIO;
 		vfio_ap_irq_join(q, row);
 		q->irq_state = VFIO_AP_IRQ_OFF;
@@ -1171,10 +958,17 @@ static int vfio_ap_irq_receive_row(struct ap_matrix_mdev *matrix_mdev,
 				   const struct vfio_ap_stream_irq *irq,
 				   int (*status)(void *ctx), void *ctx)
 {
+	u64 nib = be64_to_cpu(irq->nib);
 	struct vfio_ap_irq_row *row;
-	int ret;
+	int ret = 0;
 
-	row = vfio_ap_irq_row_get(matrix_mdev, irq->apid, irq->isc, irq->nib);
+	scoped_guard(srcu, &matrix_mdev->kvm->srcu)
+		if (!kvm_s390_is_gpa_in_memslot(matrix_mdev->kvm, nib))
+			ret = -EINVAL;
+	if (ret)
+		return ret;
+
+	row = vfio_ap_irq_row_get(matrix_mdev, be16_to_cpu(irq->apid), irq->isc, nib);
 	if (IS_ERR(row))
 		return PTR_ERR(row);
 
@@ -1192,46 +986,35 @@ static int vfio_ap_irq_receive_row(struct ap_matrix_mdev *matrix_mdev,
  * @matrix_mdev: the mediated device, in RESUMING and without registrations
  * @irqs: the rows, as the decoder has checked them
  * @nr: number of rows
- * @status: tells whether to go on: 0 or a negative errno
+ * @status: 0, or a negative errno if the session has ended
  * @ctx: passed to @status
  *
- * All or nothing. The machine is not told of them before vfio_ap_irq_restore().
+ * All or nothing. vfio_ap_irq_restore() enables the interrupts.
  *
  * Context: matrix_dev->mdevs_lock is held; it is dropped while a page is pinned.
- * The session of RESUMING, of which @status tells, keeps the device open: who
- * ends it waits in vfio_ap_irq_hold_locked().
- * Return: 0; what @status returned; or
+ * The session keeps the device open: a task that ends the session waits in
+ * vfio_ap_irq_wait_for_pins_locked().
+ * Return: 0; the errno of @status; or
  * * -EINVAL: a notification byte is not in the guest's memory
  * * -ENXIO: a queue is not there
  * * -EOPNOTSUPP: the guest gets no AP interrupts here
- * * -ENOMEM: no memory
+ * * -ENOMEM: out of memory
  */
 int vfio_ap_irq_receive(struct ap_matrix_mdev *matrix_mdev,
 			const struct vfio_ap_stream_irq *irqs, unsigned int nr,
 			int (*status)(void *ctx), void *ctx)
 {
 	unsigned int i;
-	int ret;
+	int ret = 0;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
-	ret = vfio_ap_irq_check_rows(matrix_mdev, irqs, nr);
 	for (i = 0; i < nr && !ret; i++)
 		ret = vfio_ap_irq_receive_row(matrix_mdev, &irqs[i], status, ctx);
 	if (ret)
 		vfio_ap_irq_forget(matrix_mdev);
 
 	return ret;
-}
-
-/**
- * vfio_ap_irq_exit - undo vfio_ap_irq_init()
- * @matrix_mdev: the mediated device, of which nobody has a reference any more
- */
-void vfio_ap_irq_exit(struct ap_matrix_mdev *matrix_mdev)
-{
-	/* It may be queued once more than there were pages to unpin. */
-	flush_work(&matrix_mdev->irq.unpin);
 }
 
 /**

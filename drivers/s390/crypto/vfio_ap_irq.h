@@ -49,7 +49,7 @@ enum vfio_ap_irq_state {
  * @page:	the page of the NIB; pinned while @users is not 0 or @unpinning is set
  * @gisa:	the page of the guest interruption state area
  * @nisc:	the host's ISC for the guest's, registered while @users is not 0
- * @unmapped:	userspace has begun to unmap the page
+ * @unmapped:	userspace unmaps the page
  * @unpinning:	the worker is about to unpin the page
  *
  * Guarded by matrix_dev->mdevs_lock.
@@ -76,7 +76,7 @@ struct vfio_ap_irq_row {
  * @unmaps:	ranges that are being unmapped (struct vfio_ap_irq_range)
  * @wait:	waits for @pins to get shorter
  * @unpin:	unpins the pages of @pins
- * @quiet:	PQAP(AQIC) of the guest is answered as busy
+ * @aqic_blocked: PQAP(AQIC) of the guest is answered as busy
  *
  * Guarded by matrix_dev->mdevs_lock.
  */
@@ -88,11 +88,15 @@ struct vfio_ap_irqs {
 	struct list_head unmaps;
 	wait_queue_head_t wait;
 	struct work_struct unpin;
-	bool quiet;
+	bool aqic_blocked;
 };
 
+static inline struct vfio_ap_irq_row *vfio_ap_irq_row(const struct rb_node *node)
+{
+	return rb_entry(node, struct vfio_ap_irq_row, node);
+}
+
 void vfio_ap_irq_init(struct ap_matrix_mdev *matrix_mdev);
-void vfio_ap_irq_exit(struct ap_matrix_mdev *matrix_mdev);
 struct vfio_ap_irq_row *vfio_ap_irq_row_get(struct ap_matrix_mdev *matrix_mdev,
 					    u16 apid, u8 isc, dma_addr_t nib);
 void vfio_ap_irq_row_put(struct ap_matrix_mdev *matrix_mdev,
@@ -107,11 +111,8 @@ void vfio_ap_irq_abandon(struct vfio_ap_queue *q);
 void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev);
 void vfio_ap_irq_restore(struct ap_matrix_mdev *matrix_mdev);
 void vfio_ap_irq_wait_for_pins_locked(struct ap_matrix_mdev *matrix_mdev);
-void vfio_ap_irq_hold_locked(struct ap_matrix_mdev *matrix_mdev);
-void vfio_ap_irq_release(struct ap_matrix_mdev *matrix_mdev);
 void vfio_ap_irq_unmap(struct ap_matrix_mdev *matrix_mdev, u64 iova, u64 length);
 void vfio_ap_irq_forget(struct ap_matrix_mdev *matrix_mdev);
-unsigned int vfio_ap_irq_nr_rows(struct ap_matrix_mdev *matrix_mdev);
 unsigned int vfio_ap_irq_encode(struct ap_matrix_mdev *matrix_mdev, u8 *buf);
 int vfio_ap_irq_receive(struct ap_matrix_mdev *matrix_mdev,
 			const struct vfio_ap_stream_irq *irqs, unsigned int nr,

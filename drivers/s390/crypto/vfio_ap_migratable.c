@@ -44,7 +44,7 @@ int vfio_ap_migratable_check_locked(struct ap_matrix_mdev *matrix_mdev)
 }
 
 /**
- * vfio_ap_migratable_set_trigger_locked - set what is signalled on a change
+ * vfio_ap_migratable_set_trigger_locked - set the eventfd of a change
  * @matrix_mdev: the mediated device
  * @fd: an eventfd, or -1 for none
  *
@@ -99,7 +99,7 @@ static int vfio_ap_migratable_set(struct ap_matrix_mdev *matrix_mdev, bool migra
 {
 	int ret;
 
-	/* Who resets or closes the device may hold it for as long as memory takes. */
+	/* A reset or close may hold it while it waits for a page fault. */
 	ACQUIRE(mutex_intr, requests)(&matrix_mdev->mig.mutex);
 	ret = ACQUIRE_ERR(mutex_intr, &requests);
 	if (ret)
@@ -124,7 +124,7 @@ static ssize_t migratable_store(struct device *dev, struct device_attribute *att
 {
 	int ret;
 
-	/* Strict: kstrtobool() takes much else, sysfs_streq() what follows a NUL. */
+	/* kstrtobool() accepts other words, sysfs_streq() any text after a NUL. */
 	if (count < 1 || count > 2 || (count == 2 && buf[1] != '\n') ||
 	    (buf[0] != '0' && buf[0] != '1'))
 		return -EINVAL;

@@ -27,30 +27,19 @@
 
 #include <kunit/static_stub.h>
 #include <linux/anon_inodes.h>
-#include <linux/bitmap.h>
 #include <linux/cleanup.h>
-#include <linux/compiler.h>
-#include <linux/device.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/ktime.h>
-#include <linux/kvm_host.h>
 #include <linux/mdev.h>
-#include <linux/minmax.h>
-#include <linux/mutex.h>
 #include <linux/overflow.h>
 #include <linux/poll.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
-#include <linux/spinlock.h>
 #include <linux/uaccess.h>
-#include <linux/vfio.h>
-#include <linux/wait.h>
 #include <asm/uv.h>
 
-#include "vfio_ap_dirty.h"
-#include "vfio_ap_irq.h"
 #include "vfio_ap_private.h"
 #include "vfio_ap_stream.h"
 #include "vfio_ap_trace.h"
@@ -296,37 +285,24 @@ static long vfio_ap_migration_ioctl(struct file *filp, unsigned int cmd,
 	return copy_to_user((void __user *)arg, &info, minsz) ? -EFAULT : 0;
 }
 
-static void vfio_ap_migration_report_diff(void *ctx,
-					  const struct vfio_ap_stream_diff *diff)
+static void vfio_ap_migration_report_diff(void *ctx, const char *text)
 {
 	struct vfio_ap_migration_diffs *diffs = ctx;
-	char text[VFIO_AP_STREAM_DIFF_CHARS];
 
-	vfio_ap_stream_diff_format(diff, text, sizeof(text));
 	trace_vfio_ap_difference(dev_name(mdev_dev(diffs->matrix_mdev->mdev)), text);
 	if (!diffs->nr++)
 		strscpy(diffs->first, text);
 }
 
-/* Compare the source's hardware, or its adapters, domains and control domains. */
 static int vfio_ap_migration_compare_locked(struct vfio_ap_migration_file *migf,
-					    bool hardware)
+					    typeof(vfio_ap_stream_compare_config) *compare)
 {
 	struct vfio_ap_migration_diffs diffs = { .matrix_mdev = migf->matrix_mdev };
 	char why[VFIO_AP_STREAM_DIFF_CHARS + 32];
-	bool equal;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 
-	if (hardware)
-		equal = vfio_ap_stream_compare_hwinfo(&migf->dec.image, &migf->local,
-						      vfio_ap_migration_report_diff,
-						      &diffs);
-	else
-		equal = vfio_ap_stream_compare_config(&migf->dec.image, &migf->local,
-						      vfio_ap_migration_report_diff,
-						      &diffs);
-	if (equal)
+	if (compare(&migf->dec.image, &migf->local, vfio_ap_migration_report_diff, &diffs))
 		return 0;
 
 	if (diffs.nr == 1)
@@ -401,39 +377,30 @@ static int vfio_ap_migration_accept(struct vfio_ap_migration_file *migf,
 	if (event == VFIO_AP_STREAM_GOT_END)
 		return vfio_ap_migration_receive_locked(migf);
 
-	return vfio_ap_migration_compare_locked(migf,
-						event == VFIO_AP_STREAM_GOT_HWINFO);
-}
-
-static int vfio_ap_migration_decode(struct vfio_ap_migration_file *migf,
-				    const u8 *data, size_t len)
-{
-	enum vfio_ap_stream_event event;
-	ssize_t used;
-	int ret;
-
-	for (; len; data += used, len -= used) {
-		used = vfio_ap_stream_decode(&migf->dec, data, len, &event);
-		if (used < 0)
-			return used;
-		ret = vfio_ap_migration_accept(migf, event);
-		if (ret)
-			return ret;
-	}
-
-	return 0;
+	return vfio_ap_migration_compare_locked(migf, event == VFIO_AP_STREAM_GOT_HWINFO ?
+						      vfio_ap_stream_compare_hwinfo :
+						      vfio_ap_stream_compare_config);
 }
 
 /* Decode a chunk that is in kernel memory; an error of the stream sticks. */
 static int vfio_ap_migration_load(struct vfio_ap_migration_file *migf,
 				  const u8 *data, size_t len)
 {
+	enum vfio_ap_stream_event event;
+	ssize_t used;
 	int ret;
 
 	ret = vfio_ap_migration_file_status(migf);
 	if (ret)
 		return ret;
-	ret = vfio_ap_migration_decode(migf, data, len);
+	for (; len && !ret; data += used, len -= used) {
+		used = vfio_ap_stream_decode(&migf->dec, data, len, &event);
+		if (used < 0) {
+			ret = used;
+			break;
+		}
+		ret = vfio_ap_migration_accept(migf, event);
+	}
 	if (!ret)
 		return 0;
 
@@ -606,24 +573,15 @@ vfio_ap_migration_find_queue(struct ap_matrix_mdev *matrix_mdev, unsigned long a
 	return NULL;
 }
 
-/**
- * vfio_ap_migration_image_locked - describe the guest's AP configuration
- * @matrix_mdev: the mediated device
- * @image: filled in
- *
- * The adapters' information was kept when their queues were bound, so no AP
- * instruction is issued.
- *
- * Context: get_update_locks_for_mdev() was called.
- * Return: 0; -EOPNOTSUPP if the device has no guest with AP or the guest is
- * protected; -EBUSY if the device was requested back; -ENXIO if an adapter has
- * no queue that the guest could use.
+/*
+ * Describe the guest's AP configuration. The information of an adapter was kept when
+ * its queues were bound, so no AP instruction is issued.
  */
 static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 					  struct vfio_ap_stream_image *image)
 {
 	struct ap_matrix *apcb = &matrix_mdev->shadow_apcb;
-	struct vfio_ap_stream_adapter *row = image->adapter;
+	struct vfio_ap_stream_hwinfo *row = image->adapter;
 	struct vfio_ap_queue *q;
 	unsigned long apid;
 
@@ -652,8 +610,8 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 				       apid);
 			return -ENXIO;
 		}
-		row->apid = apid;
-		row->info = q->hwinfo;
+		row->apid = cpu_to_be16(apid);
+		row->info = cpu_to_be64(q->hwinfo);
 		row++;
 	}
 	image->nr = row - image->adapter;
@@ -695,7 +653,7 @@ void vfio_ap_migration_config_changed(struct ap_matrix_mdev *matrix_mdev)
 static int vfio_ap_migration_alloc_final(struct vfio_ap_migration_file *migf,
 					 struct ap_matrix_mdev *matrix_mdev)
 {
-	unsigned int rows = vfio_ap_irq_nr_rows(matrix_mdev);
+	unsigned int rows = READ_ONCE(matrix_mdev->irq.nr_rows);
 
 	migf->final = kvmalloc(vfio_ap_stream_irq_bytes(rows) +
 			       VFIO_AP_STREAM_END_BYTES, GFP_KERNEL_ACCOUNT);
@@ -714,10 +672,10 @@ static void vfio_ap_migration_complete_locked(struct vfio_ap_migration_file *mig
 	rows = vfio_ap_irq_encode(migf->matrix_mdev,
 				  p + sizeof(struct vfio_ap_stream_record));
 	if (rows) {
-		vfio_ap_stream_encode_irq_head(rows, p);
-		p += vfio_ap_stream_irq_bytes(rows);
+		rows *= sizeof(struct vfio_ap_stream_irq);
+		p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_IRQ, rows) + rows;
 	}
-	p += vfio_ap_stream_encode_end(p);
+	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_END, 0);
 
 	scoped_guard(spinlock, &migf->lock) {
 		migf->final_len = p - migf->final;
@@ -741,24 +699,6 @@ static int vfio_ap_migration_may_begin_locked(struct ap_matrix_mdev *matrix_mdev
 						"a hot plug by the host is pending");
 
 	return vfio_ap_migration_image_locked(matrix_mdev, &migf->local);
-}
-
-/*
- * The queues may hold requests and replies of an earlier guest. The guest loses an
- * adapter whose reset does not complete, so the stream is found to differ.
- */
-static int vfio_ap_migration_empty_queues(struct ap_matrix_mdev *matrix_mdev,
-					  struct vfio_ap_migration_file *migf)
-{
-	int ret;
-
-	get_update_locks_for_mdev(matrix_mdev);
-	ret = vfio_ap_migration_may_begin_locked(matrix_mdev, migf);
-	release_update_locks_for_mdev(matrix_mdev);
-	if (!ret)
-		vfio_ap_mdev_reset_guest(matrix_mdev);
-
-	return ret;
 }
 
 static int vfio_ap_migration_begin_locked(struct ap_matrix_mdev *matrix_mdev,
@@ -807,10 +747,19 @@ static struct file *vfio_ap_migration_begin(struct ap_matrix_mdev *matrix_mdev,
 		return filp;
 
 	migf = filp->private_data;
-	if (state == VFIO_DEVICE_STATE_STOP_COPY)
+	if (state == VFIO_DEVICE_STATE_STOP_COPY) {
 		ret = vfio_ap_migration_alloc_final(migf, matrix_mdev);
-	else if (state == VFIO_DEVICE_STATE_RESUMING)
-		ret = vfio_ap_migration_empty_queues(matrix_mdev, migf);
+	} else if (state == VFIO_DEVICE_STATE_RESUMING) {
+		get_update_locks_for_mdev(matrix_mdev);
+		ret = vfio_ap_migration_may_begin_locked(matrix_mdev, migf);
+		release_update_locks_for_mdev(matrix_mdev);
+		/*
+		 * Requests and replies of an earlier guest go. If a reset does not
+		 * complete, the guest loses the adapter and the stream differs.
+		 */
+		if (!ret)
+			vfio_ap_mdev_reset_guest(matrix_mdev);
+	}
 	if (!ret) {
 		get_update_locks_for_mdev(matrix_mdev);
 		ret = vfio_ap_migration_begin_locked(matrix_mdev, migf, state);
@@ -866,13 +815,12 @@ static int vfio_ap_migration_recheck_locked(struct ap_matrix_mdev *matrix_mdev)
 		return 0;
 
 	ret = vfio_ap_migration_image_locked(matrix_mdev, &migf->local);
-	if (ret)
-		return ret;
-	ret = vfio_ap_migration_compare_locked(migf, false);
-	if (ret)
-		return ret;
+	if (!ret)
+		ret = vfio_ap_migration_compare_locked(migf, vfio_ap_stream_compare_config);
+	if (!ret)
+		ret = vfio_ap_migration_compare_locked(migf, vfio_ap_stream_compare_hwinfo);
 
-	return vfio_ap_migration_compare_locked(migf, true);
+	return ret;
 }
 
 /* RESUMING->STOP; on failure the device stays in RESUMING. */
@@ -995,7 +943,7 @@ static int vfio_ap_migration_get_data_size(struct vfio_device *vdev,
 	/* Each word is read once. */
 	adapters = data_race(bitmap_weight(matrix_mdev->shadow_apcb.apm,
 					   AP_DEVICES));
-	rows = vfio_ap_irq_nr_rows(matrix_mdev);
+	rows = READ_ONCE(matrix_mdev->irq.nr_rows);
 	*stop_copy_length = VFIO_AP_STREAM_INITIAL_BYTES(adapters) +
 			    vfio_ap_stream_irq_bytes(rows) +
 			    VFIO_AP_STREAM_END_BYTES;
@@ -1028,20 +976,11 @@ void vfio_ap_migration_init(struct ap_matrix_mdev *matrix_mdev)
 }
 
 /**
- * vfio_ap_migration_exit - undo vfio_ap_migration_init()
- * @matrix_mdev: the mediated device; its last reference was put
- */
-void vfio_ap_migration_exit(struct ap_matrix_mdev *matrix_mdev)
-{
-	mutex_destroy(&matrix_mdev->mig.mutex);
-}
-
-/**
  * vfio_ap_migration_reset - end the session and go to RUNNING
  * @matrix_mdev: the mediated device
  *
- * For VFIO_DEVICE_RESET and close. Never fails. PQAP(AQIC) of the guest is not
- * executed afterwards, until vfio_ap_irq_release().
+ * For VFIO_DEVICE_RESET and close. Never fails. PQAP(AQIC) of the guest is answered
+ * as busy from then on, so that no more pages are pinned.
  *
  * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
  */
@@ -1051,7 +990,8 @@ void vfio_ap_migration_reset(struct ap_matrix_mdev *matrix_mdev)
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 	vfio_ap_migration_end_locked(matrix_mdev);
-	vfio_ap_irq_hold_locked(matrix_mdev);
+	matrix_mdev->irq.aqic_blocked = true;
+	vfio_ap_irq_wait_for_pins_locked(matrix_mdev);
 	vfio_ap_migration_set_locked(matrix_mdev, VFIO_DEVICE_STATE_RUNNING);
 }
 
@@ -1067,17 +1007,4 @@ void vfio_ap_migration_close(struct ap_matrix_mdev *matrix_mdev)
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 	vfio_ap_dirty_stop_locked(matrix_mdev);
-}
-
-/**
- * vfio_ap_migration_open - discard the remains of an earlier user
- * @matrix_mdev: the mediated device that is being opened
- *
- * Context: Takes matrix_mdev->mig.mutex and matrix_dev->mdevs_lock.
- */
-void vfio_ap_migration_open(struct ap_matrix_mdev *matrix_mdev)
-{
-	guard(mutex)(&matrix_mdev->mig.mutex);
-	vfio_ap_migration_close(matrix_mdev);
-	vfio_ap_irq_release(matrix_mdev);
 }

@@ -31,8 +31,6 @@
  * length is bounded before it is used, and the decoder allocates nothing.
  */
 
-#include <linux/bitfield.h>
-#include <linux/bits.h>
 #include <linux/build_bug.h>
 #include <linux/errno.h>
 #include <linux/kernel.h>
@@ -43,50 +41,23 @@
 
 #include "vfio_ap_stream.h"
 
-/* Fields of the TAPQ information; struct ap_tapq_hwinfo has the same as bits. */
-#define HWINFO_FACILITIES	GENMASK_ULL(63, 56)
-#define HWINFO_MODE		GENMASK_ULL(60, 58)
-#define HWINFO_MODE_CCA		4
-#define HWINFO_MODE_ACCEL	2
-#define HWINFO_MODE_EP11	1
-#define HWINFO_CLASS		GENMASK_ULL(55, 48)
-#define HWINFO_TYPE		GENMASK_ULL(31, 24)
-#define HWINFO_DOMAINS		GENMASK_ULL(23, 16)
-#define HWINFO_MSGLEN		GENMASK_ULL(11, 8)
-#define HWINFO_DEPTH		GENMASK_ULL(4, 0)
-
-/* As the AP bus reads the message length, see ap_card_create(). */
-#define HWINFO_MSGLEN_CHUNK	4096
-#define HWINFO_MSGLEN_DEFAULT	(12 * 1024)
-
 static_assert(sizeof(struct vfio_ap_stream_header) == 8);
 static_assert(sizeof(struct vfio_ap_stream_record) == 8);
 static_assert(sizeof(struct vfio_ap_stream_config) == 96);
 static_assert(sizeof(struct vfio_ap_stream_hwinfo) == 16);
-static_assert(sizeof(struct vfio_ap_stream_irq_row) == 48);
+static_assert(sizeof(struct vfio_ap_stream_irq) == 48);
 
-/**
- * vfio_ap_stream_test_bit - test whether a mask has an id
- * @mask: VFIO_AP_STREAM_MASK_BYTES bytes, bit 0 is the MSB of byte 0
- * @id: 0 to 255
- *
- * Return: true if the bit is set.
- */
-bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id)
+static bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id)
 {
 	return mask[id / 8] & (0x80 >> (id % 8));
 }
 
 static unsigned int vfio_ap_stream_weight(const u8 *mask)
 {
-	unsigned int i, weight = 0;
-	u8 bits;
+	unsigned int id, weight = 0;
 
-	for (i = 0; i < VFIO_AP_STREAM_MASK_BYTES; i++) {
-		/* Drop the last bit that is set. */
-		for (bits = mask[i]; bits; bits &= bits - 1)
-			weight++;
-	}
+	for (id = 0; id < VFIO_AP_STREAM_MASK_BYTES * 8; id++)
+		weight += vfio_ap_stream_test_bit(mask, id);
 
 	return weight;
 }
@@ -97,8 +68,15 @@ static u8 *vfio_ap_stream_put(u8 *p, const void *data, size_t len)
 	return p + len;
 }
 
-static u8 *vfio_ap_stream_put_record(u8 *p, enum vfio_ap_stream_type type,
-				     size_t len)
+/**
+ * vfio_ap_stream_put_record - write the head of a record
+ * @p: where to write; sizeof(struct vfio_ap_stream_record)
+ * @type: type of the record
+ * @len: bytes of the payload
+ *
+ * Return: where the payload begins.
+ */
+u8 *vfio_ap_stream_put_record(u8 *p, enum vfio_ap_stream_type type, size_t len)
 {
 	struct vfio_ap_stream_record rec = {
 		.type = cpu_to_be16(type),
@@ -107,17 +85,6 @@ static u8 *vfio_ap_stream_put_record(u8 *p, enum vfio_ap_stream_type type,
 	};
 
 	return vfio_ap_stream_put(p, &rec, sizeof(rec));
-}
-
-static u8 *vfio_ap_stream_put_hwinfo(u8 *p,
-				     const struct vfio_ap_stream_adapter *adapter)
-{
-	struct vfio_ap_stream_hwinfo row = {
-		.apid = cpu_to_be16(adapter->apid),
-		.info = cpu_to_be64(adapter->info),
-	};
-
-	return vfio_ap_stream_put(p, &row, sizeof(row));
 }
 
 /**
@@ -134,60 +101,17 @@ size_t vfio_ap_stream_encode_initial(const struct vfio_ap_stream_image *image,
 		.magic = VFIO_AP_STREAM_MAGIC,
 		.version = cpu_to_be16(VFIO_AP_STREAM_VERSION),
 	};
-	unsigned int i;
+	size_t rows = image->nr * sizeof(image->adapter[0]);
 	u8 *p = buf;
 
 	p = vfio_ap_stream_put(p, &header, sizeof(header));
 	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_CONFIG,
 				      sizeof(image->config));
 	p = vfio_ap_stream_put(p, &image->config, sizeof(image->config));
-	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_HWINFO, image->nr *
-				      sizeof(struct vfio_ap_stream_hwinfo));
-	for (i = 0; i < image->nr; i++)
-		p = vfio_ap_stream_put_hwinfo(p, &image->adapter[i]);
+	p = vfio_ap_stream_put_record(p, VFIO_AP_STREAM_HWINFO, rows);
+	p = vfio_ap_stream_put(p, image->adapter, rows);
 
 	return p - buf;
-}
-
-/**
- * vfio_ap_stream_encode_irq_head - write the head of an IRQ record
- * @rows: number of rows that follow
- * @buf: where to write; sizeof(struct vfio_ap_stream_record)
- *
- * Return: the number of bytes written.
- */
-size_t vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf)
-{
-	return vfio_ap_stream_put_record(buf, VFIO_AP_STREAM_IRQ, rows *
-					 sizeof(struct vfio_ap_stream_irq_row)) - buf;
-}
-
-/**
- * vfio_ap_stream_encode_irq - write a row of an IRQ record
- * @irq: the interrupts; rows have to ascend by adapter, ISC and NIB
- * @buf: where to write; sizeof(struct vfio_ap_stream_irq_row)
- */
-void vfio_ap_stream_encode_irq(const struct vfio_ap_stream_irq *irq, u8 *buf)
-{
-	struct vfio_ap_stream_irq_row row = {
-		.apid = cpu_to_be16(irq->apid),
-		.isc = irq->isc,
-		.nib = cpu_to_be64(irq->nib),
-	};
-
-	memcpy(row.domains, irq->domains, sizeof(row.domains));
-	vfio_ap_stream_put(buf, &row, sizeof(row));
-}
-
-/**
- * vfio_ap_stream_encode_end - write the END record
- * @buf: where to write; VFIO_AP_STREAM_END_BYTES
- *
- * Return: the number of bytes written.
- */
-size_t vfio_ap_stream_encode_end(u8 *buf)
-{
-	return vfio_ap_stream_put_record(buf, VFIO_AP_STREAM_END, 0) - buf;
 }
 
 static void vfio_ap_stream_expect(struct vfio_ap_stream_decoder *dec,
@@ -217,18 +141,6 @@ static int vfio_ap_stream_load_header(struct vfio_ap_stream_decoder *dec)
 		return -EINVAL;
 
 	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_RECORD);
-	return 0;
-}
-
-static int vfio_ap_stream_begin_unknown(struct vfio_ap_stream_decoder *dec,
-					u16 flags, u32 len)
-{
-	if (flags & VFIO_AP_STREAM_MANDATORY || len > VFIO_AP_STREAM_MAX_OPTIONAL ||
-	    len > VFIO_AP_STREAM_MAX_SKIPPED - dec->skipped)
-		return -EOPNOTSUPP;
-
-	dec->skipped += len;
-	vfio_ap_stream_expect(dec, len ? VFIO_AP_LOAD_SKIP : VFIO_AP_LOAD_RECORD);
 	return 0;
 }
 
@@ -267,7 +179,7 @@ static int vfio_ap_stream_load_record(struct vfio_ap_stream_decoder *dec,
 		break;
 	case VFIO_AP_STREAM_IRQ:
 		if (!after_hwinfo || !len ||
-		    len % sizeof(struct vfio_ap_stream_irq_row) ||
+		    len % sizeof(struct vfio_ap_stream_irq) ||
 		    len > VFIO_AP_STREAM_MAX_BYTES - dec->total)
 			return -EINVAL;
 		vfio_ap_stream_expect(dec, VFIO_AP_LOAD_IRQ);
@@ -279,7 +191,12 @@ static int vfio_ap_stream_load_record(struct vfio_ap_stream_decoder *dec,
 		vfio_ap_stream_expect(dec, VFIO_AP_LOAD_DONE);
 		break;
 	default:
-		return vfio_ap_stream_begin_unknown(dec, flags, len);
+		if (flags & VFIO_AP_STREAM_MANDATORY || len > VFIO_AP_STREAM_MAX_OPTIONAL ||
+		    len > VFIO_AP_STREAM_MAX_SKIPPED - dec->skipped)
+			return -EOPNOTSUPP;
+		dec->skipped += len;
+		vfio_ap_stream_expect(dec, len ? VFIO_AP_LOAD_SKIP : VFIO_AP_LOAD_RECORD);
+		return 0;
 	}
 	if (!(flags & VFIO_AP_STREAM_MANDATORY))
 		return -EINVAL;
@@ -288,35 +205,24 @@ static int vfio_ap_stream_load_record(struct vfio_ap_stream_decoder *dec,
 	return 0;
 }
 
-static void vfio_ap_stream_load_config(struct vfio_ap_stream_decoder *dec,
-				       enum vfio_ap_stream_event *event)
-{
-	memcpy(&dec->image.config, dec->unit, sizeof(dec->image.config));
-	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_RECORD);
-	*event = VFIO_AP_STREAM_GOT_CONFIG;
-}
-
 static int vfio_ap_stream_load_hwinfo(struct vfio_ap_stream_decoder *dec,
 				      enum vfio_ap_stream_event *event)
 {
 	struct vfio_ap_stream_image *image = &dec->image;
 	struct vfio_ap_stream_hwinfo row;
 	u16 apid;
-	u64 info;
 
 	memcpy(&row, dec->unit, sizeof(row));
 	apid = be16_to_cpu(row.apid);
-	info = be64_to_cpu(row.info);
 	if (apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||
 	    !vfio_ap_stream_test_bit(image->config.apm, apid) ||
-	    (image->nr && apid <= image->adapter[image->nr - 1].apid) ||
-	    row.reserved0 || row.reserved1 || info & ~VFIO_AP_STREAM_HWINFO_MASK)
+	    (image->nr && apid <= be16_to_cpu(image->adapter[image->nr - 1].apid)) ||
+	    row.reserved0 || row.reserved1 ||
+	    be64_to_cpu(row.info) & ~VFIO_AP_STREAM_HWINFO_MASK)
 		return -EINVAL;
 
 	/* Unique and in the mask, so there are never more rows than bits. */
-	image->adapter[image->nr].apid = apid;
-	image->adapter[image->nr].info = info;
-	image->nr++;
+	image->adapter[image->nr++] = row;
 
 	vfio_ap_stream_end_row(dec, sizeof(row));
 	if (!dec->left)
@@ -325,90 +231,57 @@ static int vfio_ap_stream_load_hwinfo(struct vfio_ap_stream_decoder *dec,
 	return 0;
 }
 
-/* Rows ascend, so each is there once, and those of an adapter stand together. */
-static bool vfio_ap_stream_irq_ascends(const struct vfio_ap_stream_irq *last,
-				       const struct vfio_ap_stream_irq *irq)
-{
-	if (irq->apid != last->apid)
-		return irq->apid > last->apid;
-	if (irq->isc != last->isc)
-		return irq->isc > last->isc;
-
-	return irq->nib > last->nib;
-}
-
-/* Take the domains of a row: at least one, each in CONFIG and in no other row. */
-static int vfio_ap_stream_take_domains(struct vfio_ap_stream_decoder *dec,
-				       const struct vfio_ap_stream_irq *irq)
-{
-	bool any = false;
-	unsigned int i;
-
-	if (irq->apid != dec->irq.apid)
-		memset(dec->taken, 0, sizeof(dec->taken));
-
-	for (i = 0; i < VFIO_AP_STREAM_MASK_BYTES; i++) {
-		if (irq->domains[i] & (~dec->image.config.aqm[i] | dec->taken[i]))
-			return -EINVAL;
-		dec->taken[i] |= irq->domains[i];
-		any |= irq->domains[i];
-	}
-
-	return any ? 0 : -EINVAL;
-}
-
 static int vfio_ap_stream_load_irq(struct vfio_ap_stream_decoder *dec,
 				   enum vfio_ap_stream_event *event)
 {
-	struct vfio_ap_stream_irq_row row;
 	struct vfio_ap_stream_irq irq;
-	int ret;
+	bool any = false;
+	unsigned int i;
+	u16 apid;
 
-	memcpy(&row, dec->unit, sizeof(row));
-	irq.apid = be16_to_cpu(row.apid);
-	irq.isc = row.isc;
-	irq.nib = be64_to_cpu(row.nib);
-	memcpy(irq.domains, row.domains, sizeof(irq.domains));
-	if (irq.apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||
-	    !vfio_ap_stream_test_bit(dec->image.config.apm, irq.apid) ||
+	memcpy(&irq, dec->unit, sizeof(irq));
+	apid = be16_to_cpu(irq.apid);
+	if (apid >= VFIO_AP_STREAM_MAX_ADAPTERS ||
+	    !vfio_ap_stream_test_bit(dec->image.config.apm, apid) ||
 	    irq.isc > VFIO_AP_STREAM_MAX_ISC || !irq.nib ||
-	    row.reserved0 || row.reserved1)
-		return -EINVAL;
-	/* No row has a NIB of 0, so the first one ascends. */
-	if (!vfio_ap_stream_irq_ascends(&dec->irq, &irq))
+	    irq.reserved0 || irq.reserved1)
 		return -EINVAL;
 
-	ret = vfio_ap_stream_take_domains(dec, &irq);
-	if (ret)
-		return ret;
+	/* Those of an adapter stand together. The first one ascends: no NIB is 0. */
+	if (memcmp(&irq, &dec->irq, VFIO_AP_STREAM_IRQ_KEY) <= 0)
+		return -EINVAL;
+
+	if (irq.apid != dec->irq.apid)
+		memset(dec->taken, 0, sizeof(dec->taken));
+	for (i = 0; i < VFIO_AP_STREAM_MASK_BYTES; i++) {
+		if (irq.domains[i] & (~dec->image.config.aqm[i] | dec->taken[i]))
+			return -EINVAL;
+		dec->taken[i] |= irq.domains[i];
+		any |= irq.domains[i];
+	}
+	if (!any)
+		return -EINVAL;
+
 	dec->irq = irq;
-
-	vfio_ap_stream_end_row(dec, sizeof(row));
+	vfio_ap_stream_end_row(dec, sizeof(irq));
 	*event = VFIO_AP_STREAM_GOT_IRQ;
+
 	return 0;
 }
 
 /* Bytes of the unit that is collected; 0 when the stream is complete. */
 static u32 vfio_ap_stream_wanted(const struct vfio_ap_stream_decoder *dec)
 {
-	switch (dec->state) {
-	case VFIO_AP_LOAD_HEADER:
-		return sizeof(struct vfio_ap_stream_header);
-	case VFIO_AP_LOAD_RECORD:
-		return sizeof(struct vfio_ap_stream_record);
-	case VFIO_AP_LOAD_CONFIG:
-		return sizeof(struct vfio_ap_stream_config);
-	case VFIO_AP_LOAD_HWINFO:
-		return sizeof(struct vfio_ap_stream_hwinfo);
-	case VFIO_AP_LOAD_IRQ:
-		return sizeof(struct vfio_ap_stream_irq_row);
-	case VFIO_AP_LOAD_SKIP:
-		return dec->left;
-	case VFIO_AP_LOAD_DONE:
-		break;
-	}
+	static const u8 bytes[] = {
+		[VFIO_AP_LOAD_HEADER] = sizeof(struct vfio_ap_stream_header),
+		[VFIO_AP_LOAD_RECORD] = sizeof(struct vfio_ap_stream_record),
+		[VFIO_AP_LOAD_CONFIG] = sizeof(struct vfio_ap_stream_config),
+		[VFIO_AP_LOAD_HWINFO] = sizeof(struct vfio_ap_stream_hwinfo),
+		[VFIO_AP_LOAD_IRQ] = sizeof(struct vfio_ap_stream_irq),
+		[VFIO_AP_LOAD_DONE] = 0,
+	};
 
-	return 0;
+	return dec->state == VFIO_AP_LOAD_SKIP ? dec->left : bytes[dec->state];
 }
 
 static int vfio_ap_stream_load_unit(struct vfio_ap_stream_decoder *dec,
@@ -419,21 +292,20 @@ static int vfio_ap_stream_load_unit(struct vfio_ap_stream_decoder *dec,
 		return vfio_ap_stream_load_header(dec);
 	case VFIO_AP_LOAD_RECORD:
 		return vfio_ap_stream_load_record(dec, event);
-	case VFIO_AP_LOAD_CONFIG:
-		vfio_ap_stream_load_config(dec, event);
-		return 0;
 	case VFIO_AP_LOAD_HWINFO:
 		return vfio_ap_stream_load_hwinfo(dec, event);
 	case VFIO_AP_LOAD_IRQ:
 		return vfio_ap_stream_load_irq(dec, event);
-	case VFIO_AP_LOAD_SKIP:
-		vfio_ap_stream_expect(dec, VFIO_AP_LOAD_RECORD);
-		return 0;
-	case VFIO_AP_LOAD_DONE:
+	case VFIO_AP_LOAD_CONFIG:
+		memcpy(&dec->image.config, dec->unit, sizeof(dec->image.config));
+		*event = VFIO_AP_STREAM_GOT_CONFIG;
+		break;
+	default:
 		break;
 	}
+	vfio_ap_stream_expect(dec, VFIO_AP_LOAD_RECORD);
 
-	return -EINVAL;
+	return 0;
 }
 
 /* Use the bytes up to the end of the unit, and decode the unit at its end. */
@@ -457,10 +329,7 @@ static ssize_t vfio_ap_stream_advance(struct vfio_ap_stream_decoder *dec,
 
 	ret = vfio_ap_stream_load_unit(dec, event);
 
-	if (ret)
-		return ret;
-
-	return used;
+	return ret ? ret : (ssize_t)used;
 }
 
 /**
@@ -504,22 +373,24 @@ ssize_t vfio_ap_stream_decode(struct vfio_ap_stream_decoder *dec,
 }
 
 /* Report each id that only one of two masks has. */
-static bool vfio_ap_stream_compare_mask(enum vfio_ap_stream_field field,
+static bool vfio_ap_stream_compare_mask(const char *name, int digits,
 					const u8 *source, const u8 *local,
 					vfio_ap_stream_diff_fn report, void *ctx)
 {
-	struct vfio_ap_stream_diff diff = { .field = field };
+	char text[VFIO_AP_STREAM_DIFF_CHARS];
 	unsigned int id;
+	bool here;
 
 	if (!memcmp(source, local, VFIO_AP_STREAM_MASK_BYTES))
 		return true;
 
 	for (id = 0; id < VFIO_AP_STREAM_MASK_BYTES * 8; id++) {
-		diff.id = id;
-		diff.source = vfio_ap_stream_test_bit(source, id);
-		diff.local = vfio_ap_stream_test_bit(local, id);
-		if (diff.source != diff.local)
-			report(ctx, &diff);
+		here = vfio_ap_stream_test_bit(local, id);
+		if (here == vfio_ap_stream_test_bit(source, id))
+			continue;
+		snprintf(text, sizeof(text), "%s %0*x: assigned %s only", name,
+			 digits, id, here ? "here" : "on the source");
+		report(ctx, text);
 	}
 
 	return false;
@@ -542,79 +413,83 @@ bool vfio_ap_stream_compare_config(const struct vfio_ap_stream_image *source,
 	const struct vfio_ap_stream_config *l = &local->config;
 	bool equal;
 
-	equal = vfio_ap_stream_compare_mask(VFIO_AP_DIFF_ADAPTER, s->apm, l->apm,
-					    report, ctx);
-	equal &= vfio_ap_stream_compare_mask(VFIO_AP_DIFF_DOMAIN, s->aqm, l->aqm,
-					     report, ctx);
-	equal &= vfio_ap_stream_compare_mask(VFIO_AP_DIFF_CONTROL, s->adm, l->adm,
+	equal = vfio_ap_stream_compare_mask("adapter", 2, s->apm, l->apm, report, ctx);
+	equal &= vfio_ap_stream_compare_mask("domain", 4, s->aqm, l->aqm, report, ctx);
+	equal &= vfio_ap_stream_compare_mask("control domain", 4, s->adm, l->adm,
 					     report, ctx);
 
 	return equal;
 }
 
-static u64 vfio_ap_stream_field(enum vfio_ap_stream_field field, u64 info)
-{
-	u64 chunks;
-
-	switch (field) {
-	case VFIO_AP_DIFF_TYPE:
-		return FIELD_GET(HWINFO_TYPE, info);
-	case VFIO_AP_DIFF_MODE:
-		return FIELD_GET(HWINFO_MODE, info);
-	case VFIO_AP_DIFF_FACILITIES:
-		return FIELD_GET(HWINFO_FACILITIES, info & ~HWINFO_MODE);
-	case VFIO_AP_DIFF_CLASS:
-		return FIELD_GET(HWINFO_CLASS, info);
-	case VFIO_AP_DIFF_DOMAINS:
-		return FIELD_GET(HWINFO_DOMAINS, info);
-	case VFIO_AP_DIFF_DEPTH:
-		return FIELD_GET(HWINFO_DEPTH, info);
-	case VFIO_AP_DIFF_MSGLEN:
-		chunks = FIELD_GET(HWINFO_MSGLEN, info);
-		return chunks > 3 ? chunks * HWINFO_MSGLEN_CHUNK :
-				    HWINFO_MSGLEN_DEFAULT;
-	default:
-		return 0;
-	}
-}
+enum vfio_ap_stream_format {
+	VFIO_AP_FORMAT_DECIMAL,
+	VFIO_AP_FORMAT_HEX,
+	VFIO_AP_FORMAT_MODE,
+	VFIO_AP_FORMAT_MSGLEN,
+};
 
 /*
- * A Linux guest's AP bus drops a card whose type or facilities change, together
- * with its requests. A guest can use a larger queue, message or domain range.
+ * The fields of the TAPQ information, see struct ap_tapq_hwinfo. A Linux guest's AP
+ * bus drops a card whose type or facilities change, together with its requests. A
+ * guest can use a larger queue, message or domain range.
  */
-static bool vfio_ap_stream_field_fits(const struct vfio_ap_stream_diff *diff)
+static const struct vfio_ap_stream_field {
+	const char *name;
+	u8 shift;
+	u8 mask;
+	enum vfio_ap_stream_format format;
+	bool may_be_larger;
+} vfio_ap_stream_fields[] = {
+	{ "type", 24, 0xff, VFIO_AP_FORMAT_DECIMAL, false },
+	{ "mode", 58, 0x07, VFIO_AP_FORMAT_MODE, false },
+	{ "facilities", 56, 0xe3, VFIO_AP_FORMAT_HEX, false },
+	{ "class", 48, 0xff, VFIO_AP_FORMAT_HEX, false },
+	{ "domains", 16, 0xff, VFIO_AP_FORMAT_DECIMAL, true },
+	{ "queue depth", 0, 0x1f, VFIO_AP_FORMAT_DECIMAL, true },
+	{ "message length", 8, 0x0f, VFIO_AP_FORMAT_MSGLEN, true },
+};
+
+static unsigned int vfio_ap_stream_get(const struct vfio_ap_stream_field *field,
+				       u64 info)
 {
-	switch (diff->field) {
-	case VFIO_AP_DIFF_DOMAINS:
-	case VFIO_AP_DIFF_DEPTH:
-	case VFIO_AP_DIFF_MSGLEN:
-		return diff->local >= diff->source;
-	default:
-		return diff->local == diff->source;
-	}
+	unsigned int value = info >> field->shift & field->mask;
+
+	/* The AP bus reads the length in the same way, see ap_card_create(). */
+	if (field->format == VFIO_AP_FORMAT_MSGLEN)
+		return value > 3 ? value * 4096 : 12 * 1024;
+
+	return value;
 }
 
-static bool vfio_ap_stream_compare_adapter(const struct vfio_ap_stream_adapter *source,
-					   const struct vfio_ap_stream_adapter *local,
-					   vfio_ap_stream_diff_fn report, void *ctx)
+static bool vfio_ap_stream_compare_field(const struct vfio_ap_stream_field *field,
+					 const struct vfio_ap_stream_hwinfo *source,
+					 const struct vfio_ap_stream_hwinfo *local,
+					 vfio_ap_stream_diff_fn report, void *ctx)
 {
-	struct vfio_ap_stream_diff diff = { .id = source->apid };
-	bool fits = true;
+	static const char *const modes[] = {
+		"unknown", "ep11", "accel", "unknown",
+		"cca", "unknown", "unknown", "unknown",
+	};
+	unsigned int want = vfio_ap_stream_get(field, be64_to_cpu(source->info));
+	unsigned int here = vfio_ap_stream_get(field, be64_to_cpu(local->info));
+	unsigned int apid = be16_to_cpu(source->apid);
+	char text[VFIO_AP_STREAM_DIFF_CHARS];
 
-	if (source->info == local->info)
+	if (here == want || (field->may_be_larger && here > want))
 		return true;
 
-	for (diff.field = VFIO_AP_DIFF_TYPE; diff.field <= VFIO_AP_DIFF_MSGLEN;
-	     diff.field++) {
-		diff.source = vfio_ap_stream_field(diff.field, source->info);
-		diff.local = vfio_ap_stream_field(diff.field, local->info);
-		if (vfio_ap_stream_field_fits(&diff))
-			continue;
-		fits = false;
-		report(ctx, &diff);
-	}
+	if (field->format == VFIO_AP_FORMAT_MODE)
+		snprintf(text, sizeof(text),
+			 "adapter %02x: mode %s on the source, %s here", apid,
+			 modes[want], modes[here]);
+	else
+		snprintf(text, sizeof(text), field->format == VFIO_AP_FORMAT_HEX ?
+			 "adapter %02x: %s 0x%02x on the source, 0x%02x here" :
+			 "adapter %02x: %s %u on the source, %u here",
+			 apid, field->name, want, here);
+	report(ctx, text);
 
-	return fits;
+	return false;
 }
 
 /**
@@ -632,73 +507,17 @@ bool vfio_ap_stream_compare_hwinfo(const struct vfio_ap_stream_image *source,
 				   vfio_ap_stream_diff_fn report, void *ctx)
 {
 	bool fits = true;
-	unsigned int i;
+	unsigned int i, k;
 
-	for (i = 0; i < source->nr; i++)
-		fits &= vfio_ap_stream_compare_adapter(&source->adapter[i],
-						       &local->adapter[i],
-						       report, ctx);
+	for (i = 0; i < source->nr; i++) {
+		if (source->adapter[i].info == local->adapter[i].info)
+			continue;
+		for (k = 0; k < ARRAY_SIZE(vfio_ap_stream_fields); k++)
+			fits &= vfio_ap_stream_compare_field(&vfio_ap_stream_fields[k],
+							     &source->adapter[i],
+							     &local->adapter[i],
+							     report, ctx);
+	}
 
 	return fits;
-}
-
-static const char *vfio_ap_stream_mode_name(u64 mode)
-{
-	switch (mode) {
-	case HWINFO_MODE_CCA:
-		return "cca";
-	case HWINFO_MODE_EP11:
-		return "ep11";
-	case HWINFO_MODE_ACCEL:
-		return "accel";
-	default:
-		return "unknown";
-	}
-}
-
-/**
- * vfio_ap_stream_diff_format - describe a difference
- * @diff: the difference
- * @buf: where to write
- * @size: bytes of @buf; VFIO_AP_STREAM_DIFF_CHARS are enough
- */
-void vfio_ap_stream_diff_format(const struct vfio_ap_stream_diff *diff,
-				char *buf, size_t size)
-{
-	static const struct {
-		const char *name;
-		bool hex;
-	} fields[] = {
-		[VFIO_AP_DIFF_TYPE]	  = { "type" },
-		[VFIO_AP_DIFF_FACILITIES] = { "facilities", true },
-		[VFIO_AP_DIFF_CLASS]	  = { "class", true },
-		[VFIO_AP_DIFF_DOMAINS]	  = { "domains" },
-		[VFIO_AP_DIFF_DEPTH]	  = { "queue depth" },
-		[VFIO_AP_DIFF_MSGLEN]	  = { "message length" },
-	};
-	const char *where = diff->source ? "assigned on the source only" :
-					   "assigned here only";
-
-	switch (diff->field) {
-	case VFIO_AP_DIFF_ADAPTER:
-		snprintf(buf, size, "adapter %02x: %s", diff->id, where);
-		return;
-	case VFIO_AP_DIFF_DOMAIN:
-		snprintf(buf, size, "domain %04x: %s", diff->id, where);
-		return;
-	case VFIO_AP_DIFF_CONTROL:
-		snprintf(buf, size, "control domain %04x: %s", diff->id, where);
-		return;
-	case VFIO_AP_DIFF_MODE:
-		snprintf(buf, size, "adapter %02x: mode %s on the source, %s here",
-			 diff->id, vfio_ap_stream_mode_name(diff->source),
-			 vfio_ap_stream_mode_name(diff->local));
-		return;
-	default:
-		snprintf(buf, size, fields[diff->field].hex ?
-			 "adapter %02x: %s 0x%02llx on the source, 0x%02llx here" :
-			 "adapter %02x: %s %llu on the source, %llu here",
-			 diff->id, fields[diff->field].name, diff->source,
-			 diff->local);
-	}
 }

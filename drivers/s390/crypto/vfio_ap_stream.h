@@ -8,7 +8,6 @@
 #ifndef _VFIO_AP_STREAM_H_
 #define _VFIO_AP_STREAM_H_
 
-#include <linux/bits.h>
 #include <linux/types.h>
 
 #define VFIO_AP_STREAM_MAGIC		"VFAP"
@@ -18,7 +17,7 @@
 #define VFIO_AP_STREAM_MASK_BYTES	32
 #define VFIO_AP_STREAM_MAX_ADAPTERS	256
 
-/* Limits that bound what a peer can make the decoder do. */
+/* Limits of the bytes in a stream, in an unknown record, and in all of these. */
 #define VFIO_AP_STREAM_MAX_BYTES	(4U << 20)
 #define VFIO_AP_STREAM_MAX_OPTIONAL	(4U << 10)
 #define VFIO_AP_STREAM_MAX_SKIPPED	(64U << 10)
@@ -98,7 +97,7 @@ struct vfio_ap_stream_hwinfo {
 };
 
 /**
- * struct vfio_ap_stream_irq_row - a row of an IRQ record
+ * struct vfio_ap_stream_irq - a row of an IRQ record
  * @apid:	adapter number; rows ascend by it, then by @isc, then by @nib
  * @isc:	guest interruption subclass, 0 to 7
  * @reserved0:	0
@@ -108,7 +107,7 @@ struct vfio_ap_stream_hwinfo {
  *		@nib; at least one, all of them in CONFIG, and each queue in
  *		one row only
  */
-struct vfio_ap_stream_irq_row {
+struct vfio_ap_stream_irq {
 	__be16	apid;
 	u8	isc;
 	u8	reserved0;
@@ -116,6 +115,12 @@ struct vfio_ap_stream_irq_row {
 	__be64	nib;
 	u8	domains[VFIO_AP_STREAM_MASK_BYTES];
 };
+
+/* The highest guest interruption subclass */
+#define VFIO_AP_STREAM_MAX_ISC		7
+
+/* The order of the rows: all that precedes the domains is big-endian. */
+#define VFIO_AP_STREAM_IRQ_KEY		offsetof(struct vfio_ap_stream_irq, domains)
 
 /* Bytes of the header, CONFIG and HWINFO of @n adapters. */
 #define VFIO_AP_STREAM_INITIAL_BYTES(n)					\
@@ -128,20 +133,10 @@ struct vfio_ap_stream_irq_row {
 static inline size_t vfio_ap_stream_irq_bytes(unsigned int rows)
 {
 	return rows ? sizeof(struct vfio_ap_stream_record) +
-		      rows * sizeof(struct vfio_ap_stream_irq_row) : 0;
+		      rows * sizeof(struct vfio_ap_stream_irq) : 0;
 }
 
 #define VFIO_AP_STREAM_END_BYTES	sizeof(struct vfio_ap_stream_record)
-
-/**
- * struct vfio_ap_stream_adapter - hardware information of one adapter
- * @info:	GR2 of PQAP(TAPQ) and VFIO_AP_STREAM_HWINFO_MASK
- * @apid:	adapter number
- */
-struct vfio_ap_stream_adapter {
-	u64	info;
-	u16	apid;
-};
 
 /**
  * struct vfio_ap_stream_image - the AP configuration of a guest
@@ -153,25 +148,8 @@ struct vfio_ap_stream_adapter {
 struct vfio_ap_stream_image {
 	struct vfio_ap_stream_config config;
 	unsigned int nr;
-	struct vfio_ap_stream_adapter adapter[VFIO_AP_STREAM_MAX_ADAPTERS];
+	struct vfio_ap_stream_hwinfo adapter[VFIO_AP_STREAM_MAX_ADAPTERS];
 };
-
-/**
- * struct vfio_ap_stream_irq - interrupts of queues of one adapter
- * @nib:	guest address of the notification indicator byte
- * @apid:	adapter number
- * @isc:	guest interruption subclass
- * @domains:	usage domains of the queues; bit 0 is the MSB of byte 0
- */
-struct vfio_ap_stream_irq {
-	u64	nib;
-	u16	apid;
-	u8	isc;
-	u8	domains[VFIO_AP_STREAM_MASK_BYTES];
-};
-
-/* The highest guest interruption subclass */
-#define VFIO_AP_STREAM_MAX_ISC	7
 
 /**
  * enum vfio_ap_stream_event - the part that vfio_ap_stream_decode() completed
@@ -189,16 +167,7 @@ enum vfio_ap_stream_event {
 	VFIO_AP_STREAM_GOT_END,
 };
 
-/**
- * enum vfio_ap_stream_load_state - the unit that the decoder collects
- * @VFIO_AP_LOAD_HEADER:	the header
- * @VFIO_AP_LOAD_RECORD:	the head of a record
- * @VFIO_AP_LOAD_CONFIG:	the payload of a CONFIG record
- * @VFIO_AP_LOAD_HWINFO:	a row of a HWINFO record
- * @VFIO_AP_LOAD_IRQ:		a row of an IRQ record
- * @VFIO_AP_LOAD_SKIP:		the payload of an unknown record
- * @VFIO_AP_LOAD_DONE:		none; the stream is complete
- */
+/* The unit that the decoder collects: SKIP is the payload of an unknown record. */
 enum vfio_ap_stream_load_state {
 	VFIO_AP_LOAD_HEADER,
 	VFIO_AP_LOAD_RECORD,
@@ -238,72 +207,23 @@ struct vfio_ap_stream_decoder {
 	struct vfio_ap_stream_image image;
 };
 
-/**
- * enum vfio_ap_stream_field - a property in which source and destination differ
- * @VFIO_AP_DIFF_ADAPTER:	an adapter is in one guest configuration only
- * @VFIO_AP_DIFF_DOMAIN:	a usage domain is in one configuration only
- * @VFIO_AP_DIFF_CONTROL:	a control domain is in one configuration only
- * @VFIO_AP_DIFF_TYPE:		AP type; must be equal
- * @VFIO_AP_DIFF_MODE:		CCA coprocessor, EP11 coprocessor or accelerator; equal
- * @VFIO_AP_DIFF_FACILITIES:	other facility bits; equal
- * @VFIO_AP_DIFF_CLASS:		functional class; equal
- * @VFIO_AP_DIFF_DOMAINS:	highest domain number; no smaller on the destination
- * @VFIO_AP_DIFF_DEPTH:		queue depth; no smaller on the destination
- * @VFIO_AP_DIFF_MSGLEN:	longest message in bytes; no smaller on the destination
- */
-enum vfio_ap_stream_field {
-	VFIO_AP_DIFF_ADAPTER,
-	VFIO_AP_DIFF_DOMAIN,
-	VFIO_AP_DIFF_CONTROL,
-	VFIO_AP_DIFF_TYPE,
-	VFIO_AP_DIFF_MODE,
-	VFIO_AP_DIFF_FACILITIES,
-	VFIO_AP_DIFF_CLASS,
-	VFIO_AP_DIFF_DOMAINS,
-	VFIO_AP_DIFF_DEPTH,
-	VFIO_AP_DIFF_MSGLEN,
-};
-
-/**
- * struct vfio_ap_stream_diff - one difference
- * @field:	the property that differs
- * @id:		number of the adapter, domain or control domain
- * @source:	value on the source
- * @local:	value on the destination
- */
-struct vfio_ap_stream_diff {
-	enum vfio_ap_stream_field field;
-	u16	id;
-	u64	source;
-	u64	local;
-};
-
-/* Bytes that hold any text of vfio_ap_stream_diff_format(), NUL included. */
+/* Bytes that hold the text of any difference, NUL included. */
 #define VFIO_AP_STREAM_DIFF_CHARS	80
 
 /* Called for each difference of a comparison; @ctx is the caller's. */
-typedef void (*vfio_ap_stream_diff_fn)(void *ctx,
-				       const struct vfio_ap_stream_diff *diff);
+typedef void (*vfio_ap_stream_diff_fn)(void *ctx, const char *text);
 
-bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id);
-
+u8 *vfio_ap_stream_put_record(u8 *p, enum vfio_ap_stream_type type, size_t len);
 size_t vfio_ap_stream_encode_initial(const struct vfio_ap_stream_image *image,
 				     u8 *buf);
-size_t vfio_ap_stream_encode_irq_head(unsigned int rows, u8 *buf);
-void vfio_ap_stream_encode_irq(const struct vfio_ap_stream_irq *irq, u8 *buf);
-size_t vfio_ap_stream_encode_end(u8 *buf);
-
 ssize_t vfio_ap_stream_decode(struct vfio_ap_stream_decoder *dec,
 			      const u8 *data, size_t len,
 			      enum vfio_ap_stream_event *event);
-
 bool vfio_ap_stream_compare_config(const struct vfio_ap_stream_image *source,
 				   const struct vfio_ap_stream_image *local,
 				   vfio_ap_stream_diff_fn report, void *ctx);
 bool vfio_ap_stream_compare_hwinfo(const struct vfio_ap_stream_image *source,
 				   const struct vfio_ap_stream_image *local,
 				   vfio_ap_stream_diff_fn report, void *ctx);
-void vfio_ap_stream_diff_format(const struct vfio_ap_stream_diff *diff,
-				char *buf, size_t size);
 
 #endif /* _VFIO_AP_STREAM_H_ */

@@ -22,10 +22,10 @@
  *
  *  - vfio_ap_ops.c: handle_pqap, vfio_ap_irq_enable, vfio_ap_mdev_dma_unmap,
  *    vfio_ap_mdev_close_device, vfio_ap_mdev_unset_kvm, vfio_ap_mdev_remove
- *  - vfio_ap_irq.c: vfio_ap_irq_row_get, vfio_ap_irq_row_new, vfio_ap_irq_row_pin,
+ *  - vfio_ap_irq.c: vfio_ap_irq_row_get, vfio_ap_irq_row_new,
  *    vfio_ap_irq_row_put, vfio_ap_irq_row_unpin, vfio_ap_irq_unpin_work,
  *    vfio_ap_irq_disable, vfio_ap_irq_unmap, vfio_ap_irq_wait_for_pins_locked,
- *    vfio_ap_irq_hold_locked, vfio_ap_irq_receive, vfio_ap_irq_forget, vfio_ap_irq_exit
+ *    vfio_ap_irq_receive, vfio_ap_irq_forget
  *  - vfio_iommu_type1.c: vfio_dma_do_unmap, vfio_notify_dma_unmap,
  *    vfio_iommu_type1_pin_pages, vfio_iommu_type1_unpin_pages,
  *    vfio_iommu_type1_register_device
@@ -87,7 +87,7 @@ bool unmapping;			/* -DTYPE1_REFUSES: to pin it fails already */
 bool device_open = true;	/* close_device() has not returned */
 bool gone;			/* the mediated device was removed and freed */
 bool hooked = true;		/* kvm->arch.crypto.pqap_hook, and matrix_mdev->kvm */
-bool quiet;			/* matrix_mdev->irq.quiet */
+bool quiet;			/* matrix_mdev->irq.aqic_blocked */
 bool session;			/* the file of RESUMING is not disabled */
 
 /* matrix_mdev->irq.rows */
@@ -197,7 +197,7 @@ end:	do
 	od
 }
 
-/* vfio_ap_irq_row_pin() and what vfio_ap_irq_row_new() does with the page */
+/* vfio_ap_irq_row_new() */
 inline row_pin(p, k)
 {
 	atomic { pinning[p] = true; unmapped[p] = false; pinned[p] = false };
@@ -437,7 +437,7 @@ proctype unmapper()
 /* vfio_ap_mdev_close_device(), then vfio_ap_mdev_remove() */
 proctype closer()
 {
-	/* vfio_ap_migration_reset() and vfio_ap_irq_hold_locked() */
+	/* vfio_ap_migration_reset() */
 	LOCK(mdevs_lock);
 	session = false;
 	quiet = true;
@@ -476,7 +476,7 @@ proctype closer()
 	UNLOCK(iommu_lock);
 	UNLOCK(list_lock);
 
-	/* vfio_ap_mdev_remove() and vfio_ap_irq_exit() */
+	/* vfio_ap_mdev_remove() and vfio_ap_mdev_release_dev() */
 #ifndef REMOVE_LEAVES_THE_WORK
 	!queued && !working;
 #endif

@@ -238,7 +238,7 @@ inline migration_reset()
 	LOCK(MDEVS);
 	end_session();
 #ifndef RESET_DOES_NOT_WAIT
-	/* vfio_ap_irq_hold_locked() */
+	/* vfio_ap_irq_wait_for_pins_locked() */
 	do
 	:: receiving ->
 		UNLOCK(MDEVS);
@@ -393,7 +393,7 @@ inline load(f)
 		if
 		:: true
 		:: true ->
-			/* vfio_ap_irq_row_pin() drops the lock; see pins.pml. */
+			/* vfio_ap_irq_row_new() drops the lock; see pins.pml. */
 			receiving = true;
 			UNLOCK(MDEVS);
 			LOCK(MDEVS);

@@ -3,32 +3,26 @@
  * KUnit tests of the migration of a vfio-ap mediated device
  *
  * They need no AP hardware, no guest and no mediated device that is registered:
- * the migration code is included below, and what it asks the rest of the driver
- * and the machine for is replaced here. Data files are read and written through
- * their file operations, with memory of a user space that KUnit provides.
+ * the migration code is included below, and stubs replace the rest of the driver
+ * and the machine. Data files are read and written through their file operations,
+ * with memory of a user space that KUnit provides.
  */
 
 /* The trace events are those of vfio_ap.ko, which cannot lend them. */
 #define NOTRACE
 
 /* The tests of the stream bring these along, too, when both are built in. */
-#define vfio_ap_stream_test_bit		migration_kunit_stream_test_bit
+#define vfio_ap_stream_put_record	migration_kunit_stream_put_record
 #define vfio_ap_stream_encode_initial	migration_kunit_stream_encode_initial
-#define vfio_ap_stream_encode_irq_head	migration_kunit_stream_encode_irq_head
-#define vfio_ap_stream_encode_irq	migration_kunit_stream_encode_irq
-#define vfio_ap_stream_encode_end	migration_kunit_stream_encode_end
 #define vfio_ap_stream_decode		migration_kunit_stream_decode
 #define vfio_ap_stream_compare_config	migration_kunit_stream_compare_config
 #define vfio_ap_stream_compare_hwinfo	migration_kunit_stream_compare_hwinfo
-#define vfio_ap_stream_diff_format	migration_kunit_stream_diff_format
 
-/* Interrupts take queues and a guest: of them only what is asked for is seen. */
+/* Interrupts need queues and a guest: these stubs record the requests. */
 #define vfio_ap_irq_quiesce		migration_kunit_irq_quiesce
 #define vfio_ap_irq_restore		migration_kunit_irq_restore
-#define vfio_ap_irq_hold_locked		migration_kunit_irq_hold_locked
-#define vfio_ap_irq_release		migration_kunit_irq_release
+#define vfio_ap_irq_wait_for_pins_locked migration_kunit_irq_wait_for_pins_locked
 #define vfio_ap_irq_forget		migration_kunit_irq_forget
-#define vfio_ap_irq_nr_rows		migration_kunit_irq_nr_rows
 #define vfio_ap_irq_encode		migration_kunit_irq_encode
 #define vfio_ap_irq_receive		migration_kunit_irq_receive
 #define vfio_ap_dirty_stop_locked	migration_kunit_dirty_stop_locked
@@ -44,7 +38,7 @@
 #include <linux/uaccess.h>
 #include <linux/vfio.h>
 
-/* What happens while a reader or writer waits for its memory: see during_copy. */
+/* A reader or writer waits for its memory: see during_copy. */
 static void migration_kunit_in_copy(void);
 
 static unsigned long migration_kunit_to_user(void __user *to, const void *from,
@@ -83,7 +77,7 @@ static unsigned long migration_kunit_from_user(void *to, const void __user *from
 #define STREAM_BYTES(n)	(INITIAL_BYTES(n) + END_BYTES)
 #define IRQ_BYTES(n)	(8 + (n) * 48)
 
-/* A CEX8C as PQAP(TAPQ) tells of it, and one of a newer type. */
+/* A CEX8C as PQAP(TAPQ) describes it, and one of a newer type. */
 #define INFO_CCA	0x920000000e540007ULL
 #define INFO_NEWER	(INFO_CCA + BIT_ULL(24))
 
@@ -121,7 +115,7 @@ static const enum vfio_device_mig_state quiet_states[] = {
 };
 
 /**
- * struct migration_test - what each test case works with
+ * struct migration_test - the data of each test case
  * @mdev:	a mediated device that is open
  * @kvm:	its guest
  * @queues:	a queue of each adapter
@@ -130,11 +124,11 @@ static const enum vfio_device_mig_state quiet_states[] = {
  * @got:	bytes that read_all() put into @buf
  * @file:	the data file that a change of the state gave last
  * @dec:	a decoder
- * @here:	what the guest has
+ * @here:	the configuration of the guest
  * @guest_protected: the guest is protected
  * @host_protected: this kernel is a protected guest itself
- * @irqs:	what the guest has registered, then what came in a stream
- * @nr_irqs:	number of rows
+ * @irqs:	rows that the guest has registered, then those of a stream; the number
+ *		is in @mdev
  * @quiet:	interrupts are off
  * @nr_resets:	how often the guest's queues were reset
  * @receive:	how the attempt to register ends
@@ -155,7 +149,6 @@ struct migration_test {
 	bool guest_protected;
 	bool host_protected;
 	struct vfio_ap_stream_irq irqs[AP_DEVICES];
-	unsigned int nr_irqs;
 	bool quiet;
 	unsigned int nr_resets;
 	int receive;
@@ -164,7 +157,7 @@ struct migration_test {
 	void (*during_copy)(struct migration_test *t);
 };
 
-/* What the rest of the driver has. */
+/* Stubs for the rest of the driver. */
 
 static struct ap_matrix_dev test_matrix_dev = {
 	.guests_lock = __MUTEX_INITIALIZER(test_matrix_dev.guests_lock),
@@ -210,18 +203,14 @@ void vfio_ap_irq_restore(struct ap_matrix_mdev *matrix_mdev)
 	t->quiet = false;
 }
 
-void vfio_ap_irq_release(struct ap_matrix_mdev *matrix_mdev)
-{
-	lockdep_assert_not_held(&matrix_dev->mdevs_lock);
-}
-
-void vfio_ap_irq_hold_locked(struct ap_matrix_mdev *matrix_mdev)
+void vfio_ap_irq_wait_for_pins_locked(struct ap_matrix_mdev *matrix_mdev)
 {
 	struct migration_test *t = kunit_get_current_test()->priv;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
+	KUNIT_EXPECT_TRUE(kunit_get_current_test(), matrix_mdev->irq.aqic_blocked);
 	t->quiet = false;
-	t->nr_irqs = 0;
+	matrix_mdev->irq.nr_rows = 0;
 }
 
 void vfio_ap_irq_forget(struct ap_matrix_mdev *matrix_mdev)
@@ -230,27 +219,18 @@ void vfio_ap_irq_forget(struct ap_matrix_mdev *matrix_mdev)
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 	KUNIT_EXPECT_TRUE(kunit_get_current_test(), t->quiet);
-	t->nr_irqs = 0;
-}
-
-unsigned int vfio_ap_irq_nr_rows(struct ap_matrix_mdev *matrix_mdev)
-{
-	struct migration_test *t = kunit_get_current_test()->priv;
-
-	return t->nr_irqs;
+	matrix_mdev->irq.nr_rows = 0;
 }
 
 unsigned int vfio_ap_irq_encode(struct ap_matrix_mdev *matrix_mdev, u8 *buf)
 {
 	struct migration_test *t = kunit_get_current_test()->priv;
-	unsigned int i;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
 	KUNIT_EXPECT_TRUE(kunit_get_current_test(), t->quiet);
-	for (i = 0; i < t->nr_irqs; i++)
-		vfio_ap_stream_encode_irq(&t->irqs[i], buf + i * 48);
+	memcpy(buf, t->irqs, matrix_mdev->irq.nr_rows * sizeof(t->irqs[0]));
 
-	return t->nr_irqs;
+	return matrix_mdev->irq.nr_rows;
 }
 
 int vfio_ap_irq_receive(struct ap_matrix_mdev *matrix_mdev,
@@ -264,7 +244,7 @@ int vfio_ap_irq_receive(struct ap_matrix_mdev *matrix_mdev,
 	KUNIT_EXPECT_EQ(kunit_get_current_test(), 0, status(ctx));
 	if (t->receive)
 		return t->receive;
-	t->nr_irqs = nr;
+	matrix_mdev->irq.nr_rows = nr;
 	memcpy(t->irqs, irqs, nr * sizeof(*irqs));
 
 	return 0;
@@ -313,7 +293,7 @@ static bool offered(void)
 	return !t->host_protected;
 }
 
-/* What userspace does. */
+/* Actions of userspace. */
 
 static struct file *set_state(struct migration_test *t,
 			      enum vfio_device_mig_state state)
@@ -492,7 +472,7 @@ static int file_status(struct file *filp, unsigned long user)
 	return ret < 0 && ret != -ENOMSG ? ret : 0;
 }
 
-/* What the host does. */
+/* Actions of the host. */
 
 static void add_queue(struct migration_test *t, unsigned int apid,
 		      unsigned int domain)
@@ -529,13 +509,20 @@ static void change_adapters(struct migration_test *t, unsigned int adapters)
 	release_update_locks_for_mdev(t->mdev);
 }
 
+/* Both open and close do this. */
+static void close_mdev(struct ap_matrix_mdev *mdev)
+{
+	guard(mutex)(&mdev->mig.mutex);
+	vfio_ap_migration_close(mdev);
+}
+
 static void open_device(struct migration_test *t)
 {
 	t->mdev->withdrawn = false;
-	vfio_ap_migration_open(t->mdev);
+	close_mdev(t->mdev);
 }
 
-/* Fake devices are compared by what the guest has; this is what it should be. */
+/* The expected configuration of the guest. */
 static void set_image(struct migration_test *t, unsigned int adapters)
 {
 	struct vfio_ap_stream_image *image = &t->here;
@@ -547,8 +534,8 @@ static void set_image(struct migration_test *t, unsigned int adapters)
 	image->nr = adapters;
 	for (i = 0; i < adapters; i++) {
 		image->config.apm[i / 8] |= 0x80 >> (i % 8);
-		image->adapter[i].apid = i;
-		image->adapter[i].info = INFO_CCA;
+		image->adapter[i].apid = cpu_to_be16(i);
+		image->adapter[i].info = cpu_to_be64(INFO_CCA);
 	}
 }
 
@@ -632,14 +619,14 @@ static void migration_test_exit(struct kunit *test)
 		return;
 	if (t->mdev && t->mdev->vdev.mig_ops) {
 		reset(t);
-		vfio_ap_migration_exit(t->mdev);
+		mutex_destroy(&t->mdev->mig.mutex);
 	}
 	close_file(t);
 	if (t->next)
 		__fput_sync(t->next);
 }
 
-/* Go to a state from RUNNING; what came in is a whole stream. */
+/* Go to a state from RUNNING; RESUMING gets a whole stream. */
 static void enter(struct kunit *test, enum vfio_device_mig_state state)
 {
 	struct migration_test *t = test->priv;
@@ -780,7 +767,7 @@ static void state_before_open(struct kunit *test)
 {
 	struct migration_test *t = test->priv;
 
-	vfio_ap_migration_exit(t->mdev);
+	mutex_destroy(&t->mdev->mig.mutex);
 	memset(&t->mdev->mig, 0, sizeof(t->mdev->mig));
 	vfio_ap_migration_init(t->mdev);
 	KUNIT_EXPECT_EQ(test, get_state(t), VFIO_DEVICE_STATE_RUNNING);
@@ -806,7 +793,7 @@ static void open_forgets(struct kunit *test)
  * struct refusal - why a session may not begin
  * @name:	shown in the test's name
  * @spoil:	makes it so
- * @ret:	what SET_STATE gives
+ * @ret:	the result of SET_STATE
  */
 struct refusal {
 	const char *name;
@@ -957,7 +944,7 @@ static void entering_resuming_resets_the_queues(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, t->nr_resets);
 }
 
-/* Whatever it is, the guest can be stopped, and go on. */
+/* The guest can be stopped, and go on. */
 static void never_refused(struct kunit *test)
 {
 	const struct refusal *refusal = test->param_value;
@@ -1074,9 +1061,9 @@ static void protected_host(struct kunit *test)
 	vfio_ap_migration_init(mdev);
 	KUNIT_EXPECT_EQ(test, mdev->vdev.migration_flags, 0);
 	KUNIT_EXPECT_NULL(test, mdev->vdev.mig_ops);
-	/* What open and reset do of it works all the same. */
-	vfio_ap_migration_open(mdev);
-	vfio_ap_migration_exit(mdev);
+	/* The device can be opened and reset all the same. */
+	close_mdev(mdev);
+	mutex_destroy(&mdev->mig.mutex);
 
 	t->host_protected = false;
 	memset(&mdev->mig, 0, sizeof(mdev->mig));
@@ -1085,7 +1072,7 @@ static void protected_host(struct kunit *test)
 			VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P |
 			VFIO_MIGRATION_PRE_COPY);
 	KUNIT_EXPECT_NOT_NULL(test, mdev->vdev.mig_ops);
-	vfio_ap_migration_exit(mdev);
+	mutex_destroy(&mdev->mig.mutex);
 }
 
 static void data_size(struct kunit *test)
@@ -1144,7 +1131,7 @@ static int ask(void *data)
 	return 0;
 }
 
-/* Whoever holds whatever lock, both are told. */
+/* Pollers and readers return, whichever lock is held. */
 static void state_and_size_take_no_lock(struct kunit *test)
 {
 	struct migration_test *t = test->priv;
@@ -1218,7 +1205,7 @@ static void stream_sizes(struct kunit *test)
 	}
 }
 
-/* Whatever the size of the reads, and wherever the last adapter is. */
+/* With reads of any size, and the last adapter anywhere. */
 static void save_in_chunks(struct kunit *test)
 {
 	static const size_t chunks[] = { 1, 7, 16, 100, USER_BYTES };
@@ -1236,14 +1223,14 @@ static void save_in_chunks(struct kunit *test)
 	}
 }
 
-/* What is read is what was there when the session began, piece by piece. */
+/* Reads of any size return the configuration at the beginning of the session. */
 static void save_one_snapshot(struct kunit *test)
 {
 	struct migration_test *t = test->priv;
 
 	enter(test, VFIO_DEVICE_STATE_STOP_COPY);
 	t->got = read_some(t, t->buf, 20);
-	/* Nobody tells the session, so it has no reason to end. */
+	/* The session is not informed, so it does not end. */
 	set_adapters(t, 5);
 	KUNIT_EXPECT_EQ(test, 0, read_all(t, 20));
 	expect_stream(test, 2);
@@ -1321,7 +1308,7 @@ static void change_ends_saving(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, 10, read_some(t, t->buf, 10));
 		change_adapters(t, 1);
 		KUNIT_EXPECT_EQ(test, -ECANCELED, read_all(t, USER_BYTES));
-		/* Also if the host changes it back. */
+		/* Even if the host changes it back. */
 		change_adapters(t, 2);
 		KUNIT_EXPECT_EQ(test, -ECANCELED, read_all(t, USER_BYTES));
 		KUNIT_EXPECT_EQ(test, get_state(t), states[i]);
@@ -1363,7 +1350,7 @@ static void change_after_the_end_is_a_hotplug(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, go(t, VFIO_DEVICE_STATE_RUNNING));
 }
 
-/* The bytes of a session that has failed meanwhile are worth nothing. */
+/* A session that fails during the copy returns no bytes. */
 static void change_while_it_is_read(struct kunit *test)
 {
 	struct migration_test *t = test->priv;
@@ -1384,7 +1371,7 @@ static void change_while_it_is_written(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ECANCELED, go(t, VFIO_DEVICE_STATE_STOP));
 }
 
-/* All bytes are initial ones, and nobody needs to opt in to anything. */
+/* All bytes are initial ones, without any opt-in. */
 static void precopy_info_bytes(struct kunit *test)
 {
 	struct migration_test *t = test->priv;
@@ -1508,15 +1495,15 @@ static void set_irqs(struct migration_test *t, unsigned int adapters)
 
 	memset(t->irqs, 0, sizeof(t->irqs));
 	for (i = 0; i < adapters; i++) {
-		t->irqs[i].apid = i;
+		t->irqs[i].apid = cpu_to_be16(i);
 		t->irqs[i].isc = i % 8;
-		t->irqs[i].nib = 0x1234567 + i;
+		t->irqs[i].nib = cpu_to_be64(0x1234567 + i);
 		t->irqs[i].domains[DOMAIN / 8] = 0x80 >> (DOMAIN % 8);
 	}
-	t->nr_irqs = adapters;
+	t->mdev->irq.nr_rows = adapters;
 }
 
-/* Only what came in counts then, and each of its rows as it was. */
+/* The rows of the stream replace all others, unchanged. */
 static void expect_irqs_resume(struct kunit *test, unsigned int adapters,
 			       size_t chunk)
 {
@@ -1525,11 +1512,11 @@ static void expect_irqs_resume(struct kunit *test, unsigned int adapters,
 
 	set_irqs(t, 1);
 	KUNIT_ASSERT_EQ(test, 0, begin(t, VFIO_DEVICE_STATE_RESUMING));
-	KUNIT_ASSERT_EQ(test, 0, t->nr_irqs);
+	KUNIT_ASSERT_EQ(test, 0, t->mdev->irq.nr_rows);
 	KUNIT_ASSERT_EQ(test, 0, write_all(t, chunk));
 	want = kmemdup(t->irqs, sizeof(t->irqs), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, want);
-	KUNIT_EXPECT_EQ(test, t->nr_irqs, adapters);
+	KUNIT_EXPECT_EQ(test, t->mdev->irq.nr_rows, adapters);
 	set_irqs(t, adapters);
 	KUNIT_EXPECT_MEMEQ(test, want, t->irqs, adapters * sizeof(t->irqs[0]));
 	kfree(want);
@@ -1571,7 +1558,7 @@ static void interrupts_are_carried_over(struct kunit *test)
 	}
 }
 
-/* Nothing of a stream counts whose interrupts can not be registered. */
+/* A stream fails if its interrupts cannot be registered. */
 static void interrupts_that_cannot_be_registered(struct kunit *test)
 {
 	struct migration_test *t = test->priv;
@@ -1647,7 +1634,7 @@ static void difference_fails_the_write(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ENXIO, go(t, VFIO_DEVICE_STATE_STOP));
 }
 
-/* What came to be different after the comparison is found at the arc. */
+/* A difference that arises after the comparison is found at the arc. */
 static void difference_fails_the_arc(struct kunit *test)
 {
 	const struct difference *d = test->param_value;
@@ -1694,7 +1681,7 @@ static void files_outlive_the_device(struct kunit *test)
 	}
 
 	t->mdev = NULL;
-	vfio_ap_migration_exit(mdev);
+	mutex_destroy(&mdev->mig.mutex);
 	kunit_kfree(test, mdev);
 	for (i = 0; i < ARRAY_SIZE(files); i++) {
 		KUNIT_EXPECT_EQ(test, -ENODEV, file_status(files[i], t->user));
@@ -1719,7 +1706,7 @@ static void sessions_outlive_the_file(struct kunit *test)
 	}
 }
 
-/* What is done with the file of an earlier session is lost on the next. */
+/* The file of an earlier session does not affect the next one. */
 static void old_file_leaves_a_new_session_alone(struct kunit *test)
 {
 	struct migration_test *t = test->priv;
@@ -1821,7 +1808,7 @@ static void copies_hold_no_lock_of_others(struct kunit *test)
  * struct holder - a thread that holds the global lock
  * @held:	it has the lock
  * @done:	it may release the lock
- * @left:	0 if nobody completed @done in time
+ * @left:	0 if @done was not completed in time
  */
 struct holder {
 	struct completion held;

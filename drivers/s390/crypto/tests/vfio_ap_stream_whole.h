@@ -18,7 +18,7 @@
 static size_t vfio_ap_stream_encode(const struct vfio_ap_stream_image *image,
 				    u8 *buf)
 {
-	size_t len = vfio_ap_stream_encode_initial(image, buf);
+	u8 *p = buf + vfio_ap_stream_encode_initial(image, buf);
 
-	return len + vfio_ap_stream_encode_end(buf + len);
+	return vfio_ap_stream_put_record(p, VFIO_AP_STREAM_END, 0) - buf;
 }

@@ -49,14 +49,11 @@ static const struct golden goldens[] = {
 
 static struct vfio_ap_stream_decoder dec;
 
-static void ignore(void *ctx, const struct vfio_ap_stream_diff *diff)
+static void ignore(void *ctx, const char *text)
 {
-	char line[VFIO_AP_STREAM_DIFF_CHARS];
-
 	(void)ctx;
-	vfio_ap_stream_diff_format(diff, line, sizeof(line));
 	/* The last byte but one is free, so the text was not cut off. */
-	if (strlen(line) > sizeof(line) - 2)
+	if (strlen(text) > VFIO_AP_STREAM_DIFF_CHARS - 2)
 		abort();
 }
 
@@ -146,8 +143,8 @@ TEST(golden_streams_mean_the_same_to_the_tests)
 		EXPECT_EQ(0, memcmp(&s.masks, &dec.image.config, sizeof(s.masks)));
 		ASSERT_EQ(dec.image.nr, s.nr_rows);
 		for (k = 0; k < s.nr_rows; k++) {
-			EXPECT_EQ(dec.image.adapter[k].apid, s.rows[k].apid);
-			EXPECT_EQ(dec.image.adapter[k].info, s.rows[k].info);
+			EXPECT_EQ(be16_to_cpu(dec.image.adapter[k].apid), s.rows[k].apid);
+			EXPECT_EQ(be64_to_cpu(dec.image.adapter[k].info), s.rows[k].info);
 		}
 		stream_encode(&b, &s);
 		ASSERT_EQ(goldens[i].len, b.len);
@@ -174,9 +171,9 @@ TEST(golden_interrupts_mean_the_same_to_the_tests)
 		if (event != VFIO_AP_STREAM_GOT_IRQ)
 			continue;
 		ASSERT_LT(rows, s.nr_irqs);
-		EXPECT_EQ(dec.irq.apid, s.irqs[rows].apid);
+		EXPECT_EQ(be16_to_cpu(dec.irq.apid), s.irqs[rows].apid);
 		EXPECT_EQ(dec.irq.isc, s.irqs[rows].isc);
-		EXPECT_EQ(dec.irq.nib, s.irqs[rows].nib);
+		EXPECT_EQ(be64_to_cpu(dec.irq.nib), s.irqs[rows].nib);
 		EXPECT_EQ(0, memcmp(dec.irq.domains, s.irqs[rows].domains, AP_MASK_BYTES));
 		rows++;
 	}
