@@ -295,7 +295,9 @@ static void vfio_ap_migration_report_diff(void *ctx, const char *text)
 }
 
 static int vfio_ap_migration_compare_locked(struct vfio_ap_migration_file *migf,
-					    typeof(vfio_ap_stream_compare_config) *compare)
+	bool (*compare)(const struct vfio_ap_stream_image *source,
+			const struct vfio_ap_stream_image *local,
+			vfio_ap_stream_diff_fn report, void *ctx))
 {
 	struct vfio_ap_migration_diffs diffs = { .matrix_mdev = migf->matrix_mdev };
 	char why[VFIO_AP_STREAM_DIFF_CHARS + 32];

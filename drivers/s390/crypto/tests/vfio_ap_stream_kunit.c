@@ -350,7 +350,7 @@ static void encode_sizes(struct kunit *test)
 	memset(&t->image.config, 0xff, sizeof(t->image.config));
 	t->image.nr = VFIO_AP_STREAM_MAX_ADAPTERS;
 	for (i = 0; i < t->image.nr; i++)
-		t->image.adapter[i].apid = i;
+		t->image.adapter[i].apid = cpu_to_be16(i);
 
 	/* 256 adapters with 256 domains each */
 	len = vfio_ap_stream_encode(&t->image, t->buf);
@@ -998,8 +998,8 @@ static void set_adapters(struct vfio_ap_stream_image *image, u64 info)
 	memset(image, 0, sizeof(*image));
 	image->config.apm[0] = 0x06;
 	image->nr = 2;
-	image->adapter[0] = (struct vfio_ap_stream_hwinfo) ADAPTER(5, info);
-	image->adapter[1] = (struct vfio_ap_stream_hwinfo) ADAPTER(6, INFO_EP11);
+	image->adapter[0] = (struct vfio_ap_stream_hwinfo)ADAPTER(5, info);
+	image->adapter[1] = (struct vfio_ap_stream_hwinfo)ADAPTER(6, INFO_EP11);
 }
 
 static void compare_hwinfo(struct kunit *test)
