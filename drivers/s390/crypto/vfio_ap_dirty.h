@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * Guest pages that a vfio-ap device may have written to
- *
- * See vfio_ap_dirty.c.
- */
+/* Guest pages that a vfio-ap device may have written to; see vfio_ap_dirty.c */
 #ifndef _VFIO_AP_DIRTY_H_
 #define _VFIO_AP_DIRTY_H_
 

@@ -95,8 +95,10 @@ static void vfio_ap_irq_unpin_work(struct work_struct *work)
 
 	guard(mutex)(&matrix_dev->mdevs_lock);
 
-	while ((row = list_first_entry_or_null(&matrix_mdev->irq.pins, typeof(*row), list)) &&
-	       row->unpinning) {
+again:
+	list_for_each_entry(row, &matrix_mdev->irq.pins, list) {
+		if (!row->unpinning)
+			continue;
 		mutex_unlock(&matrix_dev->mdevs_lock);
 		vfio_unpin_pages(&matrix_mdev->vdev, be64_to_cpu(row->irq.nib), 1);
 		mutex_lock(&matrix_dev->mdevs_lock);
@@ -105,15 +107,16 @@ static void vfio_ap_irq_unpin_work(struct work_struct *work)
 		row->unpinning = false;
 		vfio_ap_irq_row_finish(matrix_mdev, row);
 		wake_up_all(&matrix_mdev->irq.wait);
+		goto again;
 	}
 }
 
-/* Rows to be unpinned come first in the list, before those that are being pinned. */
+/* In the order in which the pages were given up, so that dma_unmap does not starve. */
 static void vfio_ap_irq_row_unpin(struct ap_matrix_mdev *matrix_mdev,
 				  struct vfio_ap_irq_row *row)
 {
 	row->unpinning = true;
-	list_add(&row->list, &matrix_mdev->irq.pins);
+	list_add_tail(&row->list, &matrix_mdev->irq.pins);
 	queue_work(system_long_wq, &matrix_mdev->irq.unpin);
 }
 
@@ -332,8 +335,9 @@ struct ap_queue_status vfio_ap_irq_register(struct vfio_ap_queue *q,
 }
 
 /**
- * vfio_ap_irq_abandon - leak the pages that a queue keeps
- * @q: the queue, which is removed and has no registration
+ * vfio_ap_irq_abandon - forget the row whose pages a queue keeps
+ * @q: the queue; unless the caller put the pages they stay allocated, as a removed
+ *     queue may still store into them
  *
  * Context: matrix_dev->mdevs_lock is held.
  */
@@ -705,7 +709,8 @@ void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
  * vfio_ap_irq_wait_for_pins_locked - wait until no page is being pinned or unpinned
  * @matrix_mdev: the mediated device
  *
- * Context: matrix_dev->mdevs_lock is held; it is dropped while pages are listed.
+ * Context: matrix_dev->mdevs_lock is held; it is dropped while pages are listed. The
+ * worker takes it: no lock may be held that is taken inside it.
  */
 void vfio_ap_irq_wait_for_pins_locked(struct ap_matrix_mdev *matrix_mdev)
 {

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * Guest interrupts of a vfio-ap device
- *
- * See vfio_ap_irq.c.
- */
+/* Guest interrupts of a vfio-ap device; see vfio_ap_irq.c */
 #ifndef _VFIO_AP_IRQ_H_
 #define _VFIO_AP_IRQ_H_
 

@@ -982,7 +982,7 @@ void vfio_ap_migration_init(struct ap_matrix_mdev *matrix_mdev)
  * @matrix_mdev: the mediated device
  *
  * For VFIO_DEVICE_RESET and close. Never fails. PQAP(AQIC) of the guest is answered
- * as busy from then on, so that no more pages are pinned.
+ * as busy until vfio_ap_mdev_unblock_aqic(), so that no more pages are pinned.
  *
  * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
  */
