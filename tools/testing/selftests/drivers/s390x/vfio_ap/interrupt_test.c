@@ -634,7 +634,9 @@ TEST_F_TIMEOUT(mapping, unmapping_ends_at_the_lowest_priority, ENV_TIMEOUT)
 	ASSERT_EQ(0, sched_setscheduler(0, SCHED_OTHER, &lowest));
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(all), &all));
 	EXPECT_EQ(0, guest_stop(&f->guest));
-	EXPECT_EQ(0, first_aqic(f, false, 0));
+
+	/* The guest may have been stopped before it enabled the interrupt once more */
+	first_aqic(f, false, 0);
 	EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
 }
 
