@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The commands behind the Makefile: /usr/bin/python3 -m lab COMMAND.
 
-Settings come from the environment, where make puts what stands on its command line:
+Settings come from the environment; make exports the variables of its command line:
 KERNEL=/path, T=glob, M=glob, REPEAT=n, MINUTES=n, FLAVOUR=fast|debug|full|cover|kcsan,
 SECONDS=n, SEED=n.
 """
@@ -205,7 +205,7 @@ def command_shell(options: argparse.Namespace) -> int:
 
 
 def command_prepare(options: argparse.Namespace) -> int:
-    """Build what the commands need, and stop."""
+    """Build the kernels and programs of the commands, and stop."""
     prepare(options.flavours)
     progress.print_stages()
     return 0
@@ -240,7 +240,7 @@ def command_clean(options: argparse.Namespace) -> int:
 
 
 def command_pin(options: argparse.Namespace) -> int:
-    """Record what the suites offer now as the versions to use."""
+    """Pin the versions that the suites offer now."""
     with exclusive():
         machine.prepare(network=True)
         found: dict[str, object] = {}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`make bench`: what migration costs, each figure beside its floor and a baseline of the same run.
+"""`make bench`: costs of migration, each figure beside its floor and a baseline of the same run.
 
 One emulated host counts instructions: a nanosecond of its clock is one (QEMU's icount), so the
 figures are the same on any machine, and nearly the same in each run. There
-lab/programs/bench/measure.c does what QEMU does, and the straightforward design
+lab/programs/bench/measure.c makes QEMU's system calls, and the straightforward design
 (lab/programs/bench/baseline) does the same work: 16 bytes and one PQAP(TAPQ) for each queue, built
 anew at each read(). The instructions of the blackout are those of the driver: those of PQAP are
 counted and subtracted, and the time in which the driver waits for the machine is not in them.
@@ -113,7 +113,7 @@ def own(f: Figures, part: str) -> float:
     return (f[f"{part}_cpu"] - simulated) / f["queues"]
 
 
-# The masks, and for each adapter what it is: no stream that tells the configuration has less.
+# Bytes of the three masks, the least that a stream with the configuration has.
 MASKS = 96
 ADAPTER = 8
 # For each adapter with interrupts: adapter, subclass, byte, domains.
@@ -418,7 +418,7 @@ def plot(folder: pathlib.Path, found: dict[int, Figures]) -> None:
 
 
 def machine_line() -> str:
-    """What the seconds were measured on; the instructions depend on the emulator alone."""
+    """The machine of the measurement; seconds depend on it, instructions do not."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, QEMU TCG"
 

@@ -2,16 +2,16 @@
 """`make demo`: QEMU migrates a guest with AP queues between two emulated hosts.
 
 The guest keeps requests in each of its queues and sleeps until an interrupt tells it of a reply.
-It has no timer: if a migration lost its interrupts, or did not wake it up so that it sends once
-more what stayed behind in the queues of host a, it would never go on.
+It has no timer. It hangs if a migration loses its interrupts, or does not wake it up to repeat
+the requests that stayed in the queues of host a.
 
 Four migrations from host a to host b, over the network between them:
   1. the hosts have equal cards: the guest arrives;
   2. one card of b is of another type: b refuses, and a has not stopped the guest;
   3. that card is replaced by an equal one, whose keys are not set yet, so b's device is not
      migratable: b refuses;
-  4. it is migratable again: the same guest arrives after all; nobody can take that back
-     while it is on its way.
+  4. it is migratable again: the same guest arrives. `migratable` cannot be cleared during the
+     migration.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from lab.report.timeline import Answers, Event, Record, arcs, blackout, drivers_
 from lab.report.timeline_table import Timeline
 
 AP = GuestAp(adapters="05,06", domains="04,06")
-# The card that differs in the second run, and what it is then.
+# The card that differs in the second run, and its type then.
 APID = "05"
 PLANTED_TYPE = 13
 # Of the guests, in MiB.
@@ -60,7 +60,7 @@ ENOUGH = 10
 
 
 def show_counters(where: str, counters: Counters) -> None:
-    """What the guest has counted, queue by queue."""
+    """Print the guest's counters, queue by queue."""
     print(f"  {where + ', queue:':<34}" + "".join(f"{q.apqn:>9}" for q in counters.queues))
     for what, values in (("requests answered", [q.answered for q in counters.queues]),
                          ("sent once more", [q.requeued for q in counters.queues])):
@@ -69,7 +69,7 @@ def show_counters(where: str, counters: Counters) -> None:
 
 
 def qemu_events(vm: Vm, first: int, start: float) -> Iterator[Event]:
-    """What QEMU has told of a migration, from event number first on."""
+    """QEMU's events of a migration, from event number first on."""
     for event in vm.events(since=first):
         if event.name in ("MIGRATION", "VFIO_MIGRATION"):
             text = str(event.data["status" if event.name == "MIGRATION" else "device-state"])
@@ -106,7 +106,7 @@ def arc_of_each_state(record: Record, host: str) -> bool:
 
 
 class Demo:
-    """The hosts, what has been checked so far, and the folder for logs."""
+    """The hosts, the checks that passed, and the folder for logs."""
 
     def __init__(self, a: Host, b: Host, guests: Guests, folder: pathlib.Path) -> None:
         self.a = a
@@ -172,14 +172,14 @@ class Demo:
         self.expect("each request was answered once, in each queue", not here.faults(), here)
 
     def show(self, log: KernelLog) -> None:
-        """Print what the administrators read."""
+        """Print the lines that an administrator reads."""
         print("  b's kernel log says:")
         for line in log.of(self.mdevs[1]):
             print(f"          {line}")
 
     def add_kernel(self, record: Record, timeline: Timeline, start: float,
                    tracers: tuple[Tracer, Tracer]) -> None:
-        """What the drivers have traced of their devices."""
+        """Add the drivers' trace events of their devices to the timeline."""
         for mdev, tracer in zip(self.mdevs, tracers, strict=True):
             traced, clocks = tracer.events(mdev.uuid)
             record.uncertainty[mdev.host.name] = clocks.error
@@ -213,8 +213,8 @@ class Demo:
 
     def run(self, title: str, source: Vm, cause: int | None = None,
             midway: Callable[[Timeline], None] | None = None) -> tuple[Vm, Outcome, KernelLog]:
-        """One migration with its timeline. cause: errno with which b is to refuse. midway: what
-        to do when the device is next."""
+        """One migration with its timeline. cause: errno with which b is to refuse. midway: called
+        when the device is next."""
         print(f"\n{title}", flush=True)
         log = KernelLog(self.b)
         target = self.guests.vm(self.mdevs[1], incoming=True, memory=MEMORY, kernel=GUEST)
@@ -278,7 +278,7 @@ def timed(what: str) -> Iterator[None]:
 
 
 def store(demo: Demo, mdev: Mdev, value: str, error: str = "") -> None:
-    """Set `migratable` as an administrator does; error: what the answer has to be."""
+    """Set `migratable` as an administrator does; error: the answer that is expected."""
     said = mdev.store("migratable", value)
     answer = said.rpartition(": ")[2]
     demo.expect(f"{mdev.host.name}: echo {value} > migratable: {error or 'done'}",
@@ -286,7 +286,7 @@ def store(demo: Demo, mdev: Mdev, value: str, error: str = "") -> None:
 
 
 def change_keys(demo: Demo, source: Vm) -> Callable[[Timeline], None]:
-    """Run 3; what there is to try in run 4."""
+    """Make run 3; return the callback for run 4."""
     a_mdev, b_mdev = demo.mdevs
     store(demo, b_mdev, "0")
     target, outcome, _ = demo.run("Run 3: b's device is not migratable", source, errno.EPERM)
@@ -343,7 +343,7 @@ def demonstrate(demo: Demo) -> None:
 
 
 def show_pictures(folder: pathlib.Path) -> None:
-    """Draw all runs, where what draws can be had."""
+    """Draw all runs if the drawing program is available."""
     try:
         machine.install_packages([picture.PACKAGE])
         written = picture.write(folder)

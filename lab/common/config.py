@@ -47,5 +47,5 @@ def bzimage(flavour: str) -> pathlib.Path:
 
 
 def share(flavour: str) -> pathlib.Path:
-    """What a host of that kernel sees as /lab: modules, selftests, bin."""
+    """The folder that hosts with that kernel mount at /lab: modules, selftests, bin."""
     return BUILD / f"share-{flavour}"

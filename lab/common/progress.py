@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the user sees of long work: one line per step, and minutes per stage at the end."""
+"""Progress of long work: one line per step, and minutes per stage at the end."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 
 STAGES: list[tuple[str, float]] = []
 _START = time.monotonic()
-# Seconds from which on the duration of a test is told.
+# Seconds from which on the duration of a test is printed.
 LONG = 20.0
 
 
 def say(text: str) -> None:
-    """A line about what is being done, with the time since the start."""
+    """Print a line about the current step, with the time since the start."""
     seconds = int(time.monotonic() - _START)
     print(f"[{seconds // 60:3d}:{seconds % 60:02d}] {text}", file=sys.__stderr__, flush=True)
 

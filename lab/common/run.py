@@ -57,7 +57,7 @@ def run(argv: Sequence[str | pathlib.Path], *, cwd: pathlib.Path | None = None,
         env: Mapping[str, str] | None = None, stdin: str | bytes = b"",
         timeout: float | None = None, merge: bool = False,
         error: type[LabError] | None = None) -> Done:
-    """Run a command to its end and return what it printed.
+    """Run a command to its end and return its output.
 
     env: the whole environment; the default is this process's with LC_ALL=C.UTF-8.
     merge: standard error goes to the standard output. error: raise this unless the status is 0.
@@ -115,7 +115,7 @@ def logged(what: str, argv: Sequence[str], log: pathlib.Path,
            measure: Callable[[int, str], str] | None = None) -> None:
     """Run a command with its output in a log; a progress line now and then; raise on failure.
 
-    measure: (lines so far, last line) -> what a progress line says.
+    measure: (lines so far, last line) -> text of a progress line.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     started = shown = time.monotonic()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """The seeds of lab/programs/fuzz: `python3 -m lab.faults.corpus` writes lab/programs/fuzz/corpus.
 
-They are the golden streams of lab/faults/golden.py and what these lack: interrupts, many adapters,
-and streams that reach a limit. lab/programs/fuzz/input.h tells what the bytes of an
-input mean: how the stream is cut, in what the images that are compared differ, and the stream.
-Whatever the fuzzer finds on its way is found again from here, so the corpus stays this small.
+They are the golden streams of lab/faults/golden.py, and streams with interrupts, with many
+adapters, and at the limits. lab/programs/fuzz/input.h describes the bytes of an input: the cuts of
+the stream, the differences of the compared images, and the stream. The fuzzer finds all other
+inputs again from these, so the corpus stays this small.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def fuzz_input(stream: bytes, chunks: Iterable[int] = (), edits: Iterable[bytes]
 
 
 def edit(what: int, which: int, value: int) -> bytes:
-    """What "here" differs in; see edit() in lab/programs/fuzz/stream_fuzz.c."""
+    """A difference of the local image; see edit() in lab/programs/fuzz/stream_fuzz.c."""
     return struct.pack(">BBH", what, which, value)
 
 
@@ -127,7 +127,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Write the files, and remove what is no seed any more."""
+    """Write the files, and remove those that are no longer seeds."""
     wanted = {f"{name}.bin": data for name, data in seeds().items()}
     FOLDER.mkdir(exist_ok=True)
     for path in FOLDER.iterdir():

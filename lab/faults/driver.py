@@ -16,7 +16,7 @@ A patch begins with a header: a description of the fault, and
     Found-by: hang    the test does not end, or the console falls silent
 
 A fault is found if the module with the fault was loaded and then the test failed, or if the kernel
-reported something or panicked meanwhile. Anything else is an error of the run, and "not ok": the
+reported something or panicked. Anything else is an error of the run, and "not ok": the
 fault does not apply or build, a host does not boot, the module does not load, the test does not
 run, a command does not end, or the emulator dies without a panic.
 

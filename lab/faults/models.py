@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`make model`: every interleaving of what locks, states and pins are there for, with spin.
+"""`make model`: every interleaving of models of locks, states and pins, with spin.
 
 lab/faults/spin/session.pml   migratable, states, sessions and their files
 lab/faults/spin/pins.pml      pages of notification bytes: pinned, unmapped, closed
 
-Their opening comments say what is claimed. A scenario chooses who takes part, so that each is
+Their opening comments have the claims. A scenario chooses the processes, so that each is
 checked to the end in seconds. FAULTS are planted faults, each put in with a define; spin finds
 each, which shows that the claims can fail. The driver itself has the faults that are marked
 so.
@@ -43,7 +43,7 @@ class ModelError(LabError):
 
 @dataclass(frozen=True)
 class Check:
-    """A model, who takes part in it, and for a fault what spin has to say.
+    """A model, its processes, and for a fault the claim that spin must find violated.
 
     driver: the driver does this, as it is.
     """
@@ -57,7 +57,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Found:
-    """What came out: "" or the first claim that fails, states, seconds."""
+    """Outcome: "" or the first claim that fails, states, seconds."""
 
     error: str
     states: int
@@ -144,7 +144,7 @@ def call(argv: Sequence[str], folder: pathlib.Path) -> str:
 
 
 def parse(output: str) -> Found:
-    """Read what a verifier prints; ModelError if it did not look at everything."""
+    """Parse a verifier's output; ModelError if the search was incomplete."""
     errors = re.search(r"errors: (\d+)", output)
     states = re.search(r"^\s*(\d+) states, stored", output, re.M)
     seconds = re.search(r"elapsed time ([\d.]+) seconds", output)
@@ -163,26 +163,26 @@ def verify(check: Check) -> Found:
     folder = WORK / check.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    # In the folder, so that what leads to a failure can be replayed there.
+    # In the folder, so that the trail of a failure can be replayed there.
     model = f"{check.model}.pml"
     shutil.copyfile(FOLDER / model, folder / model)
     call(["spin", "-a", *[f"-D{define}" for define in check.defines.split()], model], folder)
     # A fault is found at once, so it takes longer to optimize. Spin's code has warnings.
     call(["cc", "-w", "-O0" if check.finds else "-O1", "-DSAFETY", "-DCOLLAPSE", "-DVECTORSZ=2048",
           "-DNOCLAIM", "-o", "pan", "pan.c"], folder)
-    # Who is stuck, and who waits for him, will not end: watch() tells who must.
+    # A stuck process and its waiters do not end; watch() claims that the others do.
     stuck = "STUCK" in check.defines.split()
     return parse(call(["./pan", f"-m{DEPTH}", *(["-E"] if stuck else [])], folder))
 
 
 def run_all(checks: Sequence[Check]) -> Iterator[tuple[Check, Found]]:
-    """Check several at a time; what came out, in their order."""
+    """Check several at a time; yield the outcomes in their order."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         yield from zip(checks, pool.map(verify, checks), strict=True)
 
 
 def judge(check: Check, found: Found) -> str:
-    """Why what was found is wrong, or ""."""
+    """The reason why the outcome is wrong, or ""."""
     if not check.finds:
         return f"{check.name}: {found.error}" if found.error else ""
     if not found.error:

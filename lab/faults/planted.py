@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Planted faults in the driver: their descriptions, and modules that are built with them.
 
-Each lab/faults/mutants/*.patch plants one fault; lab.faults.driver says what its header holds.
+Each lab/faults/mutants/*.patch plants one fault; lab.faults.driver describes its header.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from lab.report import tap
 
 FOLDER = config.REPO / "lab/programs/fuzz"
 WORK = config.BUILD / "fuzz"
-# What has crashed is a result that somebody wants to look at; the rest can be made again.
+# Inputs that crashed are results; the other files can be made again.
 CRASHES = config.OUT / "fuzz"
 SOURCES = ("stream_fuzz.c", "mutate.c", "reference.c")
 DRIVER = "drivers/s390/crypto/vfio_ap_stream.c"
@@ -46,7 +46,7 @@ MAX_LEN = 8192
 # Of one input. The longest takes a second on an idle machine.
 TIMEOUT = 60
 
-# To look up names takes longer than to crash, and what is violated is told anyway.
+# Looking up names takes longer than the crash, and the message names the violated assertion.
 QUIET = {"ASAN_OPTIONS": "symbolize=0", "UBSAN_OPTIONS": "symbolize=0"}
 WARNINGS = ("-Wall", "-Wextra", "-Wno-format", "-Wno-c2x-extensions")
 SANITIZERS = "-fsanitize=address,undefined"
@@ -58,7 +58,7 @@ class FuzzError(LabError):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of the fuzzer came to."""
+    """Outcome of a run of the fuzzer."""
 
     crash: pathlib.Path | None
     why: str
@@ -137,7 +137,7 @@ def build(driver: pathlib.Path | None = None, folder: pathlib.Path = WORK / "tar
 
 
 def reason(output: str) -> str:
-    """The line that says what went wrong, from a fuzzer's output."""
+    """The line with the failure, from a fuzzer's output."""
     for pattern in (r"property violated: .*", r".*: runtime error: .*",
                     r"ERROR: AddressSanitizer: \S+", r"ERROR: libFuzzer: .*"):
         found = re.search(pattern, output)
@@ -171,7 +171,7 @@ def run_fuzzer(binary: pathlib.Path, seed: int, runs: int = -1, seconds: int = 0
 
 
 def coverage(found: pathlib.Path | None = None, linux: pathlib.Path = config.LINUX) -> Coverage:
-    """Measure which branches the seeds, and what a run has found, take."""
+    """Measure the branches that the seeds, and the inputs that a run has found, take."""
     folder = WORK / "coverage"
     folder.mkdir(parents=True, exist_ok=True)
     binary, raw, data = folder / "stream_fuzz", folder / "raw", folder / "data"
@@ -191,7 +191,7 @@ def coverage(found: pathlib.Path | None = None, linux: pathlib.Path = config.LIN
 
 
 def parse_coverage(exported: dict[str, Any], driver: pathlib.Path) -> Coverage:
-    """Read what llvm-cov exports: of each condition, how often it was true, and false."""
+    """Parse llvm-cov's export: of each condition, how often it was true, and false."""
     branches: list[list[int]] = []
     for item in exported["data"]:
         for file in item["files"]:
@@ -212,8 +212,8 @@ def parse_coverage(exported: dict[str, Any], driver: pathlib.Path) -> Coverage:
     return Coverage(total, taken, tuple(missed))
 
 
-# Each with what is wrong, in the form of a name. What bounds a loop, an index or a length comes
-# first, then what a stream has to be, then the comparison and what is written.
+# Each with the defect, in the form of a name: first bounds of loops, indexes and lengths, then
+# rules of the stream, then the comparison and the encoder.
 PLANTED = (
     Fault("unit_overflows", "min_t(size_t, len, wanted - dec->fill)",
           "min_t(size_t, len, wanted)"),
@@ -301,7 +301,7 @@ def plant(fault: Fault, text: str) -> str:
 
 
 def assertions() -> set[str]:
-    """What the target asserts, as it says when it is violated."""
+    """The assertions of the fuzz target, as it prints them when they are violated."""
     text = (FOLDER / "stream_fuzz.c").read_text(encoding="utf-8")
     found = set()
     for start in re.finditer(r"^\t.*\bMUST\(", text, re.M):
@@ -316,9 +316,9 @@ def assertions() -> set[str]:
 
 def find(fault: Fault, folder: pathlib.Path, runs: int = 20000, seed: int = 1,
          linux: pathlib.Path = config.LINUX) -> set[str]:
-    """What is violated by the driver with the fault; FuzzError if nothing is.
+    """The assertions that the driver with the fault violates; FuzzError if there are none.
 
-    The seeds alone find most, and all that can be violated is told of them. folder: has been
+    The seeds alone find most, and a run over them prints every violation. folder: has been
     built in before, so that only the driver's file is compiled.
     """
     copy, crashes = folder / "vfio_ap_stream.c", folder / "crashes"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds of what the sets touch, one patch after the other, each set on its prerequisites.
+"""Builds of the files of each set, one patch after the other, each set on its prerequisites.
 
 A folder with the sources that the build reads moves through the commits; an O= directory for
-each configuration follows it. So only what a patch changes, and what includes it, is compiled
-again. Nothing is linked to a kernel: a symbol that no commit of the series exports or defines is
+each configuration follows it. So make compiles only the files of a patch and their includers.
+Nothing is linked to a kernel: a symbol that no commit of the series exports or defines is
 found in the symbol tables.
 
 A warning counts if the pristine source does not give it.
@@ -66,7 +66,7 @@ SPARSE = ("CHECK=sparse -D__typeof_unqual__=__typeof__ "
 # A fault that sparse has to find: else its silence about the driver is worth nothing.
 SPARSE_FAULT = ("#define USER __attribute__((noderef, address_space(1)))\n"
                 "static int planted(int USER *p) { return *p; }\n")
-# What the compiler calls, what modpost adds, and what is exported by macros of other names.
+# Symbols that the compiler calls, that modpost adds, or that other macros export.
 OTHER_SYMBOLS = ("__s390_indirect_jump*", "_GLOBAL_OFFSET_TABLE_", "__ubsan_*", "__asan_*",
                  "__gcov_*", "_mcount", "__fentry__", "__this_module", "__crc_*", "__key.*",
                  "_dev_*", "param_ops_*")
@@ -77,7 +77,7 @@ BAD = re.compile(r"(?:\b(?:warning|error)\b|undefined reference|\*\*\* .*(?:Erro
 
 
 def findings_of(output: str, top: str) -> list[str]:
-    """The warnings and errors in what make printed; paths below top become relative."""
+    """The warnings and errors in make's output; paths below top become relative."""
     found = []
     for line in output.replace(f"{top}/", "").splitlines():
         if BAD.search(line) and not MODPOST.search(line):
@@ -86,7 +86,7 @@ def findings_of(output: str, top: str) -> list[str]:
 
 
 def essence(finding: str) -> str:
-    """A finding without its line number: what stays the same when code above it changes."""
+    """A finding without its line number, which changes with the code above it."""
     match = NOTE.match(finding)
     return f"{match['file']}: {match['text']}" if match else finding
 
@@ -190,7 +190,7 @@ class Tree:
         self._at = commit
 
     def run(self, name: str, args: Sequence[str], where: str = "") -> tuple[int, str]:
-        """make in an O= directory: its status and what it printed."""
+        """Run make in an O= directory; return its status and output."""
         target = self.objects(name)
         done = run([*self._make, f"O={target}", "-s", "-k", f"-j{os.cpu_count() or 1}", *args],
                    cwd=self.path / where, merge=True,
@@ -240,7 +240,7 @@ class Tree:
         return self._before[name, by_sparse]
 
     def targets(self, everything: Iterable[str]) -> list[str]:
-        """What to build: the driver's directory, and other objects that the series touches."""
+        """Targets of make: the driver's directory, and other objects that the series touches."""
         found = [DRIVER]
         for path in sorted(set(everything)):
             if (path.endswith(".c") and path.startswith(("arch/", "drivers/", "virt/", "kernel/"))
@@ -347,7 +347,7 @@ class Tree:
         return found
 
     def sparse(self, name: str, everything: Iterable[str], extra: Sequence[str] = ()) -> list[str]:
-        """What sparse says of all objects in the O= directory's configuration."""
+        """sparse's findings in all objects of the O= directory's configuration."""
         found = self.configure(name) or sparse_works()
         if found:
             return found
@@ -366,7 +366,7 @@ def sparse_works() -> list[str]:
 
 
 def touches_code(paths: Iterable[str]) -> bool:
-    """Whether a patch can change what is compiled."""
+    """Whether a patch can change compiled code."""
     return any(not any(fnmatch.fnmatchcase(path, glob) for glob in NO_CODE) for path in paths)
 
 
@@ -396,7 +396,7 @@ def walk(tree: KernelTree, builds: Tree, name: str, base: str,
             commit, title = commits[number]
             announce(f"build.{name}: {number + 1} of {len(commits)}: {title}")
             builds.checkout(commit)
-            # Each step builds what it changes, the last one what any of them does.
+            # Each step builds the files that it changes, the last one those of all steps.
             last = number == steps[-1]
             paths = [path for here in (changes if last else [changes[number]]) for path in here]
             kernel = any(not path.startswith("tools/") for path in paths)
@@ -407,7 +407,7 @@ def walk(tree: KernelTree, builds: Tree, name: str, base: str,
 
 
 def sparse(tree: KernelTree, builds: Tree, name: str, commit: str) -> list[str]:
-    """What sparse says of a commit and not of pristine source."""
+    """sparse's findings in a commit that the pristine source does not have."""
     with builds.lock:
         before = builds.before(name, by_sparse=True)
         builds.checkout(commit)

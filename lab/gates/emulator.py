@@ -27,7 +27,7 @@ def gates() -> Iterator[Gate]:
 
 
 def more_gates() -> Iterator[Gate]:
-    """What make check has beyond check-fast."""
+    """The gates of make check that check-fast does not have."""
     yield Gate("qemu.build", build_each, builds=True)
 
 

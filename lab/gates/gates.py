@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The gates on the sets. make check-fast: what CI runs; make check (--all): all of them.
+"""The gates on the sets. make check-fast: those of CI; make check (--all): all of them.
 
 Prints `ok N check.NAME` or `not ok N check.NAME` with the findings below, the minutes of the
 slowest gates, and a last line `N passed, N failed, 0 skipped`. Exit status: 0 if all pass, 1 if
-not, 2 if no gate has a name that fits. What has to stay though checkpatch or a limit objects is
-listed, with its reason, in lab/gates/exceptions: TYPE, glob of SET/PATCH, reason.
+not, 2 if no gate has a name that fits. Accepted findings of checkpatch and of limits are listed,
+with their reasons, in lab/gates/exceptions: TYPE, glob of SET/PATCH, reason.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lab.series.layout import Layout
 from lab.series.sets import Set
 from lab.series.top_level import wanted
 
-# What make series fills in, and what MAINTAINERS' patterns answer.
+# Lines that make series fills in, and a question that MAINTAINERS' patterns answer.
 CHECKPATCH_IGNORED = "MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,FILE_PATH_CHANGES"
 EXCEPTIONS = "lab/gates/exceptions"
 
@@ -86,7 +86,7 @@ class Checker:
 
     @functools.cached_property
     def chains(self) -> Chains:
-        """Each set on what it needs."""
+        """Each set on its prerequisites."""
         return Chains(self.layout, self.patches)
 
     def series(self, one: Set) -> list[patches.Patch]:
@@ -143,7 +143,7 @@ class Checker:
                    builds=True)
 
     def more_gates(self) -> Iterator[Gate]:
-        """What make check has beyond check-fast."""
+        """The gates of make check that check-fast does not have."""
         yield Gate("maintainers", lambda: tools.maintainers(self.tree, self.patches), cost=20)
         yield Gate("abi", lambda: tools.abi(self.tree, self.head), cost=10)
         yield Gate("sphinx", lambda: tools.sphinx(self.tree, self.head), cost=100)
@@ -169,13 +169,13 @@ class Checker:
         return lambda: gate(one)
 
     def build(self, name: str, one: Set) -> list[str]:
-        """Each step of a set on what it needs, in one configuration."""
+        """Each step of a set on its prerequisites, in one configuration."""
         commits = [(commit.id, patch.path.removesuffix(".patch")) for commit, patch in
                    zip(self.chains.commits(one.name), self.series(one), strict=True)]
         return builds.walk(self.tree, self.builds, name, self.chains.base(one.name), commits)
 
     def applies(self, one: Set) -> list[str]:
-        """git am of a set on nothing but what it needs."""
+        """git am of a set on its prerequisites alone."""
         self.chains.tip(one.name)
         return []
 
@@ -194,7 +194,7 @@ class Checker:
                               exceptions(self.layout.root), ("DELETES",), one.name)
 
     def tests(self, one: Set) -> list[str]:
-        """The tests that a set names pass on a kernel with the set and what it needs."""
+        """The tests that a set names pass on a kernel with the set and its prerequisites."""
         return set_tests.run_set(self.layout, self.chains, self.patches, one.name)
 
     def am(self) -> list[str]:
@@ -208,7 +208,7 @@ class Checker:
         return []
 
     def mails(self) -> list[str]:
-        """What make series writes gives the tree that is tested, and short cover letters."""
+        """The mails of make series give the tree that is tested, and short cover letters."""
         self.layout.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".check-", dir=self.layout.out) as out:
             try:
@@ -281,7 +281,7 @@ def python_tool(name: str, root: pathlib.Path) -> list[str]:
 
 
 def own_files(root: pathlib.Path) -> list[str]:
-    """The files of the repository but for what mirrors the kernel tree."""
+    """The files of the repository, without those that mirror the kernel tree."""
     mirrored = ("drivers/", "include/", "Documentation/", "tools/", "arch/")
     repo = KernelTree(root)
     names = repo.paths("ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -297,7 +297,7 @@ def is_shell(name: str, path: pathlib.Path) -> bool:
 
 
 def spdx_findings(name: str, data: bytes) -> list[str]:
-    """What is wrong with the licence line of a file."""
+    """Defects of a file's licence line."""
     head = data[:400].decode(errors="replace").splitlines()[:3]
     lines = [line for line in head if "SPDX-License-Identifier:" in line]
     if not lines:

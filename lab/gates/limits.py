@@ -3,8 +3,8 @@
 
     python3 -m lab.gates.limits [SET...]     print the deleted lines, those with a reason too
 
-lab/gates/exceptions lists what has to stay: KIND, glob, reason. The globs of the kinds that are
-judged here match SET/PATCH (SUBJECT, PATCH_LINES), SET/PATCH:FILE (DELETES), SET (PATCHES) or
+lab/gates/exceptions lists accepted findings: KIND, glob, reason. The globs of the kinds that this
+module checks match SET/PATCH (SUBJECT, PATCH_LINES), SET/PATCH:FILE (DELETES), SET (PATCHES) or
 SET:FILES (GROWTH).
 """
 
@@ -29,7 +29,7 @@ HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 @dataclass(frozen=True)
 class Finding:
-    """A limit that is exceeded: its kind and what it is about, as exceptions name them."""
+    """A limit that is exceeded: its kind and its object, as exceptions name them."""
 
     kind: str
     about: str
@@ -69,7 +69,7 @@ SIZE_KINDS = ("SUBJECT", "PATCH_LINES", "PATCHES", "GROWTH")
 
 
 def size(tree: KernelTree, one: Set, series: Sequence[Patch], tip: str) -> Iterator[Finding]:
-    """Patches, subjects and files of a set (with what it needs: tip) that are too long."""
+    """Patches, subjects and files of a set (with its prerequisites: tip) that are too long."""
     if len(series) > one.patches > 0:
         yield Finding("PATCHES", one.name, f"{len(series)} patches, {one.patches} at most")
     for patch in series:

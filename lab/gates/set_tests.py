@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The kernel of a set and what it needs, tested with the final tests.
+"""The kernel of a set and its prerequisites, tested with the final tests.
 
 A copy of the lab, whose patches/ has these sets and one patch that lays the final tests over
 them, builds a kernel of its own and runs the tests that patches/TREE/SET/tests names, a glob per
@@ -23,13 +23,13 @@ from lab.series.git import KernelTree, SeriesError
 from lab.series.layout import Layout
 from lab.series.sets import SETS, with_needs
 
-# What the copy takes from build/; it changes none of them, as they are ready.
+# Folders of build/ that the copy shares; they are complete, so the copy does not change them.
 SHARED = (config.CACHE, config.BUILD / "python", roots.HOSTS.folder, config.IMAGE,
           roots.HOSTS.folder.with_name(f"{roots.HOSTS.folder.name}.json"),
           roots.CLIENT.folder, roots.CLIENT.folder.with_name(f"{roots.CLIENT.folder.name}.json"),
           config.IMAGE.with_name(f"{config.IMAGE.name}.from"))
 # The tests, and the files from which they take the ABI and the code that runs in user space, too.
-# None of them changes what a kernel of another set does.
+# They do not change a kernel of another set.
 OVERLAY = (f"tools/testing/selftests/{config.SELFTEST}/", "tools/testing/selftests/Makefile",
            "include/uapi/linux/vfio.h", "include/uapi/linux/vfio_ap.h",
            "drivers/s390/crypto/vfio_ap_stream.c", "drivers/s390/crypto/vfio_ap_stream.h")
@@ -41,7 +41,7 @@ RUN_TIMEOUT = 3600
 
 
 def findings_of(results: str) -> list[str]:
-    """The tests that failed and what was said of them, out of what `make test` printed."""
+    """The tests that failed and their messages, out of the output of `make test`."""
     found: list[str] = []
     bad = False
     for line in results.splitlines():
@@ -82,7 +82,7 @@ def copy_lab(layout: Layout, copy: Layout, series: Sequence[patches.Patch]) -> N
 
 
 def link_shared(build: pathlib.Path) -> None:
-    """build/ of the copy, with links to what it shares."""
+    """Make build/ of the copy, with links to the shared folders."""
     build.mkdir(parents=True, exist_ok=True)
     for path in SHARED:
         link = build / path.name

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What else maintainers run on a series: documentation, ABI files, headers, coccinelle, clang.
+"""Other checks of maintainers: documentation, ABI files, headers, coccinelle, clang.
 
-Each function takes the commit to judge and gives findings; what the pristine source gives, too,
-is none.
+Each function takes a commit and returns its findings, without those of the pristine source.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class Sources:
 
 # ---- documentation ----------------------------------------------------------------------------
 
-# What htmldocs of one directory reads.
+# Files that htmldocs of one directory reads.
 DOCS_READ = ("Documentation", "Makefile", "MAINTAINERS", "CREDITS", "scripts", "tools/docs",
              "tools/lib/python", "tools/net/ynl", "include", "arch/s390", "drivers/s390", "Kbuild",
              "Kconfig", "LICENSES")
@@ -146,7 +145,7 @@ def abi(tree: KernelTree, commit: str) -> list[str]:
                 lines = lines[-5:] or [f"get_abi.py: status {status}"]
                 if ident == PRISTINE:
                     raise SeriesError("\n".join(lines))
-            # rst shows what the parser could not make sense of
+            # rst shows lines that the parser cannot read
             status, text = call([sys.executable, "tools/docs/get_abi.py", "--dir", ABI, "rest"],
                                 where)
             lines += [line.replace(f"{where}/", "") for line in plain(text)

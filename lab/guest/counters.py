@@ -26,10 +26,10 @@ GUEST_WINDOW = 2
 
 @dataclass(frozen=True)
 class QueueCounters:
-    """What the guest program counts of one queue.
+    """Counters of one queue in the guest program.
 
     apqn: as in GuestAp.matrix(). sent: the number of the last request. answered: right replies.
-    requeued: requests sent once more. last: requests up to this number are answered.
+    requeued: requests sent again. last: requests up to this number are answered.
     used: False if the program has given it up. early: request last + 2 is answered, too."""
 
     apqn: str
@@ -53,7 +53,7 @@ class QueueCounters:
 
 @dataclass(frozen=True)
 class Counters:
-    """What the guest program counts. spurious: interrupts without a notification.
+    """Counters of the guest program. spurious: interrupts without a notification.
     polls: how often it asked all of its queues for replies, because of an interrupt.
     flags: 1: polled unasked, 2: a strange interrupt, 4: more queues than it can have.
     aqic, aqic_again: PQAP(AQIC) that were successful, and repeated.
@@ -95,7 +95,7 @@ class Counters:
 
     @property
     def requeued(self) -> int:
-        """Requests sent once more, in all."""
+        """Requests sent again, in all queues."""
         return sum(queue.requeued for queue in self.queues)
 
     def sleeps(self) -> bool:
@@ -103,7 +103,7 @@ class Counters:
         return not self.polling and self.interrupts == self.polls + self.spurious
 
     def faults(self) -> list[str]:
-        """What must not be. Only for a guest that is stopped, or sleeps."""
+        """Violated invariants. Only for a guest that is stopped, or sleeps."""
         found = []
         if self.flags or self.answer:
             found.append(f"flags {self.flags:x}, answer {self.answer:x}")

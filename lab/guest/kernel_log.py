@@ -32,7 +32,7 @@ class KernelLog:
         return [line for line in rest.splitlines() if "lab: " not in line]
 
     def of(self, mdev: Mdev) -> list[str]:
-        """What was said of a device, without the time."""
+        """The lines about a device, without the time."""
         return [line.partition("] ")[2] for line in self.lines() if f" {mdev.uuid}: " in line]
 
     def failures(self, mdev: Mdev) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from lab.image.linux_guest import FOLDER, INITRAMFS, KERNEL
 
-# MiB: what Debian's kernel and the program need.
+# MiB that Debian's kernel and the program need.
 MEMORY = 256
 
 

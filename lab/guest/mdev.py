@@ -20,7 +20,7 @@ def numbers(text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class GuestAp:
-    """What a guest has: hex lists as in the host profiles. cdomains None: as domains."""
+    """AP resources of a guest: hex lists as in the host profiles. cdomains None: as domains."""
 
     adapters: str
     domains: str
@@ -69,7 +69,7 @@ class Mdev:
         return self.host.run(f"cat {self.path}/{attribute}").out
 
     def store(self, attribute: str, text: str) -> str:
-        """Write to an attribute; "" or what the shell says of the error."""
+        """Write to an attribute; "" or the shell's error message."""
         result = self.host.run(f"echo {shlex.quote(text)} >{self.path}/{attribute}", check=False)
         if bool(result.rc) != bool(result.out.strip()):
             raise LabError(f"host {self.host.name}: {attribute}: status {result.rc}, "
@@ -102,5 +102,5 @@ class Mdev:
         return self._debugfs("state").strip()
 
     def remove(self) -> None:
-        """Remove the device; nobody may use it."""
+        """Remove the device, which must not be in use."""
         self.host.run(f"echo 1 >{self.path}/remove")

@@ -22,9 +22,9 @@ FINAL = ("completed", "failed", "cancelled")
 # The guest is stopped and its memory sent, the device is next: with pause-before-switchover.
 # The device is in STOP_COPY then, or in PRE_COPY if the guest did not run before.
 MIDWAY = "pre-switchover"
-# What QEMU tells of the device of a guest that ran, when the guest has left.
+# States of the device of a guest that ran and has left, in QEMU's events.
 LEFT = ["pre-copy", "pre-copy-p2p", "stop-copy", "stop"]
-# What a Migration switches on, and off when it is not asked for.
+# Capabilities that a Migration switches on, and off if they are not asked for.
 CAPABILITIES = ("return-path", "switchover-ack", "pause-before-switchover", "multifd")
 # The destination says whether it takes the device before the source stops the guest.
 EARLY = ("return-path", "switchover-ack")
@@ -89,8 +89,8 @@ class Migration:
         vm.wait(lambda: state in self.device_states(vm) or None, f"device state {state}")
 
     def device_states(self, vm: Vm) -> list[str]:
-        """The states that QEMU on one side has put the device into so far; what it tells
-        before it sets some of them ("...-prepare") is left out."""
+        """The states that QEMU on one side has put the device into so far; without its events
+        before some of them ("...-prepare")."""
         states = [str(e.data["device-state"])
                   for e in vm.events("VFIO_MIGRATION", self._first[vm])]
         return [state for state in states if not state.endswith("-prepare")]

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 # The longest that a step of QEMU has to take in a debug kernel on a busy machine.
 STEP = 180.0
-# Seconds that an event waits for what it is told with.
+# Seconds that an event waits for query-migrate.
 PATIENCE = 2.0
 
 
@@ -116,7 +116,7 @@ class Monitor:
         try:
             info = await self._client.execute("query-migrate")
         except QMPError:
-            return None     # gone meanwhile; _watch() tells
+            return None     # the connection is gone; _watch() raises
         assert isinstance(info, dict)
         return transferred(info) if "ram" in info else None
 

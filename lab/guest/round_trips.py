@@ -26,11 +26,11 @@ AP = GuestAp("05,06", "04,06")
 # Replies of each queue after which the guest is taken to go on.
 ENOUGH = 10
 # Microseconds that a request takes. The guest keeps each queue filled, so that nearly always
-# some are under way; it has to be long against what the guest needs in an emulated host.
+# some are under way; long compared with the guest's own time in an emulated host.
 LATENCY = 200_000
 # The same of the host profiles.
 USUAL_LATENCY = 1000
-# Seconds after which a guest that gets no interrupts has done what it can, many times over.
+# Seconds after which a guest that gets no interrupts has long come to rest.
 HANGS_WITHIN = 120
 
 
@@ -40,8 +40,8 @@ def outstanding(queue: QueueCounters) -> int:
 
 
 def sent_again(left: Counters, here: Counters) -> bool:
-    """What the guest waited for when it left was sent once more, in each of its queues, and
-    nothing else. Not so in the queue that it was asking for a reply then: one may have been
+    """The guest sent exactly those requests again that were unanswered when it left, in each of
+    its queues. Not so in the queue that it was asking for a reply then: one may have been
     received, or a request sent, without being counted yet; or it has sent the next request at
     the target before it found the queue empty, and does not find out about the others."""
     odd = 0
@@ -76,9 +76,9 @@ def check_devices(here: Mdev, there: Mdev, ap: GuestAp) -> None:
 
 
 class RoundTrips:
-    """The guest, two hosts with a device each, and what was counted on the way.
+    """The guest, two hosts with a device each, and counters of the way.
 
-    migrations: so many were made. requeued: requests that were sent once more after them.
+    migrations: so many were made. requeued: requests that were sent again after them.
     stops, busy: queues whose interrupts were switched off when the guest left, and how many of
     them had a message in them then. blackouts: seconds between the guest's stop and its start.
     """
@@ -113,7 +113,7 @@ class RoundTrips:
         return sum(queue[name] for queue in simulated(host, *self.ap.matrix()).values())
 
     def leave(self) -> tuple[Vm, Counters]:
-        """Migrate to the other host; the VM that was left, and what its guest had counted."""
+        """Migrate to the other host; return the VM that was left, and its guest's counters."""
         source, mdev = self.vm, self._mdevs[(self.migrations + 1) % 2]
         source.wait_answered(ENOUGH)
         target = self._guests.vm(mdev, incoming=True, kernel=GUEST)
@@ -151,7 +151,7 @@ class RoundTrips:
         """One migration; the guest looks at its queues once and never again."""
         source, left = self.leave()
         until = time.monotonic() + HANGS_WITHIN
-        # It was kicked, sleeps, and the replies to its requests have been told to nobody.
+        # It was kicked, sleeps, and no interrupt has reported the replies to its requests.
         while not (self._has_slept_since(left) and self._replies_wait()):
             assert time.monotonic() < until, (left, self.vm.counters())
             self.vm.status()

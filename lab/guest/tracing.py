@@ -52,7 +52,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Difference:
-    """value: what to add to a host's time to have the build machine's; it is right within
+    """value: build machine's time less the host's; it is right within
     error. Both in seconds."""
 
     value: float
@@ -73,7 +73,7 @@ def parse(text: str) -> list[Traced]:
 
 
 def difference(marks: Iterable[Mark]) -> Difference:
-    """What the marks say of the difference of two clocks that go equally fast."""
+    """The difference of two clocks that go equally fast, from marks."""
     bounds = [(mark.before - mark.traced, mark.after - mark.traced) for mark in marks]
     if not bounds:
         raise TraceError("no mark in the trace")
@@ -84,7 +84,7 @@ def difference(marks: Iterable[Mark]) -> Difference:
 
 
 class Tracer:
-    """Records what the driver traces in a host while the context lasts."""
+    """Records the driver's trace events in a host while the context lasts."""
 
     def __init__(self, host: Host) -> None:
         self._host = host

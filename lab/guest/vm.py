@@ -30,7 +30,7 @@ from lab.host.process import Process
 
 T = TypeVar("T")
 
-# What query-migrate tells of a device whose `migratable` is 0.
+# Error of query-migrate for a device whose `migratable` is 0.
 HELD_OFF = "The administrator of the host does not allow migration"
 PROGRAM = "/lab/bin/qemu-system-s390x"
 # Of Debian's package
@@ -41,7 +41,7 @@ INJECT = "/lab/bin/vfio-inject"
 KVM_READY = "kvm_init_vcpu"
 # QEMU has read `migratable`, and follows it when the monitor answers the next command.
 MIGRATABLE = "vfio_ap_migratable"
-# MiB. What is sent is little (the guest has not written any of it), but QEMU looks at each page.
+# MiB. QEMU sends few pages (the guest has not written any of them), but it looks at each page.
 MEMORY = 16
 # Milliseconds that the guest may be stopped. QEMU goes on sending memory until it expects to meet
 # this, by the bandwidth that it measured: in an emulated host that is some KiB/s.
@@ -65,8 +65,8 @@ class Vm:
                  machine: str = "s390-ccw-virtio", options: tuple[str, ...] = (),
                  added: bool = True) -> None:
         """memory: MiB. machine: its type, which both sides of a migration need. trace: tracepoints
-        of QEMU, for log(). started: let the guest run, now or when it has come in. kernel: what
-        the guest executes; without, it is idle. iommufd: use that in the place of a VFIO
+        of QEMU, for log(). started: let the guest run, now or when it has come in. kernel: file
+        that the guest executes; without, it is idle. iommufd: use that in the place of a VFIO
         container. options: more of QEMU's options. added: ready() adds the device."""
         self.host = host
         self.mdev = mdev
@@ -139,7 +139,7 @@ class Vm:
         return str(self.call("query-status")["status"])
 
     def migration(self) -> dict[str, Any]:
-        """What query-migrate tells."""
+        """The answer of query-migrate."""
         info = self.call("query-migrate")
         assert isinstance(info, dict)
         return info
@@ -160,9 +160,9 @@ class Vm:
                   max_bandwidth=BANDWIDTH)
 
     def forbid_switchover(self) -> None:
-        """Keep migrations in pre-copy: QEMU sends what changes, and what the device still gives.
+        """Keep migrations in pre-copy: QEMU sends changed pages, and the data of the device.
 
-        QEMU stops the guest if what is left is less than fits into downtime-limit. One byte fits
+        QEMU stops the guest if the rest fits into downtime-limit. One byte fits
         into 1 ms at 1000 bytes/s, and the state of a device is longer. QEMU computes that limit
         after 100 ms. Until then it stops the guest as soon as nothing is left of its memory, so
         memory must take longer: each page takes nine bytes at least."""
@@ -226,8 +226,8 @@ class Vm:
         return sum(self.words(GUEST_COUNTERS + GUEST_HEADER.size, words * queues)[2::words])
 
     def counters(self) -> Counters | None:
-        """What the guest program has counted; None before it has begun. If the guest runs, not
-        everything is as of the same time."""
+        """The guest program's counters; None before it has begun. If the guest runs, they are not
+        all as of the same time."""
         return Counters.parse(self.memory(GUEST_COUNTERS, GUEST_SIZE))
 
     def wait_answered(self, number: int, since: Counters | None = None,
@@ -244,7 +244,7 @@ class Vm:
                                 f" since {since}")
 
     def stopped_counters(self) -> Counters:
-        """Stop the guest; what its program has counted until then."""
+        """Stop the guest; return the counters of its program."""
         self.call("stop")
         counters = self.counters()
         if counters is None:
@@ -252,11 +252,11 @@ class Vm:
         return counters
 
     def log(self) -> str:
-        """What QEMU wrote to stdout and stderr."""
+        """QEMU's stdout and stderr."""
         return self.process.output()
 
     def wait_log(self, text: str, count: int = 1) -> None:
-        """Wait until a text stands in log() so often."""
+        """Wait until log() contains a text count times."""
         self.wait(lambda: self.log().count(text) >= count or None, f"{text!r} in the log")
 
     def refused_state(self, state: str) -> str:
@@ -285,7 +285,7 @@ class Vm:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """QEMU executes nothing meanwhile. It may be killed."""
+        """QEMU executes nothing while the context lasts. It may be killed."""
         tasks = f"/proc/{self.pid}/task/*/status"
         self.host.run(f"kill -STOP {self.pid} || exit\n"
                       f"while grep '^State:' {tasks} | grep -qv 'T (stopped)'; do :; done")
@@ -319,7 +319,7 @@ class Vm:
 
 
 class Guests:
-    """Makes mdevs and VMs; takes them away at the end, whatever has happened to them."""
+    """Makes mdevs and VMs; removes them at the end, in every state."""
 
     def __init__(self) -> None:
         self._vms: list[Vm] = []
@@ -342,7 +342,7 @@ class Guests:
         return vm
 
     def remove(self, mdev: Mdev) -> None:
-        """Remove a device before the end; nobody may use it."""
+        """Remove a device, which must not be in use, before the end."""
         mdev.remove()
         self._mdevs.remove(mdev)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What can go wrong with a host, or with a command in it."""
+"""Errors of a host, or of a command in it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ REPORT_GRACE = 3.0
 
 
 def _emulator_setup() -> None:
-    """In the child: die with the parent thread, whatever way it ends."""
+    """In the child: die with the parent thread."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
@@ -39,7 +39,7 @@ def _emulator_setup() -> None:
 class Host:
     """One emulated host. Made by Lab.boot(), not directly.
 
-    name      "a", "b", ... the profile's name unless boot() was told another
+    name      "a", "b", ... the profile's name unless boot() got another
     address   its address on the link between the hosts ("10.99.0.1" for the first booted)
     shared    folder on the build machine that the host sees, writable, as /lab/results
     log_path  its console log
@@ -381,7 +381,7 @@ class Host:
         return self._process.wait()
 
     def leaks(self) -> str:
-        """What kmemleak finds; "" without kmemleak. Takes some seconds."""
+        """kmemleak's report; "" without kmemleak. Takes some seconds."""
         leak = "/sys/kernel/debug/kmemleak"
         # Objects younger than 5 s are never reported, hence the second scan after a pause.
         text = self.run(f"[ -e {leak} ] || exit 0\n"

@@ -16,7 +16,7 @@ class Pool:
     """At most two hosts at a time, each of another profile.
 
     before_end: called for each host that is alive before it is shut down.
-    problems: per profile, what its hosts reported, leaked or died of, as lines. A profile whose
+    problems: per profile, lines that its hosts reported, leaks, reasons of death. A profile whose
     hosts were all clean has an empty list.
     """
 
@@ -79,6 +79,6 @@ class Pool:
             self._lab = None
 
     def abort(self) -> None:
-        """Cut the power of all hosts; from any thread. Whoever waits for one gets HostDied."""
+        """Cut the power of all hosts; from any thread. Waiting for one raises HostDied."""
         if self._lab:
             self._lab.close(orderly=False)

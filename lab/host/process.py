@@ -85,7 +85,7 @@ class Process:
             self._host.send(f"signal {self._command.pid} {signal_name}")
 
     def output(self) -> str:
-        """What it has written so far."""
+        """Its output so far."""
         path = self._host.command_path(self._ident, "out")
         return path.read_bytes().decode(errors="replace") if path.exists() else ""
 

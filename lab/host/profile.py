@@ -13,7 +13,7 @@ from lab.common.errors import LabError
 
 @dataclass(frozen=True)
 class Profile:
-    """What a host is made of: lab/host/profiles/<name>.toml, any key replaced by Lab.boot().
+    """Parts of a host: lab/host/profiles/<name>.toml, any key replaced by Lab.boot().
 
     cards: the adapters of the machine, with commas between them, each as adapter() takes it.
     domains, cdomains: hex lists of usage and control domains; cdomains "": as domains.

@@ -39,7 +39,7 @@ class Absent(FetchError):
 class Package:
     """A package to download as a file: from which suite, and which versions will do.
 
-    instead: what the user can do if the suite does not offer the package.
+    instead: advice for the user if the suite does not offer the package.
     source: a source package. Its file is the .dsc, which has the checksums of the others.
     binaries: regular expression on names of packages, one per version of the same software, that
     stand for this one.
@@ -168,7 +168,7 @@ def candidates(package: Package, offers: list[Offer],
 
 
 def _folder(package: Package) -> pathlib.Path:
-    """Where apt keeps what it knows of a package's suite."""
+    """apt's folder for a package's suite."""
     kind = "source" if package.source else package.architecture
     return config.BUILD / "apt" / f"{package.suite}-{kind}"
 
@@ -197,7 +197,7 @@ def _apt(package: Package) -> dict[str, str]:
 
 
 def offers_of(package: Package) -> list[Offer]:
-    """What the suite's signed index has of a package."""
+    """Versions of a package in the suite's signed index."""
     apt = _apt(package)
     log = config.LOGS / f"apt-{_folder(package).name}.log"
     try:
@@ -286,7 +286,7 @@ def download(package: Package, offer: Offer) -> pathlib.Path:
 
 
 def newest(package: Package) -> Offer:
-    """The newest version that the mirror has, whatever is pinned; its file is in the cache."""
+    """The newest version that the mirror has, without regard to pins; its file is in the cache."""
     return first_present(package, candidates(package, offers_of(package)))[0]
 
 

@@ -2,8 +2,8 @@
 """Kernel source, builds, modules and selftests.
 
 build/linux is a git tree: one commit tagged "pristine", then patches/ (lab.series). Each flavour
-is built in build/kernel/<flavour>; what a host needs of it is installed in build/share-<flavour>.
-Every step is skipped when what it was made from has not changed.
+is built in build/kernel/<flavour>; build/share-<flavour> has the files for the hosts.
+A step is skipped while its inputs have not changed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def listing(tree: pathlib.Path) -> str:
 # Source
 
 def source(kernel: str | None) -> str:
-    """What the pristine commit is to be made of, in a line that changes with it."""
+    """The source of the pristine commit, in a line that changes with it."""
     if kernel is None:
         pin = debs.read_pins().get(debs.KERNEL.name)
         return f"{debs.KERNEL.name} {pin['version']}" if pin else debs.KERNEL.name
@@ -159,7 +159,7 @@ def release() -> str:
 # Configuration
 
 def fragments(flavour: str) -> list[pathlib.Path]:
-    """What a flavour is configured from."""
+    """The files that a flavour is configured from."""
     return [config.REPO / "lab/image/kernel_config" / f"{name}.config"
             for name in config.FRAGMENTS[flavour]]
 
@@ -221,7 +221,7 @@ def new_files() -> list[str]:
 
 
 def counted(flavour: str) -> list[str]:
-    """What make is told to have the lines of these files counted."""
+    """Arguments of make that have the lines of these files counted."""
     if flavour != "cover":
         return []
     return [f"GCOV_PROFILE_{pathlib.Path(path).stem}.o=y" for path in new_files()]
@@ -239,7 +239,7 @@ def instrumented(flavour: str) -> list[str]:
 
 
 def state() -> str:
-    """What a build is made from: the source as it is in build/linux, and the compiler."""
+    """Checksum of a build's inputs: the source as it is in build/linux, and the compiler."""
     sha = hashlib.sha256()
     sha.update(_git("rev-parse", "HEAD^{tree}").encode())
     changes = _git("status", "--porcelain", "-uall")
@@ -314,7 +314,7 @@ def install_selftests(flavour: str, jobs: str = "-j1") -> None:
 
 
 def install_programs(flavour: str) -> None:
-    """What the lab itself has for the hosts, in /lab/bin."""
+    """Install the lab's own programs in /lab/bin."""
     folder = f"DESTDIR={config.share(flavour)}/bin"
     headers = f"HEADERS={config.objects(flavour)}/usr/include"
     wanted = {"lab/programs/idle": [folder]}

@@ -95,5 +95,5 @@ def prepare(flavour: str) -> None:
 
 
 def release(flavour: str) -> str:
-    """What `uname -r` prints in the guest."""
+    """The output of `uname -r` in the guest."""
     return (config.share(flavour) / FOLDER / RELEASE).read_text(encoding="utf-8")

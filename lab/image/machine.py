@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The build machine: what it must be, checked before any work, and its packages."""
+"""The build machine: its requirements, checked before any work, and its packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.common.errors import LabError
 from lab.common.progress import say
 from lab.common.run import run
 
-# What the commands of the lab call, one Debian package each.
+# Debian packages with the programs that the commands of the lab call.
 PACKAGES = (
     "bc",
     "bison",
@@ -145,7 +145,7 @@ def missing_packages(wanted: Sequence[str] = PACKAGES) -> list[str]:
 
 
 def install_packages(wanted: Sequence[str] = PACKAGES) -> None:
-    """Install what is missing, asking nothing; waits for another apt that runs."""
+    """Install missing packages, asking nothing; waits for another apt that runs."""
     names = missing_packages(wanted)
     if not names:
         return

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The root file systems that mmdebstrap unpacks, both s390x: that of the hosts, and what the QEMU
-in the hosts is compiled with (lab.image.client).
+"""The root file systems that mmdebstrap unpacks, both s390x: that of the hosts, and the one that
+the QEMU in the hosts is compiled with (lab.image.client).
 
 Nothing is installed or run: packages are unpacked only, so the machine needs no emulation and
 stays as it is.
@@ -25,7 +25,7 @@ from lab.image import debs, machine
 
 @dataclass(frozen=True)
 class Root:
-    """A root file system: what is unpacked from where to which folder.
+    """A root file system: packages, suites and folder.
 
     spare: a suite that replaces the versions that the mirror lists and does not have.
     """
@@ -50,7 +50,7 @@ CLIENT = Root(
     "root-client", "s390x", ("trixie",), ("libc6-dev", "libglib2.0-dev", "zlib1g-dev"),
     config.CLIENT_ROOT, spare="forky")
 
-# Changes what the folder holds: part of the stamp.
+# Part of the stamp: increase it if this file fills the folder in another way.
 RECIPE = 2
 
 # A mirror that lacks a version may lack its replacement, too: runs of mmdebstrap at most.
@@ -58,7 +58,7 @@ ATTEMPTS = 4
 
 
 def stamp_of(root: Root) -> str:
-    """What a ready folder was made from."""
+    """Checksum of the inputs of a ready folder."""
     text = repr((RECIPE, root.architecture, root.suites, root.include, root.spare))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -93,7 +93,7 @@ def describe_archives(paths: list[pathlib.Path]) -> dict[str, str]:
 
 
 def changed_packages(pinned: dict[str, str], found: dict[str, str]) -> list[str]:
-    """What differs from the pins, one word or two each."""
+    """Differences from the pins, one word or two each."""
     out = []
     for name in sorted(pinned.keys() | found.keys()):
         was, now = pinned.get(name), found.get(name)
@@ -248,7 +248,7 @@ def merge_usr(root: pathlib.Path) -> None:
 
 
 def complete(root: pathlib.Path) -> None:
-    """What else maintainer scripts would have made, and mount points."""
+    """Make the files that maintainer scripts would have made, and mount points."""
     busybox = root / "usr/bin/busybox"
     for name in applets(busybox.read_bytes()):
         if not any((root / folder / name).is_symlink() or (root / folder / name).exists()
@@ -307,7 +307,7 @@ def prepare() -> None:
 
 
 def pins() -> dict[str, Any]:
-    """What `make pin` records of the roots: makes them anew from what their suites have now."""
+    """Pins of the roots for `make pin`: makes them anew from the current suites."""
     found = {}
     for root in (HOSTS, CLIENT):
         _stamp(root).unlink(missing_ok=True)

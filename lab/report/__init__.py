@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What came out of a run: results in TAP, timelines of a migration, pictures."""
+"""Reports of a run: results in TAP, timelines of a migration, pictures."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Draw what `make demo` has seen: a picture of each migration, and a page with all of them.
+"""Draw the record of `make demo`: a picture of each migration, and a page with all of them.
 
-    python3 -m lab.picture out/demo         draws the runs that are there once more
+    python3 -m lab.report.picture out/demo         draws the recorded runs again
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _shown(record: Record) -> tuple[float, float]:
 
 def _clipped(parts: list[tuple[float, float, str]],
              began: float) -> list[tuple[float, float, str]]:
-    """Without what is over by then."""
+    """The parts that have not ended by then."""
     return [(max(begin, began), end, name) for begin, end, name in parts if end > began]
 
 

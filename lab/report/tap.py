@@ -16,7 +16,7 @@ from lab.common import config
 
 @dataclass
 class Outcome:
-    """One test: its name; "ok", "not ok" or "skip"; why it was skipped; what it printed."""
+    """One test: its name; "ok", "not ok" or "skip"; reason of the skip; its output."""
 
     name: str
     status: str

@@ -22,8 +22,8 @@ RUNS = ("RUNNING", "PRE_COPY")
 
 @dataclass
 class Event:
-    """Something that happened. source: "qemu", "kernel" or "user"; name: of the event; text: what
-    it tells; sent: bytes that QEMU had sent by then."""
+    """An event. source: "qemu", "kernel" or "user"; name: of the event; text: its message;
+    sent: bytes that QEMU had sent by then."""
 
     time: float
     host: str
@@ -35,7 +35,7 @@ class Event:
 
 @dataclass
 class Answers:
-    """What the guest had counted: answers in all its queues, as seen on a host."""
+    """The guest's counter of answers in all its queues, as read on a host."""
 
     time: float
     host: str
@@ -44,8 +44,8 @@ class Answers:
 
 @dataclass
 class Record:
-    """One migration. uncertainty: of the kernels' times, in seconds by host; figures: what was
-    measured, by name."""
+    """One migration. uncertainty: of the kernels' times, in seconds by host; figures:
+    measurements, by name."""
 
     title: str
     source: str
@@ -61,7 +61,7 @@ class Record:
 
     @classmethod
     def load(cls, path: pathlib.Path) -> Record:
-        """What save() has written."""
+        """Read a file of save()."""
         raw = json.loads(path.read_text(encoding="utf-8"))
         raw["events"] = [Event(**event) for event in raw["events"]]
         raw["answers"] = [Answers(**answers) for answers in raw["answers"]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A table of what happened when, and on which host."""
+"""A table of events with their times and hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A line of a timeline: seconds since its start, host, what happened there, bytes sent."""
+    """A line of a timeline: seconds since its start, host, event, bytes sent."""
 
     time: float
     host: str
@@ -18,7 +18,7 @@ class Step:
 
 
 class Timeline:
-    """What happened when and where; printed as a table."""
+    """Events with times and hosts, printed as a table."""
 
     def __init__(self, start: float | None = None) -> None:
         self._start = time.monotonic() if start is None else start

@@ -13,7 +13,7 @@ from lab.series.sets import with_needs
 
 
 class Chains:
-    """Applies sets with git am; what was applied once is remembered. Threads may share it."""
+    """Applies sets with git am, each combination once. Threads may share it."""
 
     def __init__(self, layout: Layout, patches: Sequence[Patch]) -> None:
         self._layout = layout
@@ -26,15 +26,15 @@ class Chains:
         return self._apply(tuple(one.name for one in self._layout.sets))
 
     def base(self, name: str) -> str:
-        """The commit with what a set needs."""
+        """The commit with the prerequisites of a set."""
         return self._apply(tuple(with_needs(self._layout.sets, name)[:-1]))
 
     def tip(self, name: str) -> str:
-        """The commit with a set on what it needs."""
+        """The commit with a set on its prerequisites."""
         return self._apply(tuple(with_needs(self._layout.sets, name)))
 
     def commits(self, name: str) -> list[Commit]:
-        """The commits of a set on what it needs."""
+        """The commits of a set on its prerequisites."""
         return KernelTree(self._layout.tree).commits(self.tip(name), self.base(name))
 
     def _apply(self, names: tuple[str, ...]) -> str:

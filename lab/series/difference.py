@@ -35,7 +35,7 @@ def difference(layout: Layout | None = None) -> list[str]:
 
 
 def patch_difference(tree: KernelTree, layout: Layout, tip: str) -> list[str]:
-    """Where patches/ is not what git format-patch makes of tip."""
+    """Differences between patches/ and git format-patch of tip."""
     old = load(layout)
     new = format_patches(tree, tip, sets_of(tree, layout, tree.commits(tip), old))
     found = []

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The kernel's git tree (build/linux): git commands that nobody's git configuration changes.
+"""The kernel's git tree (build/linux): git commands that ignore the user's git configuration.
 
 The tree holds a commit tagged "pristine" and, on the branch "series", the patches on top of it.
-What rewrites commits (git am, rebase) runs in a scratch work tree that has only the files the
-patches touch; the branch then moves in one step and only files that differ are written, so
+Commands that rewrite commits (git am, rebase) run in a scratch work tree that has only the files
+the patches touch; the branch then moves in one step and only files that differ are written, so
 that the times of all others, and with them a kernel build, stay as they were.
 """
 
@@ -27,7 +27,7 @@ from lab.common.run import Done, run
 PRISTINE = "pristine"
 BRANCH = "refs/heads/series"
 
-# Who commits in build/linux and stands in patches/: nobody. `make series FROM=...` names people.
+# Author of the commits in build/linux and of patches/. `make series FROM=...` names people.
 NAME = "Author not set"
 MAIL = "author-not-set@invalid"       # git send-email stops at a domain without a dot
 DATE = "2026-01-01T00:00:00+00:00"
@@ -44,7 +44,7 @@ CONFIG = {
 
 
 class SeriesError(LabError):
-    """What is wrong with the series or its tree, and what to do; str() is fit for a user."""
+    """A defect of the series or its tree, and its remedy; str() is fit for a user."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Commit:
 
     @property
     def is_fixup(self) -> bool:
-        """True for what autosquash folds into an earlier commit."""
+        """True for commits that autosquash folds into an earlier one."""
         return self.subject.startswith(("fixup! ", "squash! ", "amend! "))
 
 
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment without anything that changes what git prints or writes."""
+    """The environment without variables that change git's output or commits."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     env.update(LC_ALL="C", TZ="UTC", GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL="/dev/null",
                GIT_TERMINAL_PROMPT="0", GIT_EDITOR="true", GIT_SEQUENCE_EDITOR="true")
@@ -120,11 +120,11 @@ class KernelTree:
         return done
 
     def out(self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
-        """Run git and return what it prints, without the last newline."""
+        """Run git and return its output, without the last newline."""
         return self.run(*args, stdin=stdin, env=env).stdout.decode().rstrip("\n")
 
     def lines(self, *args: str) -> list[str]:
-        """Run git and return what it prints as lines."""
+        """Run git and return its output as lines."""
         return self.out(*args).splitlines()
 
     def paths(self, *args: str) -> list[str]:
@@ -218,7 +218,7 @@ class KernelTree:
         return found
 
     def dirty(self) -> list[str]:
-        """What is changed or was forgotten in the work tree, one line each; [] for a clean tree.
+        """Changed and untracked files of the work tree, one line each; [] for a clean tree.
 
         Debian's .gitignore hides everything; the pattern !/*/ shows new files nevertheless.
         """

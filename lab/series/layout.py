@@ -42,5 +42,5 @@ class Layout:
 
 
 def say(text: str) -> None:
-    """Tell the user what happened; stdout is kept for the results of tests."""
+    """Print to stderr; stdout is kept for the results of tests."""
     print(text, file=sys.stderr, flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""patches/: what it holds, and its way from commits (git format-patch) and to commits (git am)."""
+"""patches/: its content, and its way from commits (git format-patch) and to commits (git am)."""
 
 from __future__ import annotations
 

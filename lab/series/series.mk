@@ -7,8 +7,7 @@ SERIES := $(SERIES_PYTHON) -m lab.series --tree "$${TREE:-linux}"
 
 .PHONY: save save-qemu take series difference check-fast check check-proof
 
-# What stands on make's command line is in the environment of a recipe, whatever characters
-# it holds.
+# Variables of make's command line reach a recipe by the environment, with any characters.
 save:
 	@$(SERIES) save --set "$$SET" $(if $(FORCE),--force)
 

@@ -2,7 +2,7 @@
 """Our entries in the kernel's MAINTAINERS and arch/s390/Kconfig.
 
 Both files are lists of blocks with a title. The top-level files MAINTAINERS and Kconfig hold
-what the series adds to them: a new block whole, of an existing one its title and the added
+the additions of the series: a new block whole, of an existing one its title and the added
 lines. extract() makes that from the kernel's file before and after the series, merge() puts an
 edit of it back.
 """
@@ -23,7 +23,7 @@ MAINTAINERS_LIST = "Maintainers List"
 
 @dataclass(frozen=True)
 class Block:
-    """A block: title (its first line; "" for what stands before the first) and all lines."""
+    """A block: title (its first line; "" for the lines before the first) and all lines."""
 
     title: str
     lines: tuple[str, ...]
@@ -64,7 +64,7 @@ class Kind:
         return [b for b in blocks if b.lines]
 
     def extract(self, base: str, head: str) -> str:
-        """What head adds to base, as text of the top-level file; "" for nothing."""
+        """Additions of head to base, as text of the top-level file; "" for nothing."""
         if base == head:
             return ""
         found = ["\n".join(block.body) for block in self._added(base, head)]

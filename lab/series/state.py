@@ -15,7 +15,7 @@ SAVED = "refs/lab/saved"
 
 
 def state_file(tree: KernelTree) -> pathlib.Path:
-    """Where the tree remembers what it was made of."""
+    """The file with the inputs of the tree."""
     return tree.git_dir() / "lab-series.json"
 
 
@@ -36,7 +36,7 @@ def remember(tree: KernelTree, patches: Sequence[Patch], tip: str) -> None:
 
 
 def unsaved(tree: KernelTree, commit: str) -> list[str]:
-    """What the tree has that the saved commit has not, one line each."""
+    """Changes of the tree since the saved commit, one line each."""
     lines = []
     if tree.busy():
         lines.append(f"a {tree.busy()} that is not finished")
@@ -52,7 +52,7 @@ def unsaved(tree: KernelTree, commit: str) -> list[str]:
 
 
 def way_out(tree: pathlib.Path, commit: str) -> str:
-    """How to keep or drop what the tree has and patches/ has not."""
+    """How to keep or drop changes of the tree that are not in patches/."""
     git = f"git -C {shlex.quote(str(tree))}"
     base = SAVED if commit else PRISTINE
     return (f"To keep it:  {git} branch mine   (commit first), drop it as below, `make save`\n"

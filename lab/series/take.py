@@ -24,8 +24,8 @@ def take(layout: Layout | None = None, step: str = "", subject: str = "", into: 
 
     step: a patch as SET/NUMBER, a part of its subject, or a glob of files (the last patch that
     touches one); "new", or a subject alone, makes a new patch with subject, set (into) and
-    message (its text); "" picks for each file the last patch that touches it. files: take only what
-    this glob matches.
+    message (its text); "" picks for each file the last patch that touches it. files: take only
+    those that this glob matches.
     """
     step = step or ("new" if subject else "")
     layout = layout or Layout.default()
@@ -63,7 +63,7 @@ def take(layout: Layout | None = None, step: str = "", subject: str = "", into: 
 
 
 def kind_path(name: str) -> str:
-    """Where a top-level file stands in the kernel tree."""
+    """The path of a top-level file in the kernel tree."""
     for kind in shared_files.KINDS:
         if name == kind.name:
             return kind.kernel_path

@@ -49,7 +49,7 @@ def remove_file(path: pathlib.Path, root: pathlib.Path) -> None:
 
 
 def wanted(layout: Layout, tree: KernelTree, tip: str) -> dict[str, Blob]:
-    """What the top level must hold for the series that ends in tip."""
+    """Content of the top level for the series that ends in tip."""
     if not layout.mirrored:
         return {}
     files = tree.added(tip)
@@ -67,7 +67,7 @@ def text_of(blob: Blob | None) -> str:
 
 
 def present(layout: Layout, tree: KernelTree) -> dict[str, Blob]:
-    """The top-level files that mirror the kernel tree, but for what .gitignore leaves out."""
+    """The top-level files that mirror the kernel tree, without those in .gitignore."""
     if not layout.mirrored:
         return {}
     root = layout.root

@@ -22,9 +22,9 @@ from lab.common import config
 from lab.common.errors import LabError
 
 EXPECTED = config.REPO / "lab/tests/expected-tests"
-# What the names of test functions begin with: in `make test` and in `make test-long`.
+# Prefixes of test functions: in `make test` and in `make test-long`.
 SHORT, LONG = "test_", "long_"
-# Kinds of sections in expected-tests, and what the names of their tests begin with.
+# Kinds of sections in expected-tests, and prefixes of the names of their tests.
 PREFIXES = {"native": "lab.", "kunit": "a.", "kselftest": "a."}
 # The result of a program or module as a whole.
 COMPLETE = "complete"
@@ -90,7 +90,7 @@ def format_sections(sections: Iterable[Section]) -> str:
 
 
 def updated(sections: Iterable[Section], reported: dict[str, list[str]]) -> list[Section]:
-    """The sections with what programs and modules really reported, by title."""
+    """The sections with the tests that programs and modules reported, by title."""
     return [Section(section.kind, section.title, tuple(reported.get(section.title) or
                                                        section.tests)) for section in sections]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The plugin for pytest that offers hosts, kselftests and KUnit suites to it.
 
-A test function's arguments say what it needs:
+A test function's arguments are the objects that it needs:
     a, b, ...      a host of that profile (lab/host/profiles), booted at first use, shared by the
                    tests of the run and booted anew when it died or reported something
     lab            a Lab of its own, for tests that boot and kill hosts themselves
@@ -44,7 +44,7 @@ PROFILES = sorted(path.stem for path in (config.REPO / "lab/host/profiles").glob
 
 
 class ReportedFailure(LabError):
-    """A test in a program failed; str() is what the program printed about it."""
+    """A test in a program failed; str() is the program's output about it."""
 
 
 def parse_skips(text: str) -> list[tuple[str, str]]:
@@ -78,7 +78,7 @@ class Counts:
 
 @dataclass
 class Settings:
-    """What a run is asked to do, and what it came to.
+    """Options of a run, and its outcome.
 
     pattern: globs over test names. flavour: of the kernel. long: the tests of `make test-long`.
     before_end: called for each shared host before it is shut down.
@@ -106,7 +106,7 @@ class ReportedTest(pytest.Item):
         self._run = run
 
     def runtest(self) -> None:
-        """Run the suite if nobody has, and look the result up."""
+        """Run the suite, once, and look the result up."""
         suite = self._run.results(self._suite)
         if self._test is None:
             if suite.differences():
@@ -121,7 +121,7 @@ class ReportedTest(pytest.Item):
             raise ReportedFailure("\n".join(outcome.log))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
-        """What the program printed; a traceback of ours would say nothing."""
+        """The program's output; a traceback of ours has no information."""
         if isinstance(excinfo.value, ReportedFailure):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
@@ -148,7 +148,7 @@ class CleanHost(pytest.Item):
             raise ReportedFailure("\n".join(problems))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
-        """What the host reported."""
+        """The host's report."""
         if isinstance(excinfo.value, ReportedFailure):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
@@ -309,7 +309,7 @@ class Plugin:
         self._end(abort=True)
 
     def problems(self) -> dict[str, list[str]]:
-        """Shut the shared hosts down; what those of each profile reported."""
+        """Shut the shared hosts down; return the reports of each profile."""
         self._end(abort=False)
         found: dict[str, list[str]] = {}
         for pool in (self.pool, self.second):
@@ -330,7 +330,7 @@ class Plugin:
             self.pool.close()
 
     def pytest_sessionfinish(self) -> None:
-        """Whatever ended the session, no host stays. Keep the names that were reported."""
+        """End all hosts, also after an interruption. Keep the names that were reported."""
         self._end(abort=True)
         reported = {suite.section.title: list(suite.outcomes) for suite in self._runner.suites
                     if suite.done and not suite.some and not suite.problems}
@@ -341,7 +341,7 @@ class Plugin:
             (f"{suite.section.complete().rpartition('.')[0]}.*", suite.seconds)
             for suite in self._runner.suites if suite.seconds]
 
-    # What test functions ask for
+    # Fixtures of test functions
 
     def hosts(self, request: pytest.FixtureRequest, profile: str) -> Host:
         """A shared host; all that the test asks for boot at the same time."""

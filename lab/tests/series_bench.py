@@ -134,7 +134,7 @@ class Bench:
         self.agree()
 
     def save(self, into: str = "", force: bool = False) -> str:
-        """make save; return what it prints."""
+        """make save; return its output."""
         out = io.StringIO()
         with contextlib.redirect_stderr(out):
             save(self.layout, into, force)
@@ -146,7 +146,7 @@ class Bench:
             take(self.layout, **args)
 
     def apply(self) -> str:
-        """What make test does first; return what it prints."""
+        """The first step of make test; return its output."""
         out = io.StringIO()
         with contextlib.redirect_stderr(out):
             apply_patches(self.layout)

@@ -5,8 +5,8 @@
     make test-long T='lab.race.*' MINUTES=60      for so long instead
     make test-long T='lab.race.*' SEED=7          with other random numbers
 
-Where each is stands in out/soak; without that file it begins at 0. What failed is not counted, so
-that the next run begins with it.
+out/soak has the position of each; without that file it begins at 0. Failures are not counted, so
+that the next run begins with the one that failed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SoakError(LabError):
 
 
 class Soak:
-    """Counts of one soak, over all runs of a seed. goal: (what is counted, how many of it)."""
+    """Counts of one soak, over all runs of a seed. goal: (name of a count, its target)."""
 
     def __init__(self, name: str, goal: tuple[str, int], minutes: float, seed: int = 1,
                  folder: pathlib.Path = FOLDER) -> None:

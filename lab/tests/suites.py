@@ -31,7 +31,7 @@ FEW = 5
 
 
 class Suite:
-    """The tests of one program or module, and what they reported.
+    """The tests of one program or module, and their reports.
 
     outcomes: by the names that the section lists. problems: why the suite as a whole failed.
     seconds: how long it ran.
@@ -93,7 +93,7 @@ class Suite:
             self.outcomes[f"{suite}.{name}" if self.section.kind == "kunit" else name] = outcome
 
     def differences(self) -> list[str]:
-        """What the suite as a whole did wrong, one line each."""
+        """Failures of the suite as a whole, one line each."""
         wanted = set(self.selected if self.some else self.section.tests)
         found = list(self.problems)
         found += [f"did not report: {name}" for name in sorted(wanted - set(self.outcomes))]
@@ -118,7 +118,7 @@ class Native(Suite):
 
 
 def split_suites(text: str) -> list[tuple[str, str]]:
-    """(suite, results) of each "suite: NAME" line and what follows it."""
+    """(suite, results) of each "suite: NAME" line and the lines after it."""
     parts = re.split(r"^suite: (\S+)$\n?", text, flags=re.M)
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -218,7 +218,7 @@ class Runner:
         self._second.close()
 
     def _go_on(self, pool: Pool) -> bool:
-        """Run one program that nobody has begun; whether there was one."""
+        """Run one program that has not been started; return whether there was one."""
         for suite in self._programs:
             if suite.claim():
                 suite.go(pool)

@@ -15,7 +15,7 @@ from lab.common import config
 from lab.gates import builds, gates, schedule, structure
 from lab.tests.series_bench import FIXES, OPS, STREAM, TEST, Bench, bench
 
-# Stands for the kernel's own: what counts here is how the gate calls it and takes its answer.
+# In place of the kernel's checkpatch: the test is about the gate's call and reading of the answer.
 CHECKPATCH = """
 my $file = pop @ARGV;
 my ($ignored) = grep { s/^--ignore=// } @ARGV;
@@ -63,7 +63,7 @@ def checked() -> Iterator[Bench]:
         b.put("scripts/checkpatch.pl", CHECKPATCH)
         b.put("scripts/kernel-doc", KERNEL_DOC)
         b.put("Makefile", MAKEFILE)
-        # What the pristine source has counts nowhere.
+        # Findings of the pristine source do not count.
         b.edit(OPS, "line 50\n", "WARNING old\nSPARSE old\n")
         b.commit("pristine source with tools")
         b.git("tag", "-f", "pristine")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What `make demo` makes of what it has seen: clocks, arcs, figures, pictures."""
+"""Evaluation of the record of `make demo`: clocks, arcs, figures, pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def arc(at: float, host: str, text: str) -> Event:
 
 
 def told(at: float, host: str, state: str) -> Event:
-    """A state of a device that QEMU tells of."""
+    """QEMU's event for a state of a device."""
     return Event(at, host, "qemu", "VFIO_MIGRATION", state)
 
 
@@ -45,7 +45,7 @@ def migrated() -> Record:
 
 
 def test_trace_is_read() -> None:
-    """Comments are none, and what is no line of a trace is told of."""
+    """Comments are skipped, and other lines that are not of a trace are reported."""
     found = parse(TRACE)
     assert [(e.time, e.name) for e in found] == [
         (103.25, "vfio_ap_arc"), (103.5, "tracing_mark_write")]
@@ -87,7 +87,7 @@ def test_arcs_and_blackout() -> None:
 
 
 def test_share_of_the_drivers() -> None:
-    """What their arcs took while the guest was stopped, on both sides, and nothing else."""
+    """The time of their arcs while the guest was stopped, on both sides, and nothing else."""
     record = migrated()
     assert drivers_share(record) == 0
     for event in record.events:
@@ -99,7 +99,7 @@ def test_share_of_the_drivers() -> None:
 
 
 def test_qemu_and_driver_are_compared() -> None:
-    """Each state that QEMU tells of needs its arc, in order; to set the same again needs none."""
+    """Each state in QEMU's events needs its arc, in order; setting the same again needs none."""
     record = migrated()
     assert arc_of_each_state(record, "a") and arc_of_each_state(record, "b")
     record.events.append(told(5, "a", "running"))

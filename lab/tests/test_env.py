@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A machine that cannot do it is told so in one line, before anything starts."""
+"""On an unsuitable machine, one line names the reason before anything starts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def settings(**values: object) -> types.ModuleType:
 
 
 def message(check: Callable[[], None]) -> str:
-    """What the check complains about, in one line."""
+    """The complaint of the check, in one line."""
     try:
         check()
     except machine.EnvError as error:
@@ -58,7 +58,7 @@ def message(check: Callable[[], None]) -> str:
 
 
 def test_this_machine() -> None:
-    """What runs the tests passes the checks, packages included."""
+    """The machine of the tests passes the checks, packages included."""
     machine.check_machine()
     assert machine.missing_packages() == []
     assert machine.mirror().endswith("/")
@@ -76,7 +76,7 @@ def test_wrong_machine() -> None:
 
 
 def test_disk(tmp: pathlib.Path) -> None:
-    """What is needed and what is there are both named; less is needed once kernels are built."""
+    """The message has the needed and the free space; built kernels reduce the need."""
     with replaced(shutil, "disk_usage", lambda path: Usage(0, 0, 5 * 2**30)):
         own = settings(BUILD=tmp)
         with replaced(machine, "config", own):

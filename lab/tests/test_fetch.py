@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Pins: what is taken when they are there, gone, or do not match."""
+"""Pins: the chosen version if they are present, gone, or do not match."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def tiny(folder: pathlib.Path) -> roots.Root:
 
 
 def test_root_answers_404(tmp: pathlib.Path) -> None:
-    """What the mirror lists and does not have comes from the spare suite, and nothing else."""
+    """A package that the mirror lists but lacks comes from the spare suite, and no other one."""
     with mirror(tmp) as (served, said):
         tool = served.add("suite", "lab-tool", "1-1", depends="lab-library")
         library = served.add("suite", "lab-library", "1.1-1")
@@ -301,7 +301,7 @@ def test_root_answers_404(tmp: pathlib.Path) -> None:
 
 
 def test_root_updated(tmp: pathlib.Path) -> None:
-    """A newer version in the suite: one warning; what is left of the older one does not count."""
+    """A newer version in the suite: one warning; leftovers of the older one do not count."""
     with mirror(tmp) as (served, said):
         served.add("suite", "lab-tool", "1-1")
         root = tiny(tmp)

@@ -17,7 +17,7 @@ KINDS = {"unit_overflows", "piece_changes_the_image", "rows_not_sorted", "irq_qu
 
 
 def test_seeds_are_up_to_date() -> None:
-    """Nobody has edited the corpus or what it is made from alone; it stays small."""
+    """The corpus and its source agree; it stays small."""
     wanted = {f"{name}.bin": data for name, data in corpus.seeds().items()}
     there = {path.name: path.read_bytes() for path in corpus.FOLDER.iterdir()}
     assert there == wanted, "run python3 -m lab.faults.corpus"
@@ -53,7 +53,7 @@ def test_finds_planted_faults(tmp: pathlib.Path) -> None:
 
 
 def test_planted_faults_fit() -> None:
-    """What each replaces is in the driver's file, once."""
+    """The text that each replaces is in the driver's file, once."""
     text = (config.LINUX / stream.DRIVER).read_text(encoding="utf-8")
     for fault in stream.PLANTED:
         assert stream.plant(fault, text) != text

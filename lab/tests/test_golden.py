@@ -8,5 +8,5 @@ from lab.faults import golden
 
 
 def test_header_is_up_to_date() -> None:
-    """Nobody has edited one of the two alone."""
+    """The header and its source agree."""
     assert golden.c_header() == (config.REPO / golden.HEADER).read_text(encoding="ascii")

@@ -47,7 +47,7 @@ def test_runs(a: Host) -> None:
 
 
 def test_goes_on_after_a_pause(a: Host) -> None:
-    """Replies that come meanwhile are there afterwards."""
+    """Replies that come during the pause are there afterwards."""
     with Guests() as guests:
         vm = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         for _ in range(3):
@@ -60,7 +60,7 @@ def test_goes_on_after_a_pause(a: Host) -> None:
 
 
 def test_begins_anew_after_a_reset(a: Host) -> None:
-    """The program is loaded once more, on queues that were reset."""
+    """The program is loaded again, on queues that were reset."""
     with Guests() as guests:
         vm = guests.vm(guests.mdev(a, AP), kernel=GUEST)
         vm.wait_answered(ENOUGH)
@@ -91,7 +91,7 @@ def expect_no_progress(vm: Vm) -> None:
 
 
 def test_hangs_without_interrupts(a: Host) -> None:
-    """It sleeps until it is interrupted and has no timer: what the other tests rely on."""
+    """It sleeps until it is interrupted and has no timer, as the other tests require."""
     simulate(a, "swallow * on")
     try:
         with Guests() as guests:

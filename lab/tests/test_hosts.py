@@ -22,7 +22,7 @@ PLANT = "modprobe lkdtm && echo {} >/sys/kernel/debug/provoke-crash/DIRECT"
 
 
 def need_debug(lab: Lab) -> None:
-    """What plants faults is built for the debug kernel only."""
+    """The module that plants faults is built for the debug kernel only."""
     if lab.flavour != "debug":
         pytest.skip("needs the debug kernel")
 
@@ -130,7 +130,7 @@ def test_start_up_failure(lab: Lab) -> None:
 
 
 def test_leak_records() -> None:
-    """Records of kmemleak; what was allocated before the first process does not count."""
+    """Records of kmemleak; allocations before the first process do not count."""
     early = 'unreferenced object 0x00439660 (size 8):\n  comm "swapper/0", pid 0, jiffies 1\n'
     ours = 'unreferenced object 0x1234 (size 64):\n  comm "sh", pid 70, jiffies 9\n    f+0x1/0x2\n'
     assert leak_records(early) == [] and leak_records("") == []

@@ -65,6 +65,6 @@ def test_a_set_is_applied_on_its_prerequisites_alone() -> None:
         assert chains.base("migration") == chains.tip("fixes") == tree.commit("set/fixes")
         assert [c.subject for c in chains.commits("migration")] == ["s390/vfio-ap: add the stream"]
         assert chains.whole() == tree.head()
-        # A set without patches is what it needs.
+        # A set without patches has the tip of its prerequisites.
         assert chains.tip("selftests-base") == chains.tip("fixes")
         assert chains.tip("ap") == tree.pristine()

@@ -265,6 +265,6 @@ def test_ap_control_port(machine: Host) -> None:
            "\t\techo \"$line\"; case $line in ok|error*) break;; esac\n"
            "\tdone; exec 4>&-; }\n")
     assert machine.run(f"{ask}ask 'config 05 maybe'").out == "error EINVAL\n"
-    # A reply that nobody reads is gone when the port is opened again.
+    # An unread reply is gone when the port is opened again.
     out = machine.run(f"{ask}exec 4<>$control; echo queues >&4; exec 4>&-; ask counters").out
     assert out.splitlines()[0].startswith("tapq ") and out.endswith("ok\n"), out

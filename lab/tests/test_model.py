@@ -9,7 +9,7 @@ from lab.faults.models import Check, Found, ModelError
 
 
 def problems(checks: tuple[Check, ...]) -> list[str]:
-    """What is wrong with the outcome of these."""
+    """Wrong outcomes of these."""
     wrong = []
     for check, found in models.run_all(checks):
         print(f"{check.name}: {found.states} states, {found.seconds} s, {found.error or 'holds'}")
@@ -28,7 +28,7 @@ def test_planted_faults_are_found() -> None:
 
 
 def test_functions_exist() -> None:
-    """What the models name is still there under that name."""
+    """The functions that the models name exist in the driver."""
     text = "\n".join(path.read_text(encoding="utf-8") for pattern in models.SOURCES
                      for path in sorted(config.LINUX.glob(pattern)))
     for name in ("session", "pins"):

@@ -40,7 +40,7 @@ Red: leak
 
 
 def refused(call: object, *args: object) -> str:
-    """What a FaultError says."""
+    """The message of a FaultError."""
     assert callable(call)
     try:
         call(*args)
@@ -111,7 +111,7 @@ def test_kbuild() -> None:
 
 
 def test_update_keeps_what_is_equal(tmp: pathlib.Path) -> None:
-    """Only what differs is built again."""
+    """Only changed files are built again."""
     new, old = tmp / "new", tmp / "old"
     for folder in (new, old):
         (folder / "tests").mkdir(parents=True)
@@ -213,7 +213,7 @@ def test_only_evidence_is_red(tmp: pathlib.Path) -> None:
 
 
 def test_no_result_is_a_failure(tmp: pathlib.Path) -> None:
-    """What is written, and the exit status."""
+    """The result file, and the exit status."""
     path = tmp / "out.tap"
     good, bad = ("a b", tap.Outcome("", "ok")), ("b", tap.Outcome("", "not ok"))
     skipped = ("a", tap.Outcome("", "skip", "no card"))
@@ -357,7 +357,7 @@ def test_every_pitfall_has_its_fault() -> None:
 
 
 def test_every_fix_has_its_fault() -> None:
-    """Each patch of the sets of fixes stands in the index."""
+    """The index has each patch of the sets of fixes."""
     index = {p.text for p in planted.pitfalls(planted.INDEX.read_text(encoding="utf-8"))}
     missing = [patch.subject for patch in patches.load(Layout.default())
                if patch.set in FIXES and patch.subject not in index]

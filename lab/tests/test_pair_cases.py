@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What administrators do around a migration: files, changes while guests run, a driver that is
+"""Actions of administrators around a migration: files, changes while guests run, a driver that is
 loaded anew, hosts that are set up in different ways."""
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def test_target_starts_over(a: Host, b: Host) -> None:
 def test_device_is_opened_while_it_is_created(a: Host) -> None:
     """A user that waits for the device opens it as soon as it can, before anything is assigned.
     Another device is changed all the time, so that the new one waits for locks when it is
-    registered. It is usable and gets what is assigned to it."""
+    registered. It is usable and gets the resources that are assigned to it."""
     device = f"/sys/bus/mdev/devices/{UUID}"
     with Guests() as guests:
         other = guests.mdev(a, GuestAp("06", "06"))

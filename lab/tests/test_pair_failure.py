@@ -14,7 +14,7 @@ from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
-# What a guest has of it without card 06.
+# AP without card 06.
 LESS = GuestAp("05", "04,06")
 # QEMU's tracepoint of the moment at which it has read the device's stream to the end.
 READ = "vfio_save_complete_precopy "

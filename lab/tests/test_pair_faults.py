@@ -202,7 +202,7 @@ def lose_a_card(host: Host) -> None:
 
 
 def test_failures_with_iommufd(a: Host, b: Host) -> None:
-    """What other tests show with a container: refused before and after the source has stopped, a
+    """As other tests with a container: refused before and after the source has stopped, a
     card lost at the source, cancelled. One guest survives all of it, and migrates."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)

@@ -17,12 +17,12 @@ from lab.guest.round_trips import AP, ENOUGH, RoundTrips
 from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
-# What the guest program loads into control register 6, and what follows that.
+# The guest program's value of control register 6, and the mark that follows it.
 SUBCLASSES = bytes.fromhex("0000000010000000") + b"APGUEST1"
 
 
 def migrate_running_guest(source: Vm, target: Vm) -> Counters:
-    """Let the guest migrate; what it had counted when it arrived, or soon afterwards."""
+    """Let the guest migrate; return its counters on arrival, or soon afterwards."""
     source.wait_answered(ENOUGH)
     outcome = migrate(source, target, *EARLY)
     assert outcome.completed, outcome
@@ -66,7 +66,7 @@ def test_is_woken_up(a: Host, b: Host) -> None:
 
 
 def test_goes_on(a: Host, b: Host) -> None:
-    """What the queues of the source had is sent once more, everything is answered once."""
+    """The guest repeats the requests in the source's queues; each request is answered once."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), kernel=GUEST, wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
@@ -77,7 +77,7 @@ def test_goes_on(a: Host, b: Host) -> None:
 
 
 def check_round_trips(trips: RoundTrips) -> None:
-    """Over all migrations: requests were under way, and were sent once more."""
+    """Over all migrations: requests were under way, and were sent again."""
     progress.say(trips.summary())
     assert trips.busy_share() >= 0.9, trips.summary()
     assert trips.requeued >= trips.busy, trips.summary()
@@ -103,8 +103,8 @@ def long_to_and_fro(a: Host, b: Host, minutes: float) -> None:
 
 
 def test_hangs_without_interrupts(a: Host, b: Host) -> None:
-    """What proves that these tests measure the right thing: a destination whose queues do not
-    interrupt, though they say so. The guest gets the kick there, and nothing after it."""
+    """Control of the other tests: a destination whose queues do not interrupt, though enabling
+    succeeds. The guest gets the kick there, and nothing after it."""
     with Guests() as guests, RoundTrips(guests, a, b) as trips:
         simulate(b, "swallow * on")
         try:
@@ -205,8 +205,8 @@ def test_refused_midway(a: Host, b: Host) -> None:
 # The log of the pages that the machine writes to
 
 def guest_without_interrupts(host: Host) -> str:
-    """A guest program that is never interrupted: what the machine writes to the page of the
-    notification byte is the last that is written there."""
+    """A guest program that is never interrupted: the machine's write to the page of the
+    notification byte is the last one."""
     content = (config.share(host.flavour) / "selftests" / config.SELFTEST /
                pathlib.Path(GUEST).name).read_bytes()
     assert content.count(SUBCLASSES) == 1
@@ -215,8 +215,8 @@ def guest_without_interrupts(host: Host) -> str:
 
 
 def migrated_notification_byte(a: Host, b: Host, iommufd: bool) -> int:
-    """Let the machine set the notification byte after QEMU has sent its page; what it is at the
-    target, whose guest is not started, so that nothing is set there."""
+    """Let the machine set the notification byte after QEMU has sent its page; return its value at
+    the target, whose guest is not started, so that nothing is set there."""
     program = guest_without_interrupts(a)
     simulate(a, "latency * 1000000000")
     try:

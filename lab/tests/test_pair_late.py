@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Migrations that fail when the source has sent all that it has, and those in which a side ends.
 
-Where QEMU cannot be told of the failure, because there is no return path, it takes the migration
-for completed. The guest then runs nowhere, until whoever manages it continues it at the source:
-that it can be continued, with queues that work, is what the driver has to see to.
+Without a return path, the source's QEMU does not get the failure and takes the migration for
+completed. The guest then runs nowhere until the management continues it at the source. The driver
+has to ensure that it can be continued, with queues that work.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def test_refused_without_return_path(a: Host, b: Host) -> None:
 
 
 def test_refused_late_with_multifd(a: Host, b: Host) -> None:
-    """What crosses when the guest has stopped is written by a thread then. Its failure reaches the
+    """A thread writes the data that crosses after the guest has stopped. Its failure reaches the
     source by the return path, and the guest goes on by itself."""
     with Guests() as guests:
         source, target = start_pair(guests, a, b)
@@ -144,7 +144,7 @@ def long_source_ends_in_pre_copy(a: Host, b: Host) -> None:
 
 
 def test_target_loses_a_card_in_pre_copy(a: Host, b: Host) -> None:
-    """The destination fails at what is written next; the source did not stop for it."""
+    """The next write fails at the destination; the source did not stop for it."""
     with Guests() as guests:
         source, target, migration = migrate_until_pre_copy(guests, a, b)
         assert target.mdev is not None

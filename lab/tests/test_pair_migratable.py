@@ -36,7 +36,7 @@ def check_refused(outcome: Outcome, error: str) -> None:
 
 
 def read_migratable(mdev: Mdev) -> int:
-    """What the attribute reads."""
+    """The value of the attribute."""
     return int(mdev.read("migratable"))
 
 
@@ -65,7 +65,7 @@ def check_blocked(vm: Vm) -> None:
 
 def test_blocked_at_once(a: Host, b: Host) -> None:
     """0 on the source: QEMU refuses before it has asked the destination, and tells why; 1 again,
-    and the same guest migrates. On the destination 0 blocks what would go out of there, too."""
+    and the same guest migrates. On the destination 0 blocks outgoing migrations, too."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP, migratable=False), guests.mdev(b, AP)
         source = guests.vm(here)
@@ -148,7 +148,7 @@ def test_key_change(a: Host, b: Host) -> None:
 
 def test_changed_while_open(a: Host, b: Host) -> None:
     """While a migration is under way neither side can be made unmigratable, and says so; it can
-    as soon as the migration has ended, in whatever way."""
+    as soon as the migration has ended, in any way."""
     with Guests() as guests:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
         source = guests.vm(here, wait=False)

@@ -66,7 +66,7 @@ def test_completes_without_return_path(a: Host, b: Host) -> None:
 
 
 def test_completes_with_multifd(a: Host, b: Host) -> None:
-    """What is left after pre-copy goes through a channel of its own, written by a thread."""
+    """The rest after pre-copy goes through a channel of its own, written by a thread."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), wait=False)
         target = guests.vm(guests.mdev(b, AP), incoming=True)

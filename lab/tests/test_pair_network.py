@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The network between the hosts fails during a migration.
 
-QEMU does not notice for as long as TCP is patient. Whoever manages it tells it to give up.
+QEMU does not notice for as long as TCP is patient. The management makes it give up.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check_works(vm: Vm) -> None:
 
 
 def check_second_migration(guests: Guests, source: Vm, target: Vm) -> None:
-    """The destination is told to give up, as TCP may be silent for minutes; a second migration of
+    """The destination is made to give up, as TCP may be silent for minutes; a second migration of
     the same guest succeeds."""
     assert target.mdev is not None
     assert target.status() == "inmigrate", target.status()
@@ -94,7 +94,7 @@ def test_cut_midway(a: Host, b: Host) -> None:
         migration.wait(source, MIDWAY)
         with link_down(b):
             migration.go_on()
-            # QEMU's main loop waits for the thread that writes: only what is out of band goes.
+            # QEMU's main loop waits for the thread that writes: only out-of-band commands work.
             migration.wait(source, "device", "failed", "completed")
             assert target.status() == "inmigrate", target.status()
             source.call("yank", oob=True, instances=[{"type": "migration"}])

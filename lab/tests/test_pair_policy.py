@@ -34,7 +34,7 @@ def mdevctl_definition(host: Host, *attributes: dict[str, str]) -> Iterator[None
 
 
 def start_device(host: Host) -> str:
-    """Make the device; what it has, and whether it is migratable."""
+    """Make the device; return its matrix, and whether it is migratable."""
     host.run(f"mdevctl start --uuid {UUID}")
     return host.run(f"cd {DEVICE} && cat matrix migratable").out
 
@@ -65,7 +65,7 @@ def test_mdevctl_sets_migratable(a: Host) -> None:
 
 
 def test_mdevctl_is_refused(a: Host) -> None:
-    """What the kernel does not take, mdevctl tells, and leaves no half-made device."""
+    """mdevctl reports a value that the kernel refuses, and leaves no half-made device."""
     with mdevctl_definition(a, {"migratable": "yes"}):
         result = a.run(f"mdevctl start --uuid {UUID}", check=False)
         assert result.rc, result

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A destination that is not what the source's guest has refuses, and the guest stays.
+"""A destination with other AP resources than the source refuses, and the guest stays.
 
 With switchover-ack it does so before the source stops the guest. Most tests migrate one guest
 several times: refused by destinations that differ, at last taken by one that does not. So each
@@ -20,14 +20,14 @@ from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
-# What a guest has of it without card 06.
+# AP without card 06.
 LESS = GuestAp("05", "04,06")
 # QEMU's tracepoint of an answer of the destination to EARLY.
 ACKED = "source_return_path_thread_switchover_acked"
 
 
 def check_intact(source: Vm, ap: GuestAp = AP) -> None:
-    """The guest can go on at the source, with what is left of its queues."""
+    """The guest can go on at the source, with the rest of its queues."""
     assert source.mdev is not None
     assert source.status() == "running", source.status()
     assert source.mdev.state() == "RUNNING", source.mdev.state()
@@ -126,7 +126,7 @@ def test_card_differs(a: Host, b: Host) -> None:
 
 
 def test_without_switchover_ack(a: Host, b: Host) -> None:
-    """QEMU may have stopped the guest by the time it hears of the refusal; it goes on then."""
+    """QEMU may have stopped the guest by the time the refusal arrives; it goes on then."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
         mdev = guests.mdev(b, AP)
@@ -141,7 +141,7 @@ def test_without_switchover_ack(a: Host, b: Host) -> None:
 
 def test_without_return_path(a: Host, b: Host) -> None:
     """The source cannot learn of it and may take the migration for completed; the destination
-    does not run the guest. (So says QEMU: whoever manages it has to use a return path.)"""
+    does not run the guest. (As QEMU documents: the management has to use a return path.)"""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP))
         with ap_control.replaced(b, "05:13c"):

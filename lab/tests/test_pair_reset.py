@@ -13,7 +13,7 @@ from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
 
 AP = GuestAp("05,06", "04,06")
-# What QEMU asks first decides: the data file is disabled, the log of DMA has ended.
+# QEMU's first call decides: the data file is disabled, the log of DMA has ended.
 ENDED = (errno.ENODEV, errno.EINVAL)
 
 

@@ -61,7 +61,7 @@ def migrate_by_qemu(guests: Guests, here: Mdev, there: Mdev) -> None:
 
 
 def test_client_does_as_qemu_does(a: Host, b: Host) -> None:
-    """What the selftests show for their client holds for QEMU."""
+    """QEMU takes the same steps as the client of the selftests."""
     with Guests() as guests, arcs(a) as at_source, arcs(b) as at_target:
         here, there = guests.mdev(a, AP), guests.mdev(b, AP)
         migrate_by_qemu(guests, here, there)

@@ -17,7 +17,7 @@ LIMIT = 600
 
 def write_streams(host: Host, count: int, first: int = 0, seed: int = SEED) -> list[int]:
     """Write so many streams; how many were accepted, different, malformed and without an end.
-    What is to be done to see a failure again is in the error's text."""
+    The error's text has the command that repeats a failure."""
     command = f"{PROGRAM} {seed} {count} {first}"
     done = host.run(command, LIMIT * (1 + count // 1000), check=False)
     assert done.rc == 0, f"{command}: status {done.rc}: {done.out}"
@@ -29,7 +29,7 @@ def write_streams(host: Host, count: int, first: int = 0, seed: int = SEED) -> l
 
 
 def test_thousand_changed_streams(a: Host) -> None:
-    """Each is answered as what it is, nothing is left, and every kind was among them."""
+    """Each gets its answer, nothing is left, and every kind was among them."""
     kinds = write_streams(a, 1000)
     assert sum(kinds) == 1000, kinds
     assert min(kinds) > 0, kinds

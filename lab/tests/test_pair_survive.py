@@ -44,7 +44,7 @@ def test_target_host_dies(a: Host, b: Host) -> None:
 
 def long_source_host_dies(a: Host, b: Host) -> None:
     """The power is cut where the guest runs, midway: it is lost, as without a migration. The
-    destination hears nothing, and never runs it; its device can be used again."""
+    destination gets no message, and never runs it; its device can be used again."""
     with Guests() as guests:
         source = guests.vm(guests.mdev(a, AP), wait=False)
         there = guests.mdev(b, AP)

@@ -80,6 +80,6 @@ def test_gates_find_faults(tmp: pathlib.Path) -> None:
 
 
 def test_progress() -> None:
-    """A line of ninja becomes a step and what is made."""
+    """A line of ninja becomes a step and its target."""
     assert qemu.step(0, "[7/12] Compiling C object a/b.c.o\n") == "step 7 of 12, a/b.c.o"
     assert qemu.step(0, "ninja: no work to do.\n") == "ninja: no work to do."

@@ -21,7 +21,7 @@ SUMMARY = re.compile(r"seed \d+: (\d+) migrations, something went wrong with (\d
 
 def play(host: Host, first: int, seed: int, rounds: int = ROUNDS) -> tuple[int, int]:
     """Some rounds: migrations, and those with which something went wrong. A round that fails
-    says what is to be done to see it again."""
+    prints the command that repeats it."""
     command = (f"cd {FOLDER} && VFIO_AP_SEED={seed} VFIO_AP_FIRST={first} "
                f"VFIO_AP_ROUNDS={rounds} ./race_test")
     done = host.run(command, LIMIT * rounds, check=False)
@@ -33,8 +33,8 @@ def play(host: Host, first: int, seed: int, rounds: int = ROUNDS) -> tuple[int, 
 
 
 def long_everything_at_once(a: Host, minutes: float, seed: int) -> None:
-    """Until something has gone wrong with a thousand migrations, or for as long as MINUTES= says;
-    what must not be is looked for after each round."""
+    """Until something has gone wrong with a thousand migrations, or for MINUTES= minutes;
+    leaks and reports are looked for after each round."""
     soak = Soak("race", ("faulted", FAULTED), minutes, seed)
     while soak.goes_on():
         more, wrong = play(a, soak["rounds"], seed)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What counts as requests that were sent once more (lab/guest/round_trips.py)."""
+"""Counting of requests that were sent again (lab/guest/round_trips.py)."""
 
 from __future__ import annotations
 
 from lab.guest.counters import Counters, QueueCounters
 from lab.guest.round_trips import sent_again
 
-# Of each queue: the last request, replies, requests sent once more.
+# Of each queue: the last request, replies, requests sent again.
 LEFT = ((33, 31, 0), (32, 30, 0))
 
 

@@ -88,7 +88,7 @@ def run_without_port(host: Host, apqns: str | None, options: str = "") -> list[t
 
 
 def test_unasked(a: Host) -> None:
-    """Queues that nobody gave to the tests are left alone, whatever the variable says."""
+    """Queues that do not belong to the tests are left alone, for any value of the variable."""
     for apqns, reason in ((None, "no control port of AP adapters; to use real queues set"),
                           ("05.0004,0b.0004", "0b.0004, which is not bound to vfio_ap"),
                           ("5.4", "VFIO_AP_APQNS is no list"),
@@ -103,7 +103,7 @@ def test_unasked(a: Host) -> None:
 
 
 def test_real_queues(a: Host) -> None:
-    """With queues that the user names: only what changes the hardware is skipped."""
+    """With queues that the user names: only tests that change the hardware are skipped."""
     outcomes = run_without_port(a, APQNS)
     assert len(outcomes) > len(CONTROL)
     for outcome in outcomes:
@@ -114,7 +114,7 @@ def test_real_queues(a: Host) -> None:
 
 
 def long_repetitions(a: Host) -> None:
-    """What the tests repeat a few times, a hundred times: slow leaks and rare races show."""
+    """A hundred repetitions instead of a few: slow leaks and rare races show."""
     for program in REPEATING:
         done = a.run(f"cd /lab/selftests/{config.SELFTEST} && VFIO_AP_REPEAT={REPEAT} ./{program}",
                      timeout=7200, check=False)

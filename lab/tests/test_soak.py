@@ -23,7 +23,7 @@ def run(soak: Soak, fails_at: int = -1) -> list[int]:
 
 
 def test_goes_on_where_it_ended(tmp: pathlib.Path) -> None:
-    """What failed comes first; then up to the goal; and then to the next one."""
+    """The one that failed comes first; then up to the goal; and then to the next one."""
     assert run(Soak("s", GOAL, 0, folder=tmp), fails_at=2) == [0, 1]
     assert run(Soak("s", GOAL, 0, folder=tmp)) == [2]
     soak = Soak("s", GOAL, 0, folder=tmp)
@@ -49,7 +49,7 @@ def test_time_stands_instead_of_the_goal(tmp: pathlib.Path) -> None:
 
 
 def test_position_that_cannot_be_read(tmp: pathlib.Path) -> None:
-    """The error tells what to do; the file is left alone."""
+    """The error has the remedy; the file is left alone."""
     for text in ("", "[1]", '{"streams": "many"}', '{"streams": null}'):
         (tmp / "s-1.json").write_text(text, encoding="utf-8")
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Programs that report several tests: what counts as passed, failed, missing."""
+"""Programs that report several tests: criteria for passed, failed, missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_kunit_output() -> None:
 
 
 def test_kunit_suites() -> None:
-    """Several suites in one text, whatever their messages hold."""
+    """Several suites in one text, with misleading messages."""
     text = "loaded\nsuite: one\nKTAP version 1\n  Expected a == b, suite: no\nsuite: two\nlast\n"
     assert suites.split_suites(text) == [
         ("one", "KTAP version 1\n  Expected a == b, suite: no\n"), ("two", "last\n")]
@@ -97,7 +97,7 @@ class Printed(suites.Suite):
 
 
 def differences(text: str, *listed: str) -> list[str]:
-    """What a program that prints this does wrong as a whole."""
+    """Failures, as a whole, of a program that prints this."""
     suite = Printed(Section("kselftest", "program", listed), text)
     suite.go(Pool())
     return suite.differences()

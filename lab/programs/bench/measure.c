@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What migration costs, in an emulated host whose clock counts instructions:
+ * Costs of migration, in an emulated host whose clock counts instructions:
  *
  *	vfio-ap-bench ADAPTERS DOMAINS
  *
  * for a device with adapters 0 to ADAPTERS and domains 0 to DOMAINS. Prints lines
  * "NAME VALUE": bytes, numbers, or nanoseconds, which are instructions if the emulator
- * was told so. Each is the least of several; in the same run its floor and the
+ * was started so. Each is the least of several; in the same run its floor and the
  * straightforward design (baseline/) are measured.
  *
  * The machine takes several PQAP(TAPQ) to enable or disable an interrupt, and the driver
- * sleeps in between. So what concerns interrupts is measured as CPU time of this thread,
+ * sleeps in between. So work on interrupts is measured as CPU time of this thread,
  * with the number of AP instructions in it.
  *
  * Ends with status 0 if all went well, 1 if not, 4 if it cannot run here.
@@ -43,13 +43,13 @@
 #define NIB		0x1000
 /* Blocks of memory that one session takes, at most */
 #define MAX_BLOCKS	256
-/* What the driver pins a page of the guest with */
+/* The function with which the driver pins a page of the guest */
 #define PIN		"vfio_pin_pages"
 
 /**
  * struct bench - the run
  * @dev: the device
- * @guest: who has it; it does not run
+ * @guest: VM of the device; it does not run
  * @good: the device's stream, without interrupts
  * @armed: the same with an interrupt of each queue
  * @out: of the last save: the stream
@@ -72,7 +72,7 @@ static const char * const insns[] = { "tapq", "aqic", "zapq" };
 #define NR_INSNS	(sizeof(insns) / sizeof(*insns))
 
 /**
- * struct span - what a part of a migration takes
+ * struct span - costs of a part of a migration
  * @cpu: instructions of this thread, AP instructions included
  * @insns: number of AP instructions
  */
@@ -178,7 +178,7 @@ static void measure_span(const char *name, void (*fn)(void))
 	}
 }
 
-/* What it takes to look at the clock, which is in each figure */
+/* The cost of reading the clock, which is in each figure */
 static uint64_t clock_only(void)
 {
 	uint64_t from = now();
@@ -208,7 +208,7 @@ static void write_all(int fd, const void *data, size_t len)
 		die("write", n < 0 ? -errno : -EIO);
 }
 
-/* STOP before and after, without interrupts: what the driver does for the stream alone */
+/* STOP before and after, without interrupts: the driver's work for the stream alone */
 static uint64_t save(void)
 {
 	uint64_t from;
@@ -261,7 +261,7 @@ static uint64_t one_syscall(void)
 	return now() - from;
 }
 
-/* The system calls of save(), or of load(), on what does nothing */
+/* The system calls of save(), or of load(), on files that do nothing */
 static uint64_t save_syscalls(void)
 {
 	int fd = open("/dev/null", O_RDWR);
@@ -288,7 +288,7 @@ static uint64_t load_syscalls(void)
 	return now() - from;
 }
 
-/* What the guest waits for at the source: QEMU's calls between its stop and the last byte */
+/* The guest's downtime at the source: QEMU's calls between its stop and the last byte */
 static void source(void)
 {
 	int fd, ret;
@@ -309,7 +309,7 @@ static void source(void)
 		die("back to RUNNING", ret < 0 ? ret : -EIO);
 }
 
-/* What it waits for at the target: what came in pre-copy was written before */
+/* Its downtime at the target; the stream of pre-copy was written before */
 static void target(void)
 {
 	/* Without interrupts, all but END crosses in pre-copy */
@@ -326,7 +326,7 @@ static void target(void)
 	close(fd);
 }
 
-/* What the target does before the stream comes: the queues are reset */
+/* Work of the target before the stream comes: the queues are reset */
 static void resuming(void)
 {
 	int fd;
@@ -358,7 +358,7 @@ static void map_memory(bool map)
 		die(map ? "map" : "unmap", -errno);
 }
 
-/* Nanoseconds of the clock, with what the driver waits for the machine */
+/* Nanoseconds of the clock, including the time that the driver waits for the machine */
 static uint64_t unmap(void)
 {
 	uint64_t from;
@@ -394,7 +394,7 @@ static uint64_t baseline_once(const char *name)
 	return from;
 }
 
-/* What the instructions themselves take: twice as many less once as many */
+/* Time of the instructions themselves: twice as many less once as many */
 static uint64_t baseline_tapq(void)
 {
 	return baseline_once("tapq2") - baseline_once("tapq1");
@@ -475,7 +475,7 @@ static void trace_begin(void)
 	trace("events/kmem/kmem_cache_free/enable", "1");
 }
 
-/* Bytes of what the driver has allocated since, and not freed */
+/* Bytes that the driver has allocated since trace_begin(), and not freed */
 static unsigned long trace_end(void)
 {
 	static struct block blocks[MAX_BLOCKS];
@@ -496,7 +496,7 @@ static unsigned long trace_end(void)
 		if (*line == '#' || !ptr)
 			continue;
 		at = strtoull(ptr + 4, NULL, 16);
-		/* A large block is told of twice: of the slab's allocator, and of its user */
+		/* Large blocks have two events: of the slab's allocator, and of its user */
 		for (i = 0; i < nr && blocks[i].at != at; i++)
 			;
 		if (i < nr)
@@ -513,7 +513,7 @@ static unsigned long trace_end(void)
 	return sum;
 }
 
-/* Number of calls of a kernel function meanwhile */
+/* Number of calls of a kernel function while fn() runs */
 static unsigned int count_calls(const char *function, void (*fn)(void))
 {
 	unsigned int calls = 0;

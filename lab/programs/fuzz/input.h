@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the fuzzer's bytes mean: how the stream is cut into chunks, what "here"
- * differs in, how to make a large stream of a small one, and the stream.
+ * Meaning of the fuzzer's bytes: cuts of the stream into chunks, differences of
+ * the local image, how to make a large stream of a small one, and the stream.
  *
  *	u8 chunks, then that many chunk sizes, used in turn; none: all at once
  *	u8 edits, then that many edits of 4 bytes each, see struct edit
@@ -20,7 +20,7 @@
 
 /*
  * Limits of the format lie at 64 KiB and 4 MiB. Streams that long are made, not
- * found: records that nobody has to understand, between the header and the rest.
+ * found: records of unknown, optional types between the header and the rest.
  */
 enum expand {
 	EXPAND_NONE	= 0,

@@ -6,9 +6,10 @@
  *	vfio-ap-live-fuzz [SEED [COUNT [FIRST]]]
  *
  * Stream number N of a seed is the same in each run: FIRST repeats one of them.
- * After each, what write() said must be what the stream is, as the reference
- * decoder reads it; the error must stick; and the device must be RUNNING with its configuration after a reset. After each hundredth, a
- * good stream is resumed and saved again, and nothing may have been left behind.
+ * After each, write() must have returned the result of the reference decoder;
+ * the error must stick; and the device must be RUNNING with its configuration after
+ * a reset. After each hundredth, a good stream is resumed and saved again, and
+ * nothing may have been left behind.
  *
  * Ends with status 0 if all went well, 1 if not, 4 if it cannot run here.
  */
@@ -46,7 +47,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
  * @four: the device and its guest
  * @good: an input with the stream that the device gives
  * @good_len: bytes of it
- * @before: what there is between two streams, with the guest's interrupts registered
+ * @before: counters between two streams, with the guest's interrupts registered
  * @accepted: streams that the device took
  * @different: streams of another configuration
  * @malformed: streams that are none
@@ -154,7 +155,7 @@ static bool masks_fit(const struct ref_result *ref)
 	       !memcmp(ref->masks, &live.four.env.decoded.masks, sizeof(struct ap_masks));
 }
 
-/* Nobody compares HWINFO before its end */
+/* HWINFO is compared at its end */
 static bool rows_complete(const struct ref_result *ref)
 {
 	unsigned int i;
@@ -190,7 +191,7 @@ static bool bytes_fit(const struct ref_result *ref)
 	return true;
 }
 
-/* Why an answer of write() is not what the stream is, or NULL */
+/* The reason why write()'s result does not fit the stream, or NULL */
 static const char *judge(const struct ref_result *ref, int ret)
 {
 	int error = ref->error == -ENODATA ? 0 : ref->error;
@@ -246,7 +247,7 @@ static const char *leave(const struct ref_result *ref, int ret)
 	return vfio_mig_state(device) == VFIO_DEVICE_STATE_RUNNING ? NULL : "not RUNNING";
 }
 
-/* NULL, or what went wrong with a stream */
+/* NULL, or the failure of a stream */
 static const char *try(const struct input *in)
 {
 	static struct ref_result ref;
@@ -269,7 +270,7 @@ static const char *try(const struct input *in)
 	return why;
 }
 
-/* A good migration, and nothing is left of those before; NULL, or what is wrong */
+/* A good migration, and nothing is left of those before; NULL, or the failure */
 static const char *good_one(void)
 {
 	struct env *env = &live.four.env;

@@ -2,7 +2,7 @@
 /*
  * A mutator that knows the layout of a stream. Bytes changed at random hardly
  * ever get past the first length; so change fields, rows and
- * records, and most times put right what has to agree: lengths, the rows of
+ * records, and most times correct dependent fields: lengths, the rows of
  * HWINFO with the mask, the order of IRQ rows, and the END record.
  */
 #include <stdint.h>
@@ -37,7 +37,7 @@ struct record {
  * @data: the bytes; there is room for more
  * @len: bytes of it
  * @nr: number of @records
- * @records: the records, up to what cannot be understood
+ * @records: the records, up to the first one that cannot be decoded
  */
 struct work {
 	uint8_t data[MAX_STREAM];
@@ -233,7 +233,7 @@ size_t input_end(const uint8_t *stream, size_t len)
 	return 0;
 }
 
-/* Each kind of record a few times, so that what one fix changes suits the next */
+/* Each kind of record a few times: a fix may change fields that another one depends on */
 static void fix(struct work *w)
 {
 	unsigned int i;
@@ -415,7 +415,7 @@ static void mutate_record(struct work *w)
 		insert_record(w, at, 0x7000 + pick(2), pick(8) ? 0 : pick(4),
 			      pick(8) ? 8 * pick(8) : 8 * pick(520));
 		break;
-	default:	/* CONFIG and HWINFO once more */
+	default:	/* CONFIG and HWINFO again */
 		r = find(w, REF_CONFIG);
 		other = find(w, REF_END);
 		if (!r || r + 1 >= w->records + w->nr)
@@ -495,7 +495,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
 
 	len = in.stream - data;
 	memcpy(control, data, len);
-	/* What is made long takes long: such inputs are in the corpus already. */
+	/* Expanded streams are slow, and the corpus has some already. */
 	control[len - 1] = EXPAND_NONE;
 	memcpy(work.data, in.stream, in.len);
 	work.len = in.len;

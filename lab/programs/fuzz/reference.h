@@ -2,7 +2,7 @@
 /*
  * A second decoder of the migration stream, written from the description of the
  * format alone. It has the whole stream at once and keeps no state between calls,
- * so that what it says of a stream is easy to see to be right.
+ * so that its results are easy to verify by reading.
  */
 #ifndef LAB_FUZZ_REFERENCE_H
 #define LAB_FUZZ_REFERENCE_H
@@ -12,7 +12,7 @@
 
 #define REF_MAX_EVENTS	1024
 
-/* What a stream must look like, to those who write one. */
+/* Layout of a stream, for programs that write one. */
 #define REF_HEADER	8
 #define REF_HEAD	8
 #define REF_CONFIG	1
@@ -25,7 +25,7 @@
 /**
  * struct ref_event - the decoder has to report this
  * @type: REF_CONFIG, REF_HWINFO, REF_IRQ (one for each row) or REF_END
- * @at: bytes of the stream up to and with what it reports
+ * @at: bytes of the stream up to the end of the reported record
  */
 struct ref_event {
 	unsigned int type;
@@ -33,7 +33,7 @@ struct ref_event {
 };
 
 /**
- * struct ref_result - what a stream says
+ * struct ref_result - result of decoding a stream
  * @error: 0, or the errno of the first thing that is wrong; -ENODATA for a stream
  *	   that is right so far but has no end
  * @nr: number of @events, and of rows in @irqs respectively

@@ -2,8 +2,8 @@
 /*
  * libFuzzer target: the driver's own vfio_ap_stream.c against bytes of an enemy.
  *
- * What a stream says must be what a second decoder (reference.c) says, whatever
- * pieces it arrives in, and nothing may be read or written that is not there:
+ * The decoder must return the same as a second decoder (reference.c) for every
+ * cut of the stream, and must not access memory outside of its buffers:
  * every buffer is one allocation of the exact size, so AddressSanitizer sees a
  * single byte too many.
  */
@@ -24,8 +24,8 @@
 #include "reference.h"
 
 /*
- * With FUZZ_KEEP_GOING in the environment, a violation is told, once for each place,
- * and that is all: whoever plants faults sees which assertions can fail.
+ * With FUZZ_KEEP_GOING in the environment, a violation is printed, once for each place,
+ * and the run goes on: a run with a planted fault lists all assertions that fail.
  */
 static bool keep_going;
 
@@ -56,7 +56,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 /**
- * struct seen - what a decoder reported of a stream
+ * struct seen - reports of a decoder on a stream
  * @error: of decode(), or -ENODATA if the stream is not complete
  * @nr: number of @events
  * @too_many: there were more
@@ -157,7 +157,7 @@ static void check_irqs(const struct seen *seen)
 	}
 }
 
-/* Field by field into zeroes: what is between the fields means nothing. */
+/* Field by field into zeroes: padding means nothing. */
 static void take_image(struct vfio_ap_stream_image *to,
 		       const struct vfio_ap_stream_image *from)
 {
@@ -227,7 +227,7 @@ static int feed(struct seen *seen, struct vfio_ap_stream_decoder *dec,
 			note(seen, dec, event, at + done);
 	} while (done < len);
 	if (used < 0) {
-		/* An error is final, whatever follows. */
+		/* An error is final. */
 		more = VFIO_AP_STREAM_GOT_END;
 		MUST(vfio_ap_stream_decode(dec, chunk, len, &more) == used &&
 		     vfio_ap_stream_decode(dec, chunk, 0, &more) == used);
@@ -319,7 +319,7 @@ static void must_be_right(const struct seen *seen)
 	check_irqs(seen);
 }
 
-/* Write to an allocation of its own, for the sanitizer; returns what follows. */
+/* Write to an allocation of its own, for the sanitizer; returns the end. */
 #define PUT(p, size, encode)						\
 	({								\
 		u8 *part = alloc(size);					\
@@ -335,7 +335,7 @@ static void put_head(u8 *p, enum vfio_ap_stream_type type, size_t len)
 	MUST(vfio_ap_stream_put_record(p, type, len) == p + REF_HEAD);
 }
 
-/* What was accepted can be said again, and means the same. */
+/* Encoding an accepted stream again gives one with the same meaning. */
 static void encode_again(const struct seen *seen, const struct input *in)
 {
 	size_t size = VFIO_AP_STREAM_INITIAL_BYTES(seen->image.nr) +

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What `make bench` compares the driver with: the straightforward design
+ * The baseline of `make bench`: the straightforward design
  *
  * The straightforward design describes each queue in 16 bytes and asks the
  * machine about it with one PQAP(TAPQ), builds its state anew at each read(), and
- * compares each queue at the destination with what PQAP(TAPQ) says there.
+ * compares each queue at the destination with the result of PQAP(TAPQ) there.
  *
  * It also executes PQAP alone, so that its part of other figures is known.
  *
  * In debugfs, vfio_ap_baseline/:
- *	state	read: the state of all queues. write: compare it with what is here
+ *	state	read: the state of all queues. write: compare it with the local queues
  *	tapq1	write: one PQAP(TAPQ) for each queue
- *	tapq2	write: two. The difference is what the instruction itself takes
+ *	tapq2	write: two. The difference is the time of the instruction itself
  *	aqic1, aqic2	the same with PQAP(AQIC) that disables interrupts
  *	zapq1, zapq2	the same with PQAP(ZAPQ)
  *
- * The queues are those of @adapters and @domains; nobody else may use them.
+ * The queues are those of @adapters and @domains, and must not be in use.
  */
 
 #include <linux/array_size.h>
@@ -29,7 +29,7 @@
 #include <linux/uaccess.h>
 #include <asm/ap.h>
 
-/* What is sent of a queue: the 16 bytes */
+/* The 16 bytes that are sent for a queue */
 struct baseline_queue {
 	__be16 apid;
 	__be16 domain;
@@ -147,7 +147,7 @@ static void baseline_pqap(unsigned int apqn, unsigned int function, unsigned int
 }
 
 /**
- * struct baseline_action - what is done with each queue
+ * struct baseline_action - a debugfs file and its action on each queue
  * @name: of the file that does it
  * @function: function code of PQAP
  * @nr: how often it is executed
