@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * vfio-ap migration: each system call of a migration with its first, second, ...
- * allocation or copy failing, until none is left that could. What fails says so
- * with a documented errno, the device is in a state from which it can go on, and
+ * allocation or copy failing, until none is left that could. A failing call returns
+ * a documented errno, the device is in a state from which it can go on, and
  * nothing is left behind.
  *
  * /proc/thread-self/fail-nth counts the kernel's fault injection points of this
  * thread: slab and page allocations, and copies from and to user space. The last
- * ones also fail in the VFIO core, before or after the driver has done what it
- * was asked to: -EFAULT says nothing about the state.
+ * ones also fail in the VFIO core, before or after the driver has set the state:
+ * -EFAULT says nothing about the state.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@
 /* More points than any call here has */
 #define MAX_POINTS	1000U
 
-/* What to set so that all allocations can fail, silently; the reason to skip where it is missing */
+/* Settings with which all allocations can fail, silently; reason to skip if one is missing */
 static const struct {
 	const char *path;
 	const char *value;
@@ -57,7 +57,7 @@ static const struct {
 /**
  * struct nth - where faults are injected
  * @four: a device, and its guest, which is stopped and has requests in its queues
- * @before: what there was at the beginning
+ * @before: counters at the beginning
  * @irqs: queues that interrupted the guest then
  * @scratch: part of the stream that was read or written before the call
  * @saved: values of the knobs
@@ -78,7 +78,7 @@ struct nth {
 	int event;
 };
 
-/* NULL, or the option that the kernel lacks for injecting faults; *@ret: what failed otherwise */
+/* NULL, or the option that the kernel lacks for injecting faults; *@ret: any other error */
 static const char *knobs_set(struct nth *t, int *ret)
 {
 	char *end;
@@ -224,7 +224,7 @@ static bool disarm(struct nth *t)
  * @to: state of the device after it
  * @via: bits of the states on the way, in which it may stay if it fails
  * @never_refused: the driver may not fail it, so only the VFIO core's copies do
- * @prepare: what comes before it and does not fail, or NULL
+ * @prepare: preparation in which no fault is injected, or NULL
  */
 struct call {
 	enum env_stage from;
@@ -235,7 +235,7 @@ struct call {
 	int (*prepare)(struct nth *t);
 };
 
-/* The guest runs again with its interrupts, whatever has become of the call */
+/* The guest runs again with its interrupts, after every outcome of the call */
 static int heal(struct nth *t)
 {
 	struct env *env = &t->four.env;
@@ -245,7 +245,7 @@ static int heal(struct nth *t)
 	if (t->data >= 0)
 		close(t->data);
 	t->data = -1;
-	/* What has been RESUMING has no registrations any more */
+	/* After RESUMING the device has no registrations */
 	if (!ret && four_irqs(&t->four) != (long)FOUR)
 		ret = env_resume(env, env->stream.data, env->stream.len, 0);
 	return ret;
@@ -264,7 +264,7 @@ static void check_failure(struct __test_metadata *_metadata, struct nth *t,
 	EXPECT_NE(0U, ways & 1U << state);
 }
 
-/* Try a call again and again; what it could fail for is at least one thing */
+/* Repeat a call until no fault is injected; at least one fault must be */
 static void try(struct __test_metadata *_metadata, struct nth *t, const struct call *call)
 {
 	struct env *env = &t->four.env;
@@ -586,7 +586,7 @@ static int log_report(struct nth *t)
 			    VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &report, sizeof(report));
 }
 
-/* Logging is off afterwards, whatever has failed */
+/* Logging is off afterwards, after a failure too */
 static int log_all(struct nth *t)
 {
 	int ret, stop;
@@ -679,7 +679,7 @@ static int store_domain(struct nth *t, const char *attr)
 	return ap_mdev_write(t->four.env.dev.uuid, attr, "0x%x", t->four.env.pool.cdomains[0]);
 }
 
-/* There and back; what has failed once is undone */
+/* Assign and unassign; a failed store is undone */
 static int store_control_domain(struct nth *t)
 {
 	int ret;
@@ -728,7 +728,7 @@ TEST_F_TIMEOUT(fail_nth, the_device_is_asked_and_told, ENV_TIMEOUT)
 	close(t->event);
 }
 
-/* The device is open afterwards, whatever has failed */
+/* The device is open afterwards, after a failure too */
 static int reopen(struct nth *t)
 {
 	struct vfio_ap *dev = &t->four.env.dev;

@@ -515,7 +515,7 @@ TEST_F_TIMEOUT(guest, one_interrupt_brings_lost_requests_back, ENV_TIMEOUT)
 	EXPECT_EQ(2 * FOUR, c.aqic);
 }
 
-/* How many messages there were in a queue when it was silenced is told afterwards */
+/* The kernel log has the backlog of each queue at the time it was disabled */
 TEST_F_TIMEOUT(guest, what_a_silenced_queue_held_is_counted, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;

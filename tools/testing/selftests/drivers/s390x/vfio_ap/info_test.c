@@ -28,7 +28,7 @@ struct irq_arg {
 
 /*
  * Memory with an end: two pages of which only the first can be written to, if
- * at all. What is put at its end is followed by nothing.
+ * at all. No mapped byte follows an object at its end.
  */
 struct edge {
 	__u8 *pages;
@@ -97,7 +97,7 @@ static int call(int device, unsigned long cmd, const void *arg)
 	return ioctl(device, cmd, arg) ? -errno : 0;
 }
 
-/* What the guest has changes: VFIO_AP_CFG_CHG_IRQ_INDEX */
+/* Change the guest's resources: VFIO_AP_CFG_CHG_IRQ_INDEX */
 static int change_config(struct cdomain *cdomain)
 {
 	cdomain->assigned = !cdomain->assigned;
@@ -143,7 +143,7 @@ TEST_F_TIMEOUT(info, device_info_needs_its_first_fields, ENV_TIMEOUT)
 	}
 }
 
-/* Whoever has less room than the device would like has to learn how much */
+/* A buffer that is too small gets the needed size */
 TEST_F_TIMEOUT(info, device_info_stays_in_its_room, ENV_TIMEOUT)
 {
 	struct vfio_device_info *device = &self->info.device;
@@ -244,7 +244,7 @@ TEST_F_TIMEOUT(info, argsz_and_address_of_irq_info, ENV_TIMEOUT)
 
 /**
  * struct refusal - a bad call of VFIO_DEVICE_SET_IRQS
- * @why: what is bad
+ * @why: the defect
  * @want: the error
  * @argsz: as in the call
  * @flags: the same
@@ -378,7 +378,7 @@ TEST_F_TIMEOUT(info, set_irqs_at_bad_addresses, ENV_TIMEOUT)
 	ASSERT_EQ(0, change_config(&self->cdomain));
 	EXPECT_EQ(0, event_count(event));
 
-	/* The call writes nothing, so what it reads need not be writable */
+	/* The call writes nothing, so its argument need not be writable */
 	edge_put(edge, &arg, whole);
 	ASSERT_EQ(0, edge_protect(edge, PROT_READ));
 	EXPECT_EQ(0, call(self->device, VFIO_DEVICE_SET_IRQS, edge->pages + edge->page - whole));
@@ -423,7 +423,7 @@ TEST_F_TIMEOUT(info, an_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 	/* There is nothing left to remove, and that is no mistake either */
 	EXPECT_EQ(0, vfio_ap_set_event(self->device, index, -1));
 
-	/* Nobody can read it any more, yet it can be signalled */
+	/* All readers are closed, yet it can be signalled */
 	ASSERT_EQ(0, vfio_ap_set_event(self->device, index, first));
 	close(first);
 	EXPECT_EQ(0, change_config(&self->cdomain));

@@ -2,10 +2,10 @@
 /*
  * vfio-ap migration: the interrupts of a guest that uses its queues. They are
  * off while the device is not running, and on again afterwards, on this side or
- * on the other; and the guest gets to know what it has missed.
+ * on the other; and the guest is kicked for those that it has missed.
  *
- * The other side is the same device after a reset: the guest's memory is there,
- * and nothing else of what it had.
+ * The other side is the same device after a reset: it has the guest's memory
+ * and no other state of the guest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -130,7 +130,7 @@ TEST_F_TIMEOUT(interrupt, stop_switches_them_off_and_running_on, ENV_TIMEOUT)
 	goes_on(_metadata, f);
 }
 
-/* What becomes due then is told to nobody; the guest finds it when it goes on */
+/* No interrupt reports replies that come then; the guest finds them when it goes on */
 TEST_F_TIMEOUT(interrupt, nothing_happens_while_stopped, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
@@ -243,7 +243,7 @@ TEST_F_TIMEOUT(interrupt, the_other_side_interrupts_the_guest, ENV_TIMEOUT)
 	}
 }
 
-/* What proves that the test before measures the right thing */
+/* Control of the test before: without interrupts, it fails */
 TEST_F_TIMEOUT(interrupt, without_them_the_guest_hangs_on_the_other_side, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
@@ -306,7 +306,7 @@ TEST_F_TIMEOUT(interrupt, the_guest_is_told_busy_while_stopped, ENV_TIMEOUT)
 
 /**
  * struct bad - rows that no source sends
- * @name: what is wrong with them
+ * @name: their defect
  * @change: makes it wrong
  */
 struct bad {
@@ -433,7 +433,7 @@ TEST_F_TIMEOUT(interrupt, nothing_is_pinned_before_the_end, ENV_TIMEOUT)
 	ASSERT_EQ(0, env_save(&f->env, &saved));
 	ASSERT_EQ(0, set_state(f, VFIO_DEVICE_STATE_STOP));
 	EXPECT_EQ(pins, vfio_ap_await_pinned(pins));
-	/* What was registered before is of no use any more */
+	/* RESUMING drops earlier registrations */
 	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 	ASSERT_EQ(0, env_write(fd, saved.data, saved.len - 1, 1, NULL));
@@ -635,7 +635,7 @@ TEST_F_TIMEOUT(mapping, unmapping_ends_at_the_lowest_priority, ENV_TIMEOUT)
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(all), &all));
 	EXPECT_EQ(0, guest_stop(&f->guest));
 
-	/* The guest may have been stopped before it enabled the interrupt once more */
+	/* The guest may have been stopped before it enabled the interrupt again */
 	first_aqic(f, false, 0);
 	EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
 }
@@ -701,7 +701,7 @@ TEST_F_TIMEOUT(mapping, unmapping_drops_what_was_received, ENV_TIMEOUT)
 	EXPECT_EQ(0, four_irqs(f));
 	close(fd);
 
-	/* What is not mapped can not be registered either */
+	/* A page that is not mapped cannot be registered */
 	ASSERT_EQ(0, vfio_mig_set(f->env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd));
 	ASSERT_EQ(0, map_memory(f, false));
 	EXPECT_EQ(-EINVAL, env_write(fd, saved.data, saved.len, 0, NULL));
@@ -815,7 +815,7 @@ TEST_F_TIMEOUT(interrupt, stop_disables_an_interrupt_that_is_being_enabled, ENV_
 	}
 }
 
-/* Nothing interrupts a guest that has stopped, whatever it takes */
+/* A queue that stays enabled is reset, so that it cannot interrupt a stopped guest */
 TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
@@ -857,7 +857,7 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_tells_nothing_has_its_interrupts_again, E
 	EXPECT_EQ(0U, four_requeued(&c));
 }
 
-/* The AP bus resets queues behind the driver's back: what the guest wants is known */
+/* The AP bus resets queues without the driver, which has the guest's registrations */
 TEST_F_TIMEOUT(interrupt, a_queue_that_was_reset_is_switched_on_again, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
@@ -919,7 +919,7 @@ TEST_F_TIMEOUT(interrupt, a_registration_that_the_guest_reset_is_not_restored, E
 	EXPECT_EQ(1, nib_value(f));
 }
 
-/* Another queue's reset, which takes long: matrix_dev->mdevs_lock is held meanwhile */
+/* Another queue's reset, which takes long, with matrix_dev->mdevs_lock held */
 static void *hold_lock(void *arg)
 {
 	struct four *f = arg;
@@ -1072,7 +1072,7 @@ TEST_F_TIMEOUT(interrupt, the_page_of_the_byte_is_logged, ENV_TIMEOUT)
 	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
 	EXPECT_TRUE(has_nib);
 
-	/* And once more when it may not any more */
+	/* And again when the page may not be pinned any more */
 	ASSERT_EQ(0, map_memory(f, false));
 	ASSERT_EQ(0, map_memory(f, true));
 	EXPECT_EQ(1, log_report(f, 0, all, &has_nib));
@@ -1226,7 +1226,7 @@ static void *unassign(void *arg)
 	return NULL;
 }
 
-/* The other guest's device does whatever it is asked for */
+/* All calls on the other guest's device succeed */
 static void expect_not_held_up(struct __test_metadata *_metadata, const struct vfio_ap *other)
 {
 	EXPECT_EQ(0, vfio_mig_set(other->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
@@ -1305,7 +1305,7 @@ static void *reset(void *arg)
 	return NULL;
 }
 
-/* Whoever resets the device waits for the pin, and leaves none behind */
+/* The reset waits for the pin, and releases the page */
 TEST_F_TIMEOUT(stuck, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
@@ -1326,7 +1326,7 @@ TEST_F_TIMEOUT(stuck, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT
 	ASSERT_EQ(0, pthread_create(&writer, NULL, write_stream, f));
 	ASSERT_EQ(0, trap_wait(&trap));
 	ASSERT_EQ(0, pthread_create(&resetter, NULL, reset, f));
-	/* The session ends at once, whatever the writer waits for */
+	/* The session ends at once, though the writer waits */
 	ASSERT_EQ(1, poll(&ended, 1, -1));
 	EXPECT_TRUE(ended.revents & POLLERR);
 	clock_gettime(CLOCK_REALTIME, &until);

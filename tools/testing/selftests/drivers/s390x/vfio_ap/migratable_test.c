@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vfio-ap migration: the switch "migratable" of a mediated device, by which an
- * administrator keeps guests where they are, and how users are told of it.
+ * vfio-ap migration: the attribute "migratable" of a mediated device, by which an
+ * administrator keeps guests where they are, and its capability and event.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -95,7 +95,7 @@ static int store(const char *uuid, const char *text)
 	return store_bytes(uuid, text, strlen(text));
 }
 
-/* What the attribute says, or a negative errno */
+/* The value of the attribute, or a negative errno */
 static int value(const char *uuid)
 {
 	char path[128], text[64];
@@ -109,7 +109,7 @@ static int value(const char *uuid)
 	return strcmp(text, "1\n") ? -EBADMSG : 1;
 }
 
-/* What VFIO_DEVICE_GET_INFO says, or a negative errno */
+/* The value in VFIO_DEVICE_GET_INFO, or a negative errno */
 static int told(int device)
 {
 	const struct vfio_device_info_cap_ap *cap;
@@ -144,7 +144,7 @@ static const char *no_switch(const char *uuid)
 	return "this driver has no attribute 'migratable', each device can be migrated";
 }
 
-/* The attribute of a mediated device that nobody uses */
+/* The attribute of a mediated device that is not open */
 FIXTURE(attribute) {
 	const char *uuid;
 };
@@ -331,7 +331,7 @@ FIXTURE_TEARDOWN(migratable)
 	env_teardown(&self->env);
 }
 
-/* What the next open() would give: with a descriptor that leaked, another one */
+/* The result of the next open(): it changes if a descriptor leaks */
 static int next_fd(void)
 {
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -418,7 +418,7 @@ TEST_F_TIMEOUT(migratable, zero_refuses_nothing_else, ENV_TIMEOUT)
 		EXPECT_EQ(0, vfio_ap_reset(&env->dev));
 		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->device));
 	}
-	/* What the administrator may do with the configuration is another matter */
+	/* The configuration can still be changed */
 	EXPECT_EQ(0, ap_mdev_assign(self->uuid, &env->masks));
 }
 
@@ -479,7 +479,7 @@ TEST_F_TIMEOUT(migratable, it_outlives_the_users_of_the_device, ENV_TIMEOUT)
 		EXPECT_EQ(0, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RUNNING, NULL));
 		ASSERT_EQ(0, store(self->uuid, "0"));
 	}
-	/* Changed while nobody has it open */
+	/* Changed while the device is closed */
 	vfio_ap_close(&env->dev);
 	ASSERT_EQ(0, store(self->uuid, "1"));
 	ASSERT_EQ(0, vfio_ap_open(&env->dev, self->uuid, variant->path));
@@ -543,13 +543,13 @@ TEST_F_TIMEOUT(migratable, the_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 	EXPECT_EQ(0, event_count(second));
 	EXPECT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, -1));
 
-	/* Nobody can read it any more, yet it can be signalled */
+	/* All readers are closed, yet it can be signalled */
 	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, first));
 	close(first);
 	EXPECT_EQ(0, store(self->uuid, "0"));
 	EXPECT_EQ(0, value(self->uuid));
 
-	/* The next user is not told what the last one asked for */
+	/* The next user does not inherit the eventfd */
 	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, second));
 	vfio_ap_close(&self->env.dev);
 	EXPECT_EQ(0, store(self->uuid, "1"));
@@ -633,7 +633,7 @@ TEST_F_TIMEOUT(migratable, device_info_at_the_end_of_memory, ENV_TIMEOUT)
 	munmap(pages, 2 * page);
 }
 
-/* One device: what happens in a session does not depend on how it was opened */
+/* One device: sessions do not depend on the way in which it was opened */
 FIXTURE(session) {
 	struct env env;
 	const char *uuid;
@@ -709,7 +709,7 @@ TEST_F_TIMEOUT(session, each_way_out_of_it_frees_the_switch, ENV_TIMEOUT)
 	}
 }
 
-/* PRE_COPY and STOP_COPY are one session, also for who looks in between */
+/* PRE_COPY and STOP_COPY are one session, between the two arcs too */
 TEST_F_TIMEOUT(session, it_goes_on_from_pre_copy_to_stop_copy, ENV_TIMEOUT)
 {
 	struct stream_buf out = {};
@@ -730,7 +730,7 @@ TEST_F_TIMEOUT(session, it_goes_on_from_pre_copy_to_stop_copy, ENV_TIMEOUT)
 	close(fd);
 }
 
-/* One that can not succeed any more is open: the state does not change by itself */
+/* A failed session is open until userspace changes the state */
 TEST_F_TIMEOUT(session, it_is_open_though_it_has_failed, ENV_TIMEOUT)
 {
 	static const char nonsense[STREAM_HEADER_SIZE] = "nonsense";
@@ -749,7 +749,7 @@ TEST_F_TIMEOUT(session, it_is_open_though_it_has_failed, ENV_TIMEOUT)
 	close(fd);
 }
 
-/* A guest that has arrived is no session, and will run whatever the switch says */
+/* The session ends when the guest has arrived, which then runs for any value */
 TEST_F_TIMEOUT(session, it_is_over_when_all_has_arrived, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
@@ -767,7 +767,7 @@ TEST_F_TIMEOUT(session, it_is_over_when_all_has_arrived, ENV_TIMEOUT)
 	close(fd);
 }
 
-/* Whoever is not allowed to learns no more than that */
+/* "migratable" is checked before all other reasons */
 TEST_F_TIMEOUT(session, zero_is_the_first_reason_to_refuse, ENV_TIMEOUT)
 {
 	struct pollfd event = { .events = POLLIN };
@@ -833,7 +833,7 @@ static void hold_session(const char *uuid, int ready)
 	struct vfio_ap dev;
 	int fd;
 
-	/* Nobody is left who would end it if the test fails */
+	/* The child has to end with the test */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || vfio_ap_open(&dev, uuid, VFIO_AP_CDEV) ||
 	    vfio_mig_set(dev.device, VFIO_DEVICE_STATE_PRE_COPY, &fd) ||
 	    write(ready, "", 1) != 1)
@@ -873,7 +873,7 @@ TEST_F_TIMEOUT(session, an_administrator_can_end_it, ENV_TIMEOUT)
  * @device: device file descriptor
  * @event: eventfd, to be waited for
  * @rounds: changes to see
- * @want: what the next one leads to
+ * @want: the value after the next change
  * @wrong: changes after which the device told something else
  * @seen: posted after each
  */
@@ -928,7 +928,7 @@ TEST_F_TIMEOUT(session, who_is_told_of_a_change_sees_it, ENV_TIMEOUT)
  * @begun: number of beginnings
  * @done: number of ends
  *
- * One thread counts, the others tell by it whether it was at it meanwhile.
+ * One thread counts; the others read the counter to detect its progress.
  */
 struct span {
 	atomic_uint begun;
@@ -968,7 +968,7 @@ static bool span_passed(struct span *s, unsigned int mark)
 #define RACE_ROUNDS	16
 /* Turns in which a thread that is not waited for is likely to get somewhere */
 #define RACE_YIELDS	1000
-/* In each round: what the migrating thread does */
+/* The steps of the migrating thread in each round */
 enum race_step {
 	RACE_AFTER_STORE,	/* attempts it once 0 is set */
 	RACE_UNTIL_STORE,	/* stays in a session until a store of 0 was tried */
@@ -980,9 +980,9 @@ enum race_step {
 };
 
 /**
- * struct race - three threads on one device, and what each of them has seen
+ * struct race - three threads on one device, and their observations
  * @env: the device, and a stream for it
- * @seed: of what is left to chance
+ * @seed: of the random decisions
  * @attempts: of the migrating thread, each from before SET_STATE until the
  *	session, if there was one, is left
  * @stores: of the administrator, each from before 0 is stored until it is
@@ -997,8 +997,8 @@ enum race_step {
  * @waiting: the migrating thread waits for a store
  * @turns: of the administrator's loop, for as long as SET_STATE took
  * @over: the migrating thread has ended
- * @broken: a thread has seen what must not be; @why is set
- * @why: what it was
+ * @broken: a thread has seen a violation; @why is set
+ * @why: the violation
  * @sessions: sessions that were entered
  * @refused: SET_STATE that gave -EPERM
  * @judged: looks at the attribute while a session was open for certain
@@ -1176,7 +1176,7 @@ static void judge(struct race *r, bool idle, unsigned int mark)
 	r->judged++;
 }
 
-/* Stay in the session for what the step is about */
+/* Stay in the session until the step has had its effect */
 static void stay(struct race *r, unsigned int step, bool idle, unsigned int mark)
 {
 	unsigned int tries;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vfio-ap migration: what the administrator configures, before, while and after
- * a session is open; and what of it a stream is compared with.
+ * vfio-ap migration: changes of the configuration by the administrator before,
+ * while and after a session is open; and their comparison with a stream.
  */
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -202,7 +202,7 @@ static void remember_card(struct env *env, unsigned int i, struct ap_card *card)
 	ap_card_describe(card, env->decoded.rows[i].apid, env->decoded.rows[i].info);
 }
 
-/* The card that comes back is of another type: what the lab's demo plants */
+/* The card that comes back is of another type, as in the lab's demo */
 TEST_F_TIMEOUT(config, a_card_of_another_type_is_a_difference, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
@@ -258,7 +258,7 @@ TEST_F_TIMEOUT(config, a_new_user_signals_no_eventfd_of_the_last, ENV_TIMEOUT)
 	close(event);
 }
 
-/* A queue that can not be reset is no reason to stay where one is */
+/* The reset leads to RUNNING though a queue cannot be reset */
 TEST_F_TIMEOUT(config, reset_leads_to_running_with_a_dead_card, ENV_TIMEOUT)
 {
 	static const char * const faults[] = { "config %02x off", "checkstop %02x on" };

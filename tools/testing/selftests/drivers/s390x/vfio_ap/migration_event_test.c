@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vfio-ap migration: what happens to the device in mid-migration that nobody
- * can refuse, or that somebody else refuses; in each state, on the source and on
+ * vfio-ap migration: events of the device during a migration that cannot be
+ * refused, or that another layer refuses; in each state, on the source and on
  * the destination.
  */
 #include <errno.h>
@@ -21,7 +21,7 @@
 #define ARRAY_SIZE_OF(a) (sizeof(a) / sizeof(*(a)))
 
 /*
- * What an event does: a letter for each stage of a migration, in the order
+ * Effects of an event: a letter for each stage of a migration, in the order
  *
  *	RUNNING, RUNNING_P2P, PRE_COPY, PRE_COPY_P2P, STOP, STOP_COPY,
  *	RESUMING (half a stream), RESUMING (the whole stream), STOP after RESUMING
@@ -80,7 +80,7 @@ struct site {
 /**
  * struct event - something that happens to a device
  * @outcome: an &enum outcome for each &enum env_stage
- * @refused: what a stream of before gives when it is resumed after the event
+ * @refused: errno of resuming an earlier stream after the event
  * @prepare: done once, while the guest runs
  * @happen: the event
  * @undo: makes it not have happened
@@ -135,7 +135,7 @@ static bool queue_is_bound(unsigned int apid, unsigned int domain)
 	return !access(path, F_OK);
 }
 
-/* Leave the host as it was, whatever failed; what is as it was fails here */
+/* Restore the host; steps that find it restored already fail, which is ignored */
 static void site_teardown(struct site *site)
 {
 	env_teardown(&site->env);
@@ -201,7 +201,7 @@ static void expect_canceled(struct __test_metadata *_metadata, struct env *env,
 	}
 }
 
-/* The comparison was made, so the guest may start with what it has now */
+/* The comparison was made, so the guest may start with its present resources */
 static void expect_hotplug(struct __test_metadata *_metadata, struct env *env, int fd)
 {
 	EXPECT_EQ(0, env_write(fd, NULL, 0, 0, NULL));
@@ -249,7 +249,7 @@ static void run_half(struct __test_metadata *_metadata, struct site *site, enum 
 		expect_hotplug(_metadata, env, fd);
 	leave(_metadata, env, stage, fd);
 
-	/* The guest has what the next migration says, which knows nothing of this one */
+	/* The next migration, which is independent of this one, has the guest's resources */
 	stream_put(&before, env->stream.data, env->stream.len);
 	ASSERT_EQ(0, env_stream(env));
 	EXPECT_EQ(!refused, same_bytes(&before, &env->stream));
@@ -408,7 +408,7 @@ TEST_F_TIMEOUT(event, the_host_is_reconfigured, ENV_TIMEOUT)
 	});
 }
 
-/* What the administrator has not given to the guest */
+/* A domain that is not assigned to the guest */
 static int strange_domain_comes(struct site *site)
 {
 	(void)site;
@@ -432,8 +432,8 @@ TEST_F_TIMEOUT(event, the_host_is_reconfigured_for_others, ENV_TIMEOUT)
 }
 
 /*
- * Cards that can not be used for now are still there: the AP bus notes it and
- * tells no driver, the guest sees it as the host does.
+ * Cards that cannot be used for now are still there: the AP bus records the
+ * state and calls no driver, the guest sees it as the host does.
  */
 static bool cards_are(struct site *site, bool configured, bool checkstopped)
 {
@@ -812,7 +812,7 @@ TEST_F_TIMEOUT(event, every_way_out_of_a_failed_session_is_open, ENV_TIMEOUT)
 	stream_free(&out);
 }
 
-/* What is left is no configuration: nothing can be told to a peer */
+/* The rest is no configuration, so it has no stream */
 TEST_F_TIMEOUT(event, the_last_domain_goes, ENV_TIMEOUT)
 {
 	struct site *site = &self->site;
@@ -863,8 +863,8 @@ static void expect_withdrawn(struct __test_metadata *_metadata, struct env *env)
 }
 
 /*
- * Whoever removes the mediated device waits for the user to close it, who can
- * end an open session, in any way, but begin none.
+ * The removal of the mediated device waits until the user closes it. The user
+ * can end an open session, in any way, but cannot open one.
  */
 TEST_F_TIMEOUT(event, the_device_is_requested_back, ENV_TIMEOUT)
 {
@@ -978,7 +978,7 @@ TEST_F_TIMEOUT(event, no_session_begins_while_a_hotplug_is_pending, ENV_TIMEOUT)
 	EXPECT_EQ(0, env_resume(env, env->stream.data, env->stream.len, 0));
 }
 
-/* What is done to a device in another way through a group than through a cdev */
+/* Events that differ between group and cdev */
 ENV_FIXTURE_OF(path_event, site, ENV_GROUP_AND_CDEV)
 
 static int kvm_file_del(struct vfio_ap *dev)
@@ -993,7 +993,7 @@ static int kvm_file_del(struct vfio_ap *dev)
 	return ioctl(dev->kvm_vfio, KVM_SET_DEVICE_ATTR, &attr) ? -errno : 0;
 }
 
-/* An open device keeps its VM, whatever userspace does with that */
+/* An open device keeps its VM though userspace closes that */
 static int kvm_goes(struct site *site)
 {
 	struct vfio_ap *dev = &site->env.dev;

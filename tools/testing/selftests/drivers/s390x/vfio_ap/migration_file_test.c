@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vfio-ap migration: the data file, its lifetime, and who uses it at once.
+ * vfio-ap migration: the data file, its lifetime, and concurrent users.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 
 ENV_FIXTURE(file, ENV_CDEV, true)
 
-/* What the stream says is what the guest has and what the AP bus knows */
+/* The stream has the guest's resources and the hardware data of the AP bus */
 TEST_F_TIMEOUT(file, stream_holds_configuration_and_hardware, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
@@ -218,7 +218,7 @@ TEST_F_TIMEOUT(file, a_bad_address_loses_no_byte, ENV_TIMEOUT)
 		ASSERT_EQ((ssize_t)at, read(fd, two, at));
 		EXPECT_EQ(-1, read(fd, two + page, 10));
 		EXPECT_EQ(EFAULT, errno);
-		/* The second half of this buffer can not be written to */
+		/* The second half of this buffer is not writable */
 		n = read(fd, two + page - 10, 20);
 		if (n < 0) {
 			EXPECT_EQ(EFAULT, errno);
@@ -281,7 +281,7 @@ TEST_F_TIMEOUT(file, the_file_is_dead_after_the_arc_out, ENV_TIMEOUT)
 		ASSERT_EQ(0, vfio_mig_set(self->device, arcs[i].out, NULL));
 		EXPECT_EQ(arcs[i].read, env_try_read(fd));
 		EXPECT_EQ(arcs[i].write, env_try_write(fd));
-		/* Nobody who waits for it sleeps for ever */
+		/* A poll of it does not sleep for ever */
 		p = (struct pollfd){ .fd = fd, .events = POLLIN | POLLOUT };
 		EXPECT_EQ(1, poll(&p, 1, 0));
 		close(fd);
@@ -431,10 +431,10 @@ TEST_F_TIMEOUT(file, a_process_reads_while_another_changes_the_state, ENV_TIMEOU
  * struct job - one thread at a data file
  * @fd: the file
  * @chunk: bytes at once
- * @data: what to write
+ * @data: bytes to write
  * @len: of @data, or bytes read
  * @count: how often each byte value was read
- * @ret: what ended the thread: 0 or a negative errno
+ * @ret: result of the thread: 0 or a negative errno
  */
 struct job {
 	int fd;
@@ -523,7 +523,7 @@ TEST_F_TIMEOUT(file, two_writers_do_no_harm, ENV_TIMEOUT)
 		ASSERT_EQ(0, pthread_join(thread, NULL));
 		/* Either their bytes got mixed, or one came after the other's END */
 		EXPECT_NE(0, job[0].ret | job[1].ret);
-		/* What one finds, both get */
+		/* The error sticks: both get it */
 		ret = env_try_write(fd);
 		EXPECT_LT(ret, 0);
 		for (i = 0; i < 2; i++)
@@ -576,7 +576,7 @@ TEST_F_TIMEOUT(file, sessions_end_under_readers_and_writers, ENV_TIMEOUT)
  * @fd: data file
  * @write: which
  * @len: bytes
- * @ret: what read() or write() gave
+ * @ret: result of read() or write()
  */
 struct stuck {
 	struct trap trap;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vfio-ap migration: what lives how long. Sessions and files that end in any
+ * vfio-ap migration: lifetimes. Sessions and files that end in any
  * order, at any point, again and again, and leave nothing behind.
  */
 #include <errno.h>
@@ -101,7 +101,7 @@ TEST_F_TIMEOUT(lifetime, many_failed_migrations_leave_nothing, ENV_TIMEOUT)
 	EXPECT_EQ(0, migrate(&self->env, 1));
 }
 
-/* Close, open, remove and create in between: the driver keeps nobody's data */
+/* Close, open, remove and create in between: the driver keeps no data */
 TEST_F_TIMEOUT(lifetime, devices_that_were_used_leave_nothing, ENV_TIMEOUT)
 {
 	static const enum env_stage stages[] = {
@@ -175,7 +175,7 @@ TEST_F_TIMEOUT(lifetime, two_clients_of_two_devices_do_not_meet, ENV_TIMEOUT)
  * @thread: the thread
  * @count: how often each byte value was read
  * @len: bytes that were read
- * @ret: what ended it: 0 or a negative errno
+ * @ret: result: 0 or a negative errno
  */
 struct reader {
 	int fd;
@@ -379,7 +379,7 @@ TEST_F_TIMEOUT(lifetime, closing_cancels_at_each_point, ENV_TIMEOUT)
 	EXPECT_COUNTS(&self->env, &before);
 }
 
-/* Whatever can be done to a file, when all that it belonged to is gone */
+/* Each call on a file whose session and device are gone */
 static void expect_dead_file(struct __test_metadata *_metadata, int fd, bool source)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN | POLLOUT };

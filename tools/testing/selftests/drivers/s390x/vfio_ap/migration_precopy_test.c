@@ -26,9 +26,9 @@
 
 /**
  * struct source - a device that is saved, and the host's part in that
- * @env: the device; env.decoded is what its guest has if nothing is gone
+ * @env: the device; env.decoded has all resources of its guest
  * @fd: data file or -1
- * @out: what was read of it
+ * @out: bytes read from it
  * @start: length of a stream up to the end of HWINFO
  * @cdom: a control domain that comes and goes
  * @cdom_gone: the host does not have it now
@@ -80,7 +80,7 @@ static void source_drop(struct source *src)
 	stream_free(&src->out);
 }
 
-/* Leave the host as it was, whatever failed */
+/* Restore the host, after a failure too */
 static void source_teardown(struct source *src)
 {
 	source_drop(src);
@@ -120,7 +120,7 @@ static int change_card(struct source *src)
 	return ret;
 }
 
-/* The beginning of a stream of what the guest has now, by the tests' own encoder */
+/* The beginning of the guest's present stream, by the tests' own encoder */
 static void put_start(const struct source *src, struct stream_buf *b)
 {
 	const struct stream *s = &src->env.decoded;
@@ -175,7 +175,7 @@ static bool same_bytes(const struct stream_buf *a, const struct stream_buf *b)
 	return a->len == b->len && !memcmp(a->data, b->data, a->len);
 }
 
-/* Whether what was read is the stream of what the guest has now */
+/* Whether the bytes read are the guest's present stream */
 static bool is_right(const struct source *src)
 {
 	struct stream_buf want = {};
@@ -219,9 +219,9 @@ static int try_info(int fd)
 /**
  * struct waiter - a thread in poll()
  * @thread: the thread
- * @fd: what it polls
+ * @fd: file that it polls
  * @tid: its number, 0 before it runs
- * @revents: what it saw; 0 if nothing came
+ * @revents: result of poll(); 0 after a timeout
  */
 struct waiter {
 	pthread_t thread;
@@ -236,7 +236,7 @@ static void *wait_job(void *arg)
 	struct pollfd p = { .fd = w->fd, .events = POLLIN };
 
 	w->tid = gettid();
-	/* Not poll(), of which it is not sure what it calls */
+	/* Not poll(), which may make another system call */
 	if (syscall(__NR_poll, &p, 1, PATIENCE) == 1)
 		w->revents = p.revents;
 	return NULL;
@@ -280,13 +280,13 @@ static int waiter_start(struct waiter *w, int fd)
 	return ret < 0 ? ret : -ETIMEDOUT;
 }
 
-/* What has woken it, or 0 if nothing has */
+/* The events that have woken it, or 0 after a timeout */
 static int waiter_join(struct waiter *w)
 {
 	return pthread_join(w->thread, NULL) ? 0 : w->revents;
 }
 
-/* What both states do */
+/* Tests of both states */
 FIXTURE(precopy) {
 	struct source src;
 	int device;
@@ -341,7 +341,7 @@ TEST_F_TIMEOUT(precopy, initial_bytes_are_all_but_the_end, ENV_TIMEOUT)
 	stream_free(&want);
 }
 
-/* Whatever was read before, in all it is what STOP_COPY alone would give */
+/* All reads together return the stream of STOP_COPY alone */
 TEST_F_TIMEOUT(precopy, stop_copy_appends_the_end_to_the_same_file, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
@@ -360,7 +360,7 @@ TEST_F_TIMEOUT(precopy, stop_copy_appends_the_end_to_the_same_file, ENV_TIMEOUT)
 		EXPECT_TRUE(same_bytes(&src->env.stream, &src->out)) {
 			TH_LOG("after %zu bytes", places[i]);
 		}
-		/* The end is permanent, and who polls learns of it */
+		/* The end is permanent, and wakes pollers */
 		EXPECT_EQ(0, env_try_read(src->fd));
 		EXPECT_EQ(0, env_try_read(src->fd));
 		EXPECT_TRUE(readable(src->fd));
@@ -459,7 +459,7 @@ TEST_F_TIMEOUT(precopy, stop_copy_wakes_pollers, ENV_TIMEOUT)
 	EXPECT_TRUE(same_bytes(&src->env.stream, &src->out));
 }
 
-/* What one state does */
+/* Tests of one state */
 FIXTURE(file) {
 	struct source src;
 	int device;
@@ -518,7 +518,7 @@ TEST_F_TIMEOUT(file, arguments_of_precopy_info_are_checked, ENV_TIMEOUT)
 	EXPECT_EQ(-EFAULT, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, mem + page));
 	EXPECT_EQ(-EFAULT, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, (void *)info + 8));
 
-	/* A larger one is what a newer user has: nothing behind ours is touched */
+	/* A larger one, of a newer user: the kernel does not touch the rest */
 	info->argsz = 4096;
 	EXPECT_EQ(0, raw_info(src->fd, VFIO_MIG_GET_PRECOPY_INFO, info));
 	EXPECT_EQ(4096U, info->argsz);
@@ -733,7 +733,7 @@ TEST_F_TIMEOUT(change, it_ends_the_session_wherever_the_reader_is, ENV_TIMEOUT)
 	}
 }
 
-/* Scans of the AP bus, and changes of what the guest does not have, are none */
+/* Scans of the AP bus, and changes of resources that the guest lacks, end no session */
 TEST_F_TIMEOUT(change, what_the_guest_does_not_have_is_none, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
@@ -789,7 +789,7 @@ TEST_F_TIMEOUT(change, a_request_for_the_device_ends_it, ENV_TIMEOUT)
  * @thread: the thread
  * @fd: data file
  * @seed: of the lengths that it asks for
- * @out: what it read
+ * @out: bytes that it read
  * @ret: how it ended: 0 or a negative errno
  */
 struct collector {
@@ -822,7 +822,7 @@ static void *collect_job(void *arg)
 	return NULL;
 }
 
-/* At whatever byte a change meets the reader, it returns the error */
+/* A change at any byte makes the next read return the error */
 TEST_F_TIMEOUT(change, the_host_changes_under_a_reader, ENV_TIMEOUT)
 {
 	unsigned int seed = time(NULL), round;

@@ -28,7 +28,7 @@ static const __u32 states[] = {
 #define NR_STATES ARRAY_SIZE_OF(states)
 
 /*
- * What a walk does to the data file, written down from the list of arcs in
+ * Effect of a walk on the data file, written down from the list of arcs in
  * linux/vfio.h: the shortest way, and none through a state that saves.
  *
  *   .  there is none, before and after
@@ -85,7 +85,7 @@ TEST_F_TIMEOUT(state, feature_is_advertised_with_a_valid_set_of_flags, ENV_TIMEO
 	ASSERT_EQ(0, vfio_mig_flags(self->device, &flags));
 	EXPECT_EQ((__u64)(VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P |
 			  VFIO_MIGRATION_PRE_COPY), flags);
-	/* QEMU warns where the driver can not tell its DMA, it needs no more */
+	/* QEMU requires the feature only to avoid a warning */
 	ASSERT_EQ(0, vfio_feature(self->device, VFIO_DEVICE_FEATURE_PROBE |
 				  VFIO_DEVICE_FEATURE_GET |
 				  VFIO_DEVICE_FEATURE_MIGRATION, NULL, 0));
@@ -401,7 +401,7 @@ TEST_F_TIMEOUT(state, resuming_without_data_does_not_end, ENV_TIMEOUT)
 	close(fd);
 }
 
-/* Save with what the VMM knows of @flags, then resume in a new process of it */
+/* Save with the features @flags of a VMM, then resume in a new process of it */
 static int migrate_to_the_same_device(struct env *env, __u64 flags, struct client_data *data)
 {
 	enum vfio_ap_path path = env->dev.path;
@@ -495,7 +495,7 @@ TEST_F_TIMEOUT(state, the_calls_of_qemu_for_a_paused_guest, ENV_TIMEOUT)
 	}
 }
 
-/* As between two hosts: what the guest has moves to a device of another UUID */
+/* As between two hosts: the guest's resources move to a device of another UUID */
 TEST_F_TIMEOUT(state, the_calls_of_qemu_migrate_to_another_uuid, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
@@ -516,7 +516,7 @@ TEST_F_TIMEOUT(state, the_calls_of_qemu_migrate_to_another_uuid, ENV_TIMEOUT)
 	client_data_free(&data);
 }
 
-/* A source reads at most what MIG_DATA_SIZE said, the destination gets less */
+/* A source reads at most MIG_DATA_SIZE bytes, the destination gets less */
 TEST_F_TIMEOUT(state, the_calls_of_qemu_with_small_buffers, ENV_TIMEOUT)
 {
 	static const size_t chunks[] = { 1, 15, 16, 17, 64, 104 };
@@ -647,7 +647,7 @@ TEST_F_TIMEOUT(state, a_guest_without_queues_migrates, ENV_TIMEOUT)
 	close(fd);
 }
 
-/* The core can not give the file to the user: the session is open all the same */
+/* VFIO cannot return the file to the user: the session is open all the same */
 TEST_F_TIMEOUT(state, a_result_that_can_not_be_stored_leaks_nothing, ENV_TIMEOUT)
 {
 	struct vfio_device_feature_mig_state *mig;
@@ -707,7 +707,7 @@ static int walk_at_random(struct vfio_ap *dev, unsigned int seed, unsigned int s
 			/* Out of RESUMING goes only who has the data */
 			if (ret == -EINVAL)
 				ret = 0;
-			/* And out of STOP_COPY nobody to what comes before it */
+			/* No walk leads from STOP_COPY to a pre-copy state */
 			if (ret == -EINVAL && is_pre_copy(state))
 				ret = 0;
 			break;

@@ -2,7 +2,7 @@
 /*
  * vfio-ap migration: streams as a hostile or different peer might send them.
  *
- * Each variant forges a stream from what the device itself gives. It is written
+ * Each variant forges a stream from the device's own one. It is written
  * whole and byte by byte, and must come to the same end both ways.
  */
 #include <errno.h>
@@ -20,7 +20,7 @@ FIXTURE(malformed) {
 
 /*
  * @forge: make the stream out of a good one
- * @err: what write() gives
+ * @err: result of write()
  * @at: function that gives the number of bytes with which the error has to
  *	show, or ANYWHERE
  */
@@ -363,7 +363,7 @@ MALFORMED(optional_records_over_64_kilobytes_in_all, -EOPNOTSUPP, ANYWHERE)
 	stream_end(b);
 }
 
-/* What costs nothing must be bounded too */
+/* Records without payload must be bounded too */
 MALFORMED(empty_optional_records_without_end, -EINVAL, ANYWHERE)
 {
 	forge_start(b, s);
@@ -512,7 +512,7 @@ MALFORMED(first_adapter_is_compared_too, -ENXIO, in_hwinfo)
 
 /*
  * Write a stream byte by byte, but the middle of a long record in pieces: system
- * calls are slow in emulated hosts. What succeeded goes to *@done.
+ * calls are slow in emulated hosts. *@done is the number of bytes written.
  */
 static int write_bytes(int fd, const struct stream_buf *b, size_t *done)
 {
@@ -540,7 +540,7 @@ static int write_bytes(int fd, const struct stream_buf *b, size_t *done)
 }
 
 /*
- * Also: the stream is compared, never applied. Who holds the device gets no
+ * Also: the stream is compared, never applied. The user of the device gets no
  * queue that the administrator did not assign.
  */
 TEST_F_TIMEOUT(malformed, is_refused_and_changes_nothing, ENV_TIMEOUT)
@@ -570,7 +570,7 @@ TEST_F_TIMEOUT(malformed, is_refused_and_changes_nothing, ENV_TIMEOUT)
 			limit = variant->at(&bad, &env->decoded);
 			EXPECT_LE(done + 1, limit);
 		}
-		/* It sticks, whatever comes, and whatever state is asked for */
+		/* The error sticks for every write and state change */
 		EXPECT_EQ(variant->err, env_try_write(fd));
 		EXPECT_EQ(variant->err, env_write(fd, env->stream.data, env->stream.len, 0, NULL));
 		EXPECT_NE(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
@@ -584,7 +584,7 @@ TEST_F_TIMEOUT(malformed, is_refused_and_changes_nothing, ENV_TIMEOUT)
 	}
 	ASSERT_LT(0, ap_mdev_read(env->dev.uuid, "ap_config", after, sizeof(after)));
 	EXPECT_STREQ(before, after);
-	/* What the guest itself has is what a new stream says */
+	/* A new stream has the guest's own resources */
 	ASSERT_EQ(0, env_stream(env));
 	EXPECT_EQ(0, memcmp(&env->masks, &env->decoded.masks, sizeof(env->masks)));
 	stream_free(&bad);

@@ -43,12 +43,12 @@
 #define NIB			0x5008
 #define GISC			3
 
-/* What the guest executes, and where */
+/* The guest's program, and its address */
 #define PROGRAM			0x1000
 #define INSN_PQAP		0xb2af0000
 #define INSN_DIAG_500		0x83000500
 
-/* What PQAP(AQIC) wants in general registers 0 and 1 */
+/* Operands of PQAP(AQIC) in general registers 0 and 1 */
 #define AQIC_FC			0x3000000UL
 #define AQIC_IR			0x800000000000UL
 
@@ -117,7 +117,7 @@ static void answer_truly(struct place *p)
 	answer(p, "zapq", 0, 0);
 }
 
-/* All domains, in contrast to what the environment makes */
+/* All domains; the environment assigns fewer */
 static int assign_all(struct place *p)
 {
 	unsigned int i;
@@ -181,7 +181,7 @@ static void place_teardown(struct place *p)
 
 ENV_FIXTURE_OF(queue, place, ENV_CDEV)
 
-/* For what the group and the cdev do in different ways */
+/* For tests that differ between group and cdev */
 ENV_FIXTURE_OF(path, place, ENV_GROUP_AND_CDEV)
 
 /* Whether one of the messages since the last call contains the text */
@@ -216,7 +216,7 @@ static bool guest_has(const char *uuid, unsigned int apid)
 	return lists_adapter(uuid, "guest_matrix", apid);
 }
 
-/* What vfio_ap says of a queue, in a static buffer */
+/* vfio_ap's status of a queue, in a static buffer */
 static const char *queue_status(unsigned int apid, unsigned int domain)
 {
 	static char text[32];
@@ -242,8 +242,8 @@ static int reopen(struct place *p)
 /**
  * struct task - something that waits for a reset
  * @p: where
- * @run: what it does; 0 or a negative errno
- * @ret: what that returned
+ * @run: its function; 0 or a negative errno
+ * @ret: result of @run
  */
 struct task {
 	struct place *p;
@@ -260,8 +260,8 @@ static void *task_thread(void *arg)
 }
 
 /*
- * Do something; what it returns, or -ETIME if it ended only when the queue could
- * be reset again.
+ * Run a function; returns its result, or -ETIME if it ended only when the queue
+ * could be reset again.
  */
 static int run_bounded(struct place *p, int (*run)(struct place *p))
 {
@@ -353,7 +353,7 @@ static void forget(struct __test_metadata *_metadata, struct place *p,
 	ASSERT_EQ(0, vfio_ap_open(&p->env.dev, uuid, p->env.dev.path));
 }
 
-/* What would be wrong here, a kernel with KASAN sees, others perhaps */
+/* KASAN detects the failure of this test reliably, other kernels by chance */
 TEST_F_TIMEOUT(queue, an_unassigned_queue_forgets_its_device, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
@@ -390,7 +390,7 @@ static bool wait_for_request(int request, int change)
 	return event_count(request) > 0 && event_count(change) > 0;
 }
 
-/* Make the driver look at what the guest may have, in each way it has */
+/* Make the driver filter the guest's matrix, in each way it has */
 static void change_the_host(struct __test_metadata *_metadata, struct place *p)
 {
 	unsigned int cdomain = p->env.pool.cdomains[0];
@@ -470,7 +470,7 @@ static int kvm_file(const struct vfio_ap *dev, __u64 attr, int fd)
 	return ioctl(dev->kvm_vfio, KVM_SET_DEVICE_ATTR, &set) ? -errno : 0;
 }
 
-/* Open the device once more with the VM and the iommufd of the first time */
+/* Open the device again with the VM and the iommufd of the first time */
 static int cdev_bind(const struct vfio_ap *dev, int fd)
 {
 	struct vfio_device_bind_iommufd bind = {
@@ -705,8 +705,8 @@ static int vcpu_create(struct place *p)
 	int ret;
 
 	/*
-	 * The AP bus resets a queue that changes its driver, and nobody waits for
-	 * the end of that: the guest would be told to ask again.
+	 * The AP bus resets a queue that changes its driver, without waiting for
+	 * the end: the guest would get the response code "reset in progress".
 	 */
 	ret = vfio_ap_reset(&p->env.dev);
 	if (ret)
@@ -779,8 +779,8 @@ TEST_F_TIMEOUT(queue, a_guest_registers_an_interrupt, ENV_TIMEOUT)
 }
 
 /*
- * The queue refuses what the guest asks for: nothing stays of it, and the guest
- * can ask again. That an ISC stays shows when the VM goes.
+ * The queue refuses the guest's request, which leaves nothing, and the guest
+ * can repeat it. An ISC that stays shows when the VM goes.
  */
 TEST_F_TIMEOUT(queue, a_refused_registration_leaves_nothing, ENV_TIMEOUT)
 {
@@ -942,7 +942,7 @@ TEST_F_TIMEOUT(queue, an_interrupt_that_is_being_enabled_keeps_its_pages, ENV_TI
 	EXPECT_TRUE(queue_notifies(p));
 }
 
-/* The queue accepts it, and does not do it in time: what it writes to must stay */
+/* The queue accepts the request, but is too slow: its pages must stay pinned */
 TEST_F_TIMEOUT(queue, an_interrupt_that_stays_on_keeps_its_pages, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
@@ -956,7 +956,7 @@ TEST_F_TIMEOUT(queue, an_interrupt_that_stays_on_keeps_its_pages, ENV_TIMEOUT)
 	EXPECT_TRUE(queue_notifies(p));
 }
 
-/* Nobody looks at the queue any more: the guest's PQAP(AQIC) must not wait for that */
+/* The driver no longer polls the queue: the guest's PQAP(AQIC) must not wait */
 TEST_F_TIMEOUT(queue, a_reset_that_was_given_up_is_over, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
@@ -1049,8 +1049,8 @@ TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_keeps_no_pin, ENV_TIMEOUT)
 
 /*
  * The queue refuses to be reset, and can still notify a guest that does not
- * exist any more. What it writes to then must not be in use for other things,
- * which KASAN sees.
+ * exist any more. The page that it writes to must not have another use, which
+ * KASAN detects.
  */
 static void expect_no_stray_writes(struct __test_metadata *_metadata, struct place *p,
 				   long before)

@@ -3,17 +3,17 @@
  * vfio-ap migration: all that can happen to a device, at the same time.
  *
  * A thread migrates a device to itself again and again, in ways that it makes up.
- * Others change what an administrator can change, reset the device, close and open
- * it, look at it, and have its guest register interrupts; the machine takes adapters
+ * Others change the configuration as an administrator does, reset the device, close
+ * and open it, look at it, and have its guest register interrupts; the machine takes adapters
  * away, or has them fail. Each operation may only fail with its documented errnos.
  *
  * After each round all of them stop, hardware and configuration are put back, and
  * then the device is as at the beginning, nothing is left behind, and a guest gets
  * replies from each of its queues.
  *
- * From the environment: VFIO_AP_ROUNDS, how many rounds; VFIO_AP_SEED, what the
- * threads do; VFIO_AP_FIRST, the number of the first round. What each thread does in
- * a round follows from seed and number; how they meet does not.
+ * From the environment: VFIO_AP_ROUNDS, the number of rounds; VFIO_AP_SEED, the seed
+ * of the threads; VFIO_AP_FIRST, the number of the first round. The actions of each
+ * thread in a round follow from seed and number; their interleaving does not.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -90,7 +90,7 @@ static const struct {
  * struct race - where the threads meet
  * @four: the device; its guest only executes PQAP(AQIC) while they do
  * @cards: its adapters
- * @before: what there was at the beginning
+ * @before: counters at the beginning
  * @stop: the round is over
  * @migrations: of this round
  * @failed: how many of them something went wrong with
@@ -98,7 +98,7 @@ static const struct {
  * @quiet: how often the device was seen outside of RUNNING without interrupts
  * @noisy: how often with one
  * @undocumented: an errno that is not documented for the call, or 0
- * @where: what gave it
+ * @where: the call that returned it
  */
 struct race {
 	struct four four;
@@ -116,8 +116,8 @@ struct race {
 
 /**
  * struct worker - a thread
- * @race: what it takes part in
- * @step: what it does, over and over
+ * @race: the race to which it belongs
+ * @step: the function that it repeats
  * @name: of that
  * @state: of its random numbers
  * @thread: identifies it
@@ -205,7 +205,7 @@ static int set_state(struct worker *w, __u32 state, int *fd)
 	return ret;
 }
 
-/* To STOP_COPY, where no queue interrupts; nobody changes the state before that is seen */
+/* To STOP_COPY, where no queue interrupts; the state stays until that is checked */
 static int stop_and_look(struct worker *w, int *fd)
 {
 	struct race *race = w->race;
@@ -356,7 +356,7 @@ static void look(struct worker *w)
 	sched_yield();
 }
 
-/* What is open goes on without the device: the data file, and calls under way */
+/* The data file and calls under way go on without the device */
 static void reopen(struct worker *w)
 {
 	struct vfio_ap *dev = &w->race->four.env.dev;
@@ -487,7 +487,7 @@ static int play(struct race *race, unsigned int seed, unsigned int round)
 	return ret;
 }
 
-/* Hardware as it was: what is there already is refused */
+/* Restore the hardware; the machine refuses to add cards that are present */
 static void restore_hardware(struct race *race)
 {
 	size_t i;
@@ -500,7 +500,7 @@ static void restore_hardware(struct race *race)
 		ap_control("config %02x on", race->cards[i].apid);
 		ap_control("checkstop %02x off", race->cards[i].apid);
 	}
-	/* A scan looks after one thing of a queue: checkstop, configuration, error */
+	/* A scan handles one condition of a queue: checkstop, configuration, error */
 	for (i = 0; i < SCANS; i++)
 		ap_bus_rescan();
 }
@@ -522,7 +522,7 @@ static bool is_settled(unsigned int apid, unsigned int domain)
 	return true;
 }
 
-/* It enables their interrupts for itself, at the end; and tells nobody but who looks */
+/* The AP bus enables its queues' interrupts at the end, without an event */
 static int wait_settled(const struct four *f)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
@@ -553,14 +553,14 @@ static int restore(struct race *race)
 		ap_mask_set(masks.apm, f->apids[i]);
 		ap_mask_set(masks.aqm, f->domains[i]);
 	}
-	/* Whoever uses it leaves: no session can be open then */
+	/* A closed device has no open session */
 	vfio_ap_close_device(&f->env.dev);
 	ret = ap_mdev_assign(f->env.dev.uuid, &masks);
 	if (!ret && !access(ap_mdev_path(f->env.dev.uuid, "migratable"), F_OK))
 		ret = ap_mdev_write(f->env.dev.uuid, "migratable", "1");
 	if (!ret)
 		ret = four_renew(f);
-	/* As a VMM does it: who had the queues before left interrupts on */
+	/* As a VMM does it: the former user of the queues left interrupts on */
 	return ret ?: vfio_ap_reset(&f->env.dev);
 }
 

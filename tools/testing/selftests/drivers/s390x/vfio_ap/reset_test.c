@@ -26,7 +26,7 @@
  * @dev: the device
  * @thread: the thread
  * @done: it has; read and written atomically
- * @ret: what the reset gave
+ * @ret: result of the reset
  */
 struct resetter {
 	struct vfio_ap *dev;
@@ -114,7 +114,7 @@ static int resetter_join(struct resetter *resetter, const struct env *env)
 	return -ETIME;
 }
 
-/* What another guest of the host does meanwhile does not wait for it */
+/* Calls on another guest's device do not wait for the reset */
 TEST_F_TIMEOUT(reset, a_slow_queue_delays_no_other_guest, ENV_TIMEOUT)
 {
 	struct vfio_ap neighbour;
@@ -135,7 +135,7 @@ TEST_F_TIMEOUT(reset, a_slow_queue_delays_no_other_guest, ENV_TIMEOUT)
 	vfio_ap_close(&neighbour);
 }
 
-/* Nor does the guest lose the adapter because the host looks at its queues meanwhile */
+/* The guest keeps the adapter though the host looks at its queues during the reset */
 TEST_F_TIMEOUT(reset, a_slow_queue_stays_with_its_guest, ENV_TIMEOUT)
 {
 	const struct ap_pool *pool = &self->env.pool;
@@ -157,7 +157,7 @@ TEST_F_TIMEOUT(reset, a_slow_queue_stays_with_its_guest, ENV_TIMEOUT)
 	EXPECT_EQ(0, resetter_join(&self->resetter, &self->env));
 }
 
-/* Wait until the guest is told that its configuration has changed. -ETIME */
+/* Wait until the guest's configuration change is signalled. -ETIME */
 static int await_change(int event)
 {
 	struct pollfd fd = { .fd = event, .events = POLLIN };

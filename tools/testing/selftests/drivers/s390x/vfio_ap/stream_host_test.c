@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The driver's own stream code on the machine that builds it, of whatever byte
+ * The driver's own stream code on the machine that builds it, of either byte
  * order: the golden streams that KUnit uses too, the tests' decoder as a second
  * opinion, and damaged streams under the compiler's sanitizers.
  *

@@ -366,7 +366,7 @@ int client_cancel(struct client *c)
 	return ret;
 }
 
-/* qemu_file_get_to_fd(): what is in the file's buffer goes out in one piece */
+/* qemu_file_get_to_fd() writes the content of the file's buffer in one piece */
 static int write_chunk(struct client *c, size_t *at, const __u8 *bytes, size_t len)
 {
 	size_t room;

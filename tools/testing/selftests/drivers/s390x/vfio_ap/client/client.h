@@ -6,7 +6,7 @@
  * clear bits of &struct client.flags after client_realize().
  *
  * Functions return 0 or a negative errno. Where QEMU recovers from an error
- * they do what QEMU does, and then return the error.
+ * they recover as QEMU does, and then return the error.
  */
 #ifndef SELFTEST_VFIO_AP_CLIENT_H
 #define SELFTEST_VFIO_AP_CLIENT_H
@@ -21,9 +21,9 @@ struct vfio_ap;
 
 /* QEMU reads at most this much of a device's state at once */
 #define CLIENT_MAX_BUFFER	0x100000UL
-/* Size of QEMUFile's buffer, at the edges of which it cuts what it writes */
+/* Size of QEMUFile's buffer, at the edges of which it cuts the stream */
 #define CLIENT_FILE_BUFFER	32768
-/* What stands before a chunk in QEMU's migration stream: flag and length */
+/* Flag and length before a chunk in QEMU's migration stream */
 #define CLIENT_CHUNK_HEADER	16
 /* A place in that stream where the state of a device may begin */
 #define CLIENT_FILE_START	36
@@ -50,11 +50,11 @@ struct client_data {
  * @flags: VFIO_MIGRATION_* of the device
  * @state: the state that the VMM thinks the device is in
  * @data_fd: data file, or -1
- * @log: where calls are told, or NULL
+ * @log: file to which calls are printed, or NULL
  * @container: type1 container whose dirty pages are tracked, or -1
  * @mem_size: bytes of memory mapped in it, from address 0
  * @dirty: dirty pages are being tracked
- * @paused: the guest was never started (-S): the device is not told of stops
+ * @paused: the guest was never started (-S): stops do not set the device state
  */
 struct client {
 	int device;
@@ -89,7 +89,7 @@ int client_cancel(struct client *c);
 int client_load(struct client *c, const struct client_data *data);
 /* Destination: run, and close the data file afterwards */
 int client_start(struct client *c);
-/* What QEMU does at the end of the VM */
+/* Release the device as QEMU does at the end of the VM */
 int client_quit(struct client *c);
 
 void client_data_free(struct client_data *data);

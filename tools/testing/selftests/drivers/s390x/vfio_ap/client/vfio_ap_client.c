@@ -2,7 +2,7 @@
 /*
  * vfio_ap_client - save and resume a vfio-ap mediated device without a VMM
  *
- * Makes the calls that QEMU makes, on a VM that does not run; what goes from
+ * Makes the calls that QEMU makes, on a VM that does not run; the stream from
  * source to destination is a file.
  */
 #include <errno.h>

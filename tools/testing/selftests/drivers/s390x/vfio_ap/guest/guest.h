@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the guest program tells, see vfio_ap_guest.S.
+ * Counters of the guest program, see vfio_ap_guest.S.
  */
 #ifndef SELFTEST_VFIO_AP_GUEST_H
 #define SELFTEST_VFIO_AP_GUEST_H
@@ -35,7 +35,7 @@
  * @apqn: adapter and domain
  * @sent: requests sent; the number of the last one
  * @answered: replies that were right
- * @requeued: requests sent once more
+ * @requeued: requests sent again
  * @wrong: replies that were wrong
  * @duplicate: replies that had been there already
  * @last: requests up to this number have been answered

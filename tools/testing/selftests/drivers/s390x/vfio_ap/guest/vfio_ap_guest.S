@@ -3,14 +3,14 @@
  * A guest that uses AP queues, and nothing else
  *
  * It finds its queues, switches their interrupts on, and keeps requests in each
- * of them for ever. It sleeps until an adapter interrupt tells it of a reply,
- * and has no timer: when an interrupt is lost it does not wake up again. What
- * happened to its requests it counts where the host can read it.
+ * of them for ever. It sleeps until an adapter interrupt signals a reply, and
+ * has no timer: when an interrupt is lost it does not wake up again. It counts
+ * requests and replies where the host can read the counters.
  *
  * The requests are those of type 0x60, which an emulated adapter echoes: they
  * have a number and say for which queue they are, so do the replies. Requests
- * that a queue has lost (it is empty although a reply is missing) are sent once
- * more under the same number, as Linux does it, see ap_sm_read() in
+ * that a queue has lost (it is empty although a reply is missing) are sent
+ * again under the same number, as Linux does it, see ap_sm_read() in
  * drivers/s390/crypto/ap_queue.c.
  *
  * Everything that the program knows is in its registers and its storage, so it
@@ -36,14 +36,14 @@
  *		that was not for the program, 4: more queues than it can have
  *	0x30	PQAP(AQIC) that were successful
  *	0x38	PQAP(AQIC) that had to be repeated
- *	0x40	last answer that the program did not know what to do about: APQN
+ *	0x40	last response that the program does not handle: APQN
  *		in bits 16-31, queue status word in bits 32-63
  *	0x48	an interrupt has come and its poll has not ended
  *	0x80	for each queue, 0x80 bytes apart:
  *		0x00	APQN
  *		0x08	requests sent, which is the number of the last one
  *		0x10	replies that were right
- *		0x18	requests sent once more
+ *		0x18	requests sent again
  *		0x20	replies that were wrong: content, length or number
  *		0x28	replies that had been there already
  *		0x30	requests up to this number have been answered
@@ -347,8 +347,8 @@ find_queues:
 	br	%r13
 
 /*
- * Switch the interrupts of a queue on. They may be already: what a status word
- * says of them is not always up to date.
+ * Enable the interrupts of a queue. They may be enabled already: the bit in a
+ * status word is not always up to date.
  */
 enable_interrupts:
 	llilf	%r0, 0x03000000

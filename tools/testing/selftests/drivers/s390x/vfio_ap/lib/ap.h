@@ -59,7 +59,7 @@ struct ap_pool {
 };
 
 /*
- * Fill @pool. Returns NULL, or the reason why this host can not run the tests.
+ * Fill @pool. Returns NULL, or the reason why this host cannot run the tests.
  *
  * The tests reset queues, so real ones are left alone unless the user gives
  * them away: without a control port only those APQNs are used that the

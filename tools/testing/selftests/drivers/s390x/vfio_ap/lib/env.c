@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What most vfio-ap migration tests start from, see env.h.
+ * Common setup of the vfio-ap migration tests, see env.h.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -265,7 +265,7 @@ static int write_part(struct env *env, int fd, size_t len, struct stream_buf *ou
 	return env_write(fd, env->stream.data, len, 0, NULL);
 }
 
-/* Read or write what belongs to a stage that has a data file */
+/* Read or write the data file of a stage that has one */
 static int move_data(struct env *env, enum env_stage stage, int fd, struct stream_buf *out)
 {
 	int ret;

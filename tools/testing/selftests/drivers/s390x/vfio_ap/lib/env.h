@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What most vfio-ap migration tests start from: a mediated device with part of
- * the host's queues, open, and the stream that it gives.
+ * Common setup of the vfio-ap migration tests: a mediated device with part of
+ * the host's queues, open, and its stream.
  */
 #ifndef SELFTEST_VFIO_AP_ENV_H
 #define SELFTEST_VFIO_AP_ENV_H
@@ -47,7 +47,7 @@ struct env {
 unsigned int env_repeat(unsigned int times);
 
 /*
- * Returns NULL, or the reason why the tests can not run here (skip). *@ret is
+ * Returns NULL, or the reason why the tests cannot run here (skip). *@ret is
  * 0 or a negative errno (fail).
  */
 const char *env_setup(struct env *env, enum vfio_ap_path path, int *ret);
@@ -224,8 +224,8 @@ bool env_stage_session(enum env_stage stage);
 bool env_stage_source(enum env_stage stage);
 
 /*
- * From any state to @stage; what is written is env->stream. *@fd is the data
- * file or -1; what was read of it or written to it replaces what is in @out.
+ * From any state to @stage; writes env->stream. *@fd is the data file or -1;
+ * the bytes that were read or written replace those in @out.
  */
 int env_enter_stage(struct env *env, enum env_stage stage, int *fd, struct stream_buf *out);
 

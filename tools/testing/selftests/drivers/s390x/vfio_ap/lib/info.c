@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a VFIO device says of itself and of its interrupts, see info.h.
+ * Information on a VFIO device and its interrupts, see info.h.
  */
 #include <errno.h>
 #include <string.h>

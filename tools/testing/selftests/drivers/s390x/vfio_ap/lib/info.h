@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a VFIO device says of itself and of its interrupts, and eventfds to be
- * told of these.
+ * Information on a VFIO device and its interrupts, and eventfds that these
+ * signal.
  *
  * Functions return 0 or a negative errno unless stated otherwise.
  */
@@ -14,16 +14,16 @@
 #include <linux/types.h>
 #include <linux/vfio.h>
 
-/* Larger than what any device has to say */
+/* Larger than the information of any device */
 #define INFO_SIZE	1024
-/* What stands where the kernel has written nothing */
+/* Value of bytes that the kernel has not written */
 #define INFO_FILL	0xa5
 /* VFIO_DEVICE_GET_INFO and VFIO_DEVICE_GET_IRQ_INFO take no smaller argsz */
 #define INFO_MIN	offsetof(struct vfio_device_info, cap_offset)
 #define IRQ_INFO_MIN	sizeof(struct vfio_irq_info)
 
 /**
- * union info - the argument of VFIO_DEVICE_GET_INFO and what follows it
+ * union info - the argument of VFIO_DEVICE_GET_INFO and its capabilities
  * @device: the argument
  * @bytes: all of it
  */
@@ -37,7 +37,7 @@ int info_get(int device, __u32 argsz, union info *info);
 /* Whether the kernel has written nothing from byte @from on */
 bool info_untouched(const union info *info, size_t from);
 /*
- * The number of capabilities behind what info_get() got, or -EBADMSG if their
+ * The number of capabilities in the result of info_get(), or -EBADMSG if their
  * chain is no chain.
  */
 int info_nr_caps(const union info *info);

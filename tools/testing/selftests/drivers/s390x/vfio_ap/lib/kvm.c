@@ -107,7 +107,7 @@ int kvm_cpu_run(struct kvm_cpu *cpu)
 {
 	int ret;
 
-	/* A page of the guest's lowcore went away while KVM looked for it: once more */
+	/* -EAGAIN: a page of the guest's lowcore went away while KVM looked for it */
 	do {
 		ret = ioctl(cpu->fd, KVM_RUN, 0) ? -errno : 0;
 	} while (ret == -EAGAIN);

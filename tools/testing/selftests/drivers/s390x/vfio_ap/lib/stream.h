@@ -131,7 +131,7 @@ struct stream_irqrow {
  * @irq_records: number of these
  * @config_at: offset of the CONFIG record, in bytes
  * @hwinfo_at: offset of the HWINFO record
- * @end_at: offset of the END record, 0 in what ends before it
+ * @end_at: offset of the END record, 0 in a stream that ends before it
  * @len: length of the stream
  */
 struct stream {
@@ -163,7 +163,7 @@ void stream_end(struct stream_buf *b);
 /* The whole stream */
 void stream_encode(struct stream_buf *b, const struct stream *s);
 
-/* Strict; NULL, or what is wrong with the stream */
+/* Strict; NULL, or the defect of the stream */
 const char *stream_decode(struct stream *s, const void *data, size_t len);
 /* The same for the bytes that a source sends before STOP_COPY: no IRQ, no END */
 const char *stream_decode_pre_copy(struct stream *s, const void *data, size_t len);

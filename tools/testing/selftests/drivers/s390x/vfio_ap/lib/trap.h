@@ -14,7 +14,7 @@
  * struct trap - memory whose first access waits for trap_open()
  * @uffd: userfaultfd
  * @mem: one page
- * @own: @mem is nobody else's
+ * @own: trap_end() frees @mem
  * @page: its size
  */
 struct trap {

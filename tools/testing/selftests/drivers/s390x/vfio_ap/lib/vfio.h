@@ -31,7 +31,7 @@ enum vfio_ap_path {
  * @group: VFIO group, or -1
  * @container: type1 container, or -1
  * @iommufd: or -1
- * @ioas: what maps @mem for @iommufd
+ * @ioas: I/O address space that maps @mem for @iommufd
  * @mem: the memory of the VM, mapped for DMA at address 0
  * @mem_size: its size in bytes
  */
@@ -50,7 +50,7 @@ struct vfio_ap {
 	size_t mem_size;
 };
 
-/* What failed is told on stderr */
+/* Failures are printed to stderr */
 int vfio_ap_open(struct vfio_ap *dev, const char *uuid, enum vfio_ap_path path);
 /* The same with a VM of its own, in the container and with the memory of @first */
 int vfio_ap_open_beside(struct vfio_ap *dev, const char *uuid, const struct vfio_ap *first);
@@ -70,7 +70,7 @@ unsigned int vfio_ap_patience(void);
 int vfio_ap_reset(const struct vfio_ap *dev);
 /* Memory of this process that is pinned, in KiB; VFIO and iommufd count apart. -1 if unknown */
 long vfio_ap_pinned(void);
-/* Wait until it is @kib, as the driver unpins pages later; what it is at the end */
+/* Wait until it is @kib, as the driver unpins pages later; returns the last value */
 long vfio_ap_await_pinned(long kib);
 
 /* Have interrupt @index signal the eventfd @event, or with -1 nothing */
@@ -84,9 +84,9 @@ int vfio_mig_get(int device, __u32 *state);
 /* @fd may be NULL: then a new data file is closed at once */
 int vfio_mig_set(int device, __u32 state, int *fd);
 int vfio_mig_data_size(int device, __u64 *size);
-/* Ask to be told of new initial data: VFIO_PRECOPY_INFO_REINIT */
+/* Opt in to reports of new initial data: VFIO_PRECOPY_INFO_REINIT */
 int vfio_mig_opt_in(int device);
-/* What there is to read on the data file of a device in a pre-copy state */
+/* Bytes to read from the data file of a device in a pre-copy state */
 int vfio_precopy_info(int fd, struct vfio_precopy_info *info);
 /* The present state, or a negative errno */
 int vfio_mig_state(int device);
