@@ -83,7 +83,7 @@ def check_round_trips(trips: RoundTrips) -> None:
     assert trips.requeued >= trips.busy, trips.summary()
 
 
-def test_to_and_fro(a: Host, b: Host) -> None:
+def test_repeated_migrations(a: Host, b: Host) -> None:
     """Five migrations; after each the guest goes on with every queue."""
     with Guests() as guests, RoundTrips(guests, a, b) as trips:
         for _ in range(5):
@@ -91,7 +91,7 @@ def test_to_and_fro(a: Host, b: Host) -> None:
         check_round_trips(trips)
 
 
-def long_to_and_fro(a: Host, b: Host, minutes: float) -> None:
+def long_repeated_migrations(a: Host, b: Host, minutes: float) -> None:
     """The same fifty times, or for as long as MINUTES= says."""
     until = time.monotonic() + 60 * minutes
     with Guests() as guests, RoundTrips(guests, a, b) as trips:

@@ -14,14 +14,14 @@ from lab.report import tap
 
 PROGRAM = "migration_config_test"
 # One of its tests, which needs queues but no control port.
-TEST = "stores_that_change_nothing_end_no_session"
+TEST = "stores_without_effect_end_no_session"
 FAILING = "migration_state_test"
 # Programs that repeat something more often on request, and how often in a long test.
 REPEATING = ("migration_file_test", "migration_lifetime_test", "migration_state_test")
 REPEAT = 100
 # Its tests that change the hardware.
-CONTROL = {"a_card_of_another_type_is_a_difference", "reset_leads_to_running_with_a_dead_card",
-           "comparing_asks_no_queue"}
+CONTROL = {"card_of_another_type_is_difference", "reset_leads_to_running_with_dead_card",
+           "comparison_executes_no_ap_instruction"}
 APQNS = "05.0004,05.0006,06.0004,06.0006"
 
 

@@ -346,7 +346,7 @@ static int to_resuming(struct nth *t)
 	try(_metadata, &self->nth, &(const struct call){		\
 		.from = (from_), .run = (run_), .to = (to_), __VA_ARGS__ })
 
-TEST_F_TIMEOUT(fail_nth, a_session_begins, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, session_begins, ENV_TIMEOUT)
 {
 	TRY(ENV_RUNNING, to_pre_copy, STATE(PRE_COPY));
 	TRY(ENV_RUNNING, to_pre_copy_p2p, STATE(PRE_COPY_P2P),
@@ -400,7 +400,7 @@ TEST_F_TIMEOUT(fail_nth, pre_copy_ends_and_read_is_out_of_memory, ENV_TIMEOUT)
 	EXPECT_LT(0U, out_of_memory);
 }
 
-TEST_F_TIMEOUT(fail_nth, the_way_back_is_never_refused, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, return_to_running_never_fails, ENV_TIMEOUT)
 {
 	TRY(ENV_RUNNING, to_stop, STATE(STOP), .never_refused = true);
 	TRY(ENV_STOP, to_running, STATE(RUNNING), .never_refused = true);
@@ -410,7 +410,7 @@ TEST_F_TIMEOUT(fail_nth, the_way_back_is_never_refused, ENV_TIMEOUT)
 	TRY(ENV_RESUMED, to_running, STATE(RUNNING), .never_refused = true);
 }
 
-TEST_F_TIMEOUT(fail_nth, what_was_received_is_taken_over, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, resuming_ends, ENV_TIMEOUT)
 {
 	TRY(ENV_RESUMING_WHOLE, to_stop, STATE(STOP));
 	TRY(ENV_RESUMING_WHOLE, to_running, STATE(RUNNING),
@@ -452,7 +452,7 @@ static int precopy_info(struct nth *t)
 	return vfio_precopy_info(t->data, &info);
 }
 
-TEST_F_TIMEOUT(fail_nth, the_stream_is_read, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, stream_is_read, ENV_TIMEOUT)
 {
 	TRY(ENV_STOP_COPY, read_rest, STATE(STOP_COPY));
 	TRY(ENV_PRE_COPY_P2P, precopy_info, STATE(PRE_COPY_P2P));
@@ -481,7 +481,7 @@ static int write_again(struct nth *t)
 	return !again || again == ret ? ret : -EPROTO;
 }
 
-TEST_F_TIMEOUT(fail_nth, the_stream_is_written, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, stream_is_written, ENV_TIMEOUT)
 {
 	TRY(ENV_RESUMING_HALF, write_again, STATE(RESUMING));
 }
@@ -512,7 +512,7 @@ static int opt_in(struct nth *t)
 	return vfio_mig_opt_in(t->four.env.dev.device);
 }
 
-TEST_F_TIMEOUT(fail_nth, questions, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, query_ioctls, ENV_TIMEOUT)
 {
 	TRY(ENV_RUNNING, data_size, STATE(RUNNING));
 	TRY(ENV_RUNNING, mig_flags, STATE(RUNNING));
@@ -526,7 +526,7 @@ static int reset(struct nth *t)
 }
 
 /* The ioctl copies nothing: only the driver could fail it, and does not */
-TEST_F_TIMEOUT(fail_nth, a_reset_is_never_refused, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, reset_never_fails, ENV_TIMEOUT)
 {
 	static const enum env_stage stages[] = {
 		ENV_RUNNING, ENV_PRE_COPY, ENV_STOP_COPY, ENV_RESUMING_WHOLE, ENV_RESUMED,
@@ -652,7 +652,7 @@ static int reset_without_memory(struct nth *t, const char *fail)
  * time nothing fails, but the code is brought into memory: a page fault that finds no
  * memory is repeated for ever.
  */
-TEST_F_TIMEOUT(fail_nth, a_released_page_is_reported_without_memory, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, released_page_is_reported_if_memory_runs_out, ENV_TIMEOUT)
 {
 	struct nth *t = &self->nth;
 	int i;
@@ -715,7 +715,7 @@ static int get_info(struct nth *t)
 	return info_get(t->four.env.dev.device, sizeof(info), &info);
 }
 
-TEST_F_TIMEOUT(fail_nth, the_device_is_asked_and_told, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, get_info_and_set_irqs, ENV_TIMEOUT)
 {
 	struct nth *t = &self->nth;
 
@@ -747,7 +747,7 @@ static int close_first(struct nth *t)
 	return 0;
 }
 
-TEST_F_TIMEOUT(fail_nth, the_device_is_opened, ENV_TIMEOUT)
+TEST_F_TIMEOUT(fail_nth, device_is_opened, ENV_TIMEOUT)
 {
 	TRY(ENV_RUNNING, reopen, STATE(RUNNING), .prepare = close_first);
 }

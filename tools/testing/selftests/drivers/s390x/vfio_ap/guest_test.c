@@ -113,7 +113,7 @@ TEST_F_TIMEOUT(guest, each_request_is_answered_once, ENV_TIMEOUT)
 	EXPECT_LT(alerts, ap_counter("gib_alerts"));
 }
 
-TEST_F_TIMEOUT(guest, replies_wait_for_a_stopped_guest, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, replies_wait_for_stopped_guest, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters before, c;
@@ -139,7 +139,7 @@ TEST_F_TIMEOUT(guest, replies_wait_for_a_stopped_guest, ENV_TIMEOUT)
 }
 
 /* Neither the loop nor the sleep ends by itself */
-TEST_F_TIMEOUT(guest, a_signal_stops_it, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, signal_stops_guest, ENV_TIMEOUT)
 {
 	/* J . */
 	static const __u8 loop[] = { 0xa7, 0xf4, 0x00, 0x00 };
@@ -165,7 +165,7 @@ TEST_F_TIMEOUT(guest, a_signal_stops_it, ENV_TIMEOUT)
 }
 
 /* Pages go away under its hands; their contents do not */
-TEST_F_TIMEOUT(guest, its_pages_are_faulted_in, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, guest_pages_are_faulted_in, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -208,7 +208,7 @@ static bool was_stored_to(struct four *f, __u64 addr)
 	return ((__u8 *)bitmap)[addr / 8] >> addr % 8 & 1;
 }
 
-TEST_F_TIMEOUT(guest, its_stores_are_logged_those_of_its_queues_are_not, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, guest_stores_are_logged_and_queue_stores_are_not, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	__u8 *nib = (__u8 *)f->env.dev.mem + GUEST_NIB;
@@ -282,7 +282,7 @@ static int execute(struct four *f, __u8 opcode, unsigned int apid, unsigned int 
 	return execute_at(f, KVM_PSW_MASK, FOUR_SMALL + 0x1000, opcode, apid, domain);
 }
 
-TEST_F_TIMEOUT(guest, it_has_its_queues_and_no_others, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, guest_reaches_only_its_queues, ENV_TIMEOUT)
 {
 	static const __u8 opcodes[] = { 0xad, 0xae, 0xaf };
 	struct four *f = &self->four;
@@ -375,7 +375,7 @@ TEST_F_TIMEOUT(guest, unmapped_operand_interrupts_guest, ENV_TIMEOUT)
  * A guest is stopped after NQAP ended with condition code 2, and goes on at the destination. The
  * queue there has no first part of that request, so it refuses the rest.
  */
-TEST_F_TIMEOUT(guest, the_rest_of_a_request_is_refused_on_the_other_side, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, partial_request_is_refused_at_destination, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	unsigned int apid = f->apids[0], domain = f->domains[0];
@@ -405,7 +405,7 @@ TEST_F_TIMEOUT(guest, the_rest_of_a_request_is_refused_on_the_other_side, ENV_TI
 }
 
 /* A PQAP(AQIC) that was refused may succeed later */
-TEST_F_TIMEOUT(guest, interrupts_are_asked_for_again, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, interrupts_are_enabled_again, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -423,7 +423,7 @@ TEST_F_TIMEOUT(guest, interrupts_are_asked_for_again, ENV_TIMEOUT)
 	EXPECT_EQ(FOUR, c.aqic);
 }
 
-TEST_F_TIMEOUT(guest, a_queue_without_interrupts_is_not_used, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, queue_without_interrupts_is_not_used, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -444,7 +444,7 @@ TEST_F_TIMEOUT(guest, a_queue_without_interrupts_is_not_used, ENV_TIMEOUT)
 }
 
 /* The guest has no other way to learn of replies: without this the others would prove nothing */
-TEST_F_TIMEOUT(guest, without_interrupts_it_hangs, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, guest_hangs_without_interrupts, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -481,7 +481,7 @@ static int interrupt(struct four *f, bool notify)
 }
 
 /* Requests are lost with their queues' interrupts: one poll brings everything back */
-TEST_F_TIMEOUT(guest, one_interrupt_brings_lost_requests_back, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, one_interrupt_makes_guest_repeat_lost_requests, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters before, c;
@@ -516,7 +516,7 @@ TEST_F_TIMEOUT(guest, one_interrupt_brings_lost_requests_back, ENV_TIMEOUT)
 }
 
 /* The kernel log has the backlog of each queue at the time it was disabled */
-TEST_F_TIMEOUT(guest, what_a_silenced_queue_held_is_counted, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, backlog_of_disabled_queue_is_counted, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	const __u32 code[] = { 0xb2af0000, DIAG_500 };
@@ -574,7 +574,7 @@ TEST_F_TIMEOUT(guest, running_guest_is_interrupted, ENV_TIMEOUT)
 	EXPECT_EQ(1, mem[GUEST_NIB]);
 }
 
-TEST_F_TIMEOUT(guest, an_unknown_instruction_is_an_exception, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, unknown_instruction_is_exception, ENV_TIMEOUT)
 {
 	static const __u8 code[] = { 0xb2, 0xff, 0x00, 0x00 };
 	struct four *f = &self->four;
@@ -589,7 +589,7 @@ TEST_F_TIMEOUT(guest, an_unknown_instruction_is_an_exception, ENV_TIMEOUT)
 	EXPECT_EQ(1, program_code);
 }
 
-TEST_F_TIMEOUT(guest, without_queues_it_stops, ENV_TIMEOUT)
+TEST_F_TIMEOUT(guest, guest_stops_without_queues, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 

@@ -106,7 +106,7 @@ static int change_config(struct cdomain *cdomain)
 			     "%#x", cdomain->id);
 }
 
-TEST_F_TIMEOUT(info, device_info_tells_what_the_device_is, ENV_TIMEOUT)
+TEST_F_TIMEOUT(info, device_info_content, ENV_TIMEOUT)
 {
 	static const __u32 sizes[] = {
 		INFO_MIN, sizeof(struct vfio_device_info), INFO_SIZE, 0x80000000, 0xffffffff,
@@ -130,7 +130,7 @@ TEST_F_TIMEOUT(info, device_info_tells_what_the_device_is, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(info, device_info_needs_its_first_fields, ENV_TIMEOUT)
+TEST_F_TIMEOUT(info, device_info_needs_minimal_argsz, ENV_TIMEOUT)
 {
 	__u32 argsz;
 
@@ -144,7 +144,7 @@ TEST_F_TIMEOUT(info, device_info_needs_its_first_fields, ENV_TIMEOUT)
 }
 
 /* A buffer that is too small gets the needed size */
-TEST_F_TIMEOUT(info, device_info_stays_in_its_room, ENV_TIMEOUT)
+TEST_F_TIMEOUT(info, device_info_respects_argsz, ENV_TIMEOUT)
 {
 	struct vfio_device_info *device = &self->info.device;
 	__u32 argsz, wanted;
@@ -387,7 +387,7 @@ TEST_F_TIMEOUT(info, set_irqs_at_bad_addresses, ENV_TIMEOUT)
 	close(event);
 }
 
-TEST_F_TIMEOUT(info, an_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
+TEST_F_TIMEOUT(info, eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 {
 	const __u32 index = VFIO_AP_CFG_CHG_IRQ_INDEX;
 	int first, second, other;
@@ -456,7 +456,7 @@ static void *call_job(void *arg)
 }
 
 /* Who does not get on with his own memory keeps no other guest waiting */
-TEST_F_TIMEOUT(info, a_stuck_caller_delays_no_other_guest, ENV_TIMEOUT)
+TEST_F_TIMEOUT(info, stuck_caller_delays_no_other_guest, ENV_TIMEOUT)
 {
 	const struct vfio_device_info info = { .argsz = sizeof(info) };
 	const struct vfio_irq_info irq = { .argsz = sizeof(irq) };

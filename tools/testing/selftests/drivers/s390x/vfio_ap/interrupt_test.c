@@ -111,7 +111,7 @@ static int migrate(struct four *f)
 	return ret;
 }
 
-TEST_F_TIMEOUT(interrupt, stop_switches_them_off_and_running_on, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, stop_disables_and_running_enables_interrupts, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	long pins;
@@ -131,7 +131,7 @@ TEST_F_TIMEOUT(interrupt, stop_switches_them_off_and_running_on, ENV_TIMEOUT)
 }
 
 /* No interrupt reports replies that come then; the guest finds them when it goes on */
-TEST_F_TIMEOUT(interrupt, nothing_happens_while_stopped, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, no_interrupt_while_stopped, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -157,7 +157,7 @@ TEST_F_TIMEOUT(interrupt, nothing_happens_while_stopped, ENV_TIMEOUT)
 }
 
 /* Cancelled wherever it may be: the source's guest goes on */
-TEST_F_TIMEOUT(interrupt, a_cancelled_migration_leaves_them_on, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, cancelled_migration_restores_interrupts, ENV_TIMEOUT)
 {
 	static const __u32 walks[][3] = {
 		{ VFIO_DEVICE_STATE_STOP },
@@ -190,7 +190,7 @@ TEST_F_TIMEOUT(interrupt, a_cancelled_migration_leaves_them_on, ENV_TIMEOUT)
 	EXPECT_EQ(0U, four_requeued(&c));
 }
 
-TEST_F_TIMEOUT(interrupt, the_stream_has_a_row_for_each_adapter, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, stream_has_row_for_each_adapter, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	const struct stream *s = &f->env.decoded;
@@ -221,7 +221,7 @@ TEST_F_TIMEOUT(interrupt, the_stream_has_a_row_for_each_adapter, ENV_TIMEOUT)
 }
 
 /* The requests stay behind; the guest finds out at once, and asks again */
-TEST_F_TIMEOUT(interrupt, the_other_side_interrupts_the_guest, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, destination_interrupts_guest, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -244,7 +244,7 @@ TEST_F_TIMEOUT(interrupt, the_other_side_interrupts_the_guest, ENV_TIMEOUT)
 }
 
 /* Control of the test before: without interrupts, it fails */
-TEST_F_TIMEOUT(interrupt, without_them_the_guest_hangs_on_the_other_side, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, guest_hangs_at_destination_without_interrupts, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -280,7 +280,7 @@ static int first_aqic(struct four *f, bool enable, __u64 addr)
 	return queue_aqic(f, f->apids[0] << 8 | f->domains[0], enable, addr);
 }
 
-TEST_F_TIMEOUT(interrupt, the_guest_is_told_busy_while_stopped, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, aqic_returns_busy_while_stopped, ENV_TIMEOUT)
 {
 	static const __u32 states[] = {
 		VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_STOP_COPY,
@@ -381,7 +381,7 @@ static const struct bad bads[] = {
 	{ "a queue in two rows", bad_queue_in_two_rows },
 };
 
-TEST_F_TIMEOUT(interrupt, bad_rows_fail_the_write_and_pin_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, bad_rows_fail_write_and_pin_nothing, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct stream_buf saved = {}, bad = {};
@@ -419,7 +419,7 @@ TEST_F_TIMEOUT(interrupt, bad_rows_fail_the_write_and_pin_nothing, ENV_TIMEOUT)
 }
 
 /* The rows that came in count when the stream is complete, and not before */
-TEST_F_TIMEOUT(interrupt, nothing_is_pinned_before_the_end, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, nothing_is_pinned_before_end, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct stream_buf saved = {};
@@ -468,7 +468,7 @@ TEST_F_TIMEOUT(interrupt, resuming_begins_with_empty_queues, ENV_TIMEOUT)
 }
 
 /* One that is not reset in time is not for the guest: the stream is found to differ */
-TEST_F_TIMEOUT(interrupt, a_queue_that_is_not_reset_fails_the_write, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, stuck_reset_fails_write, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	int fd;
@@ -523,7 +523,7 @@ static int map_memory(struct four *f, bool map)
 	return ret ? -errno : 0;
 }
 
-TEST_F_TIMEOUT(mapping, unmapping_drops_what_is_kept, ENV_TIMEOUT)
+TEST_F_TIMEOUT(mapping, unmapping_drops_kept_registrations, ENV_TIMEOUT)
 {
 	static const __u32 states[] = { VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_STOP_COPY };
 	struct four *f = &self->four;
@@ -560,7 +560,7 @@ static void *enable_and_disable(void *arg)
 }
 
 /* A guest that registers its interrupt in that memory all the time does not hold it up */
-TEST_F_TIMEOUT(mapping, unmapping_ends_whatever_the_guest_does, ENV_TIMEOUT)
+TEST_F_TIMEOUT(mapping, unmapping_ends_under_concurrent_aqic, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	unsigned int i, times = env_repeat(20);
@@ -614,7 +614,7 @@ static void expect_unmapped(struct __test_metadata *_metadata, struct four *f, l
 }
 
 /* The unmapping task gets the CPU only when the guest waits */
-TEST_F_TIMEOUT(mapping, unmapping_ends_at_the_lowest_priority, ENV_TIMEOUT)
+TEST_F_TIMEOUT(mapping, unmapping_ends_at_lowest_priority, ENV_TIMEOUT)
 {
 	const struct sched_param lowest = {};
 	struct four *f = &self->four;
@@ -656,7 +656,7 @@ FIXTURE_TEARDOWN(container)
 }
 
 /* One of the guests pins the page again while the other's interrupt is being disabled */
-TEST_F_TIMEOUT(container, unmapping_ends_beside_a_second_device, ENV_TIMEOUT)
+TEST_F_TIMEOUT(container, unmapping_ends_beside_second_device, ENV_TIMEOUT)
 {
 	const char *uuid = ap_mdev_uuid(1);
 	struct four *f = &self->four;
@@ -680,7 +680,7 @@ TEST_F_TIMEOUT(container, unmapping_ends_beside_a_second_device, ENV_TIMEOUT)
 	vfio_ap_close(&other);
 }
 
-TEST_F_TIMEOUT(mapping, unmapping_drops_what_was_received, ENV_TIMEOUT)
+TEST_F_TIMEOUT(mapping, unmapping_drops_received_registrations, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct stream_buf saved = {};
@@ -713,7 +713,7 @@ TEST_F_TIMEOUT(mapping, unmapping_drops_what_was_received, ENV_TIMEOUT)
 }
 
 /* All or nothing: memory of the guest that is not mapped for the device cannot be pinned */
-TEST_F_TIMEOUT(mapping, a_page_that_can_not_be_pinned_unwinds_the_others, ENV_TIMEOUT)
+TEST_F_TIMEOUT(mapping, failed_pin_releases_other_pages, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct stream_buf saved = {}, bad = {};
@@ -746,7 +746,7 @@ TEST_F_TIMEOUT(mapping, a_page_that_can_not_be_pinned_unwinds_the_others, ENV_TI
 }
 
 /* A queue that refuses costs the guest nothing but the time to ask again */
-TEST_F_TIMEOUT(interrupt, a_queue_that_refuses_is_told_of, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, refused_restore_is_logged, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	int log = log_open();
@@ -766,7 +766,7 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_refuses_is_told_of, ENV_TIMEOUT)
 	EXPECT_EQ((__u64)FOUR + 1, c.aqic);
 }
 
-TEST_F_TIMEOUT(interrupt, a_queue_that_is_busy_is_asked_again, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, busy_queue_is_retried, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -794,7 +794,7 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_is_busy_is_asked_again, ENV_TIMEOUT)
  * The machine enables an interrupt some time after it has accepted PQAP(AQIC), and
  * rejects PQAP(AQIC) until then. PQAP(TAPQ) shows the interrupt as disabled.
  */
-TEST_F_TIMEOUT(interrupt, stop_disables_an_interrupt_that_is_being_enabled, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, stop_disables_interrupt_that_is_being_enabled, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	int polls;
@@ -816,7 +816,7 @@ TEST_F_TIMEOUT(interrupt, stop_disables_an_interrupt_that_is_being_enabled, ENV_
 }
 
 /* A queue that stays enabled is reset, so that it cannot interrupt a stopped guest */
-TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, noisy_queue_is_reset, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -837,7 +837,7 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_does_not_comply_is_reset, ENV_TIMEOUT)
 }
 
 /* A queue that has accepted PQAP(AQIC) is not reset because PQAP(TAPQ) answers busy */
-TEST_F_TIMEOUT(interrupt, a_queue_that_tells_nothing_has_its_interrupts_again, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, busy_tapq_does_not_reset_queue, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct guest_counters c;
@@ -858,7 +858,7 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_tells_nothing_has_its_interrupts_again, E
 }
 
 /* The AP bus resets queues without the driver, which has the guest's registrations */
-TEST_F_TIMEOUT(interrupt, a_queue_that_was_reset_is_switched_on_again, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, reset_queue_is_enabled_again, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 
@@ -878,7 +878,7 @@ TEST_F_TIMEOUT(interrupt, a_queue_that_was_reset_is_switched_on_again, ENV_TIMEO
  * The machine executes PQAP(RAPQ) of the guest without an intercept. It disables the
  * interrupt, which must not come back: the guest may use the page for something else.
  */
-TEST_F_TIMEOUT(interrupt, a_registration_that_the_guest_reset_is_not_restored, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, registration_dropped_by_guest_reset_is_not_restored, ENV_TIMEOUT)
 {
 	const struct timespec settled = { .tv_nsec = 600000000 };
 	struct four *f = &self->four;
@@ -931,7 +931,7 @@ static void *hold_lock(void *arg)
 }
 
 /* A queue that was only not looked at in time is not reset */
-TEST_F_TIMEOUT(interrupt, a_lock_that_others_hold_resets_no_queue, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, contended_lock_resets_no_queue, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	pthread_t thread;
@@ -959,7 +959,7 @@ TEST_F_TIMEOUT(interrupt, a_lock_that_others_hold_resets_no_queue, ENV_TIMEOUT)
 }
 
 /* A card that is gone, for now, holds nothing up */
-TEST_F_TIMEOUT(interrupt, a_card_that_is_deconfigured_is_quiet, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, deconfigured_card_does_not_delay_stop, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 
@@ -972,7 +972,7 @@ TEST_F_TIMEOUT(interrupt, a_card_that_is_deconfigured_is_quiet, ENV_TIMEOUT)
 }
 
 /* A reset while stopped: nothing is kept, and the guest can begin anew */
-TEST_F_TIMEOUT(interrupt, a_reset_drops_them_in_every_state, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, reset_drops_registrations_in_every_state, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	enum env_stage stage;
@@ -1046,7 +1046,7 @@ static int log_report(struct four *f, __u64 iova, __u64 length, bool *has_nib)
 	return nr;
 }
 
-TEST_F_TIMEOUT(interrupt, the_page_of_the_byte_is_logged, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, page_of_byte_is_logged, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	__u64 all = f->env.dev.mem_size, page = 4096;
@@ -1082,7 +1082,7 @@ TEST_F_TIMEOUT(interrupt, the_page_of_the_byte_is_logged, ENV_TIMEOUT)
 	EXPECT_EQ(0, log_stop(f));
 }
 
-TEST_F_TIMEOUT(interrupt, logging_takes_any_page_size_that_is_a_power_of_two, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, logging_takes_any_page_size_that_is_power_of_two, ENV_TIMEOUT)
 {
 	static const struct {
 		__u64 asked;
@@ -1116,7 +1116,7 @@ struct log_request {
 };
 
 /* One bit is set, that of the page with the byte, and nothing beside the bitmap */
-TEST_F_TIMEOUT(interrupt, a_report_fills_any_bitmap, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, report_fills_any_bitmap, ENV_TIMEOUT)
 {
 	static __u8 room[5 * 4096] __attribute__((aligned(4096)));
 	static const struct log_request requests[] = {
@@ -1156,7 +1156,7 @@ TEST_F_TIMEOUT(interrupt, a_report_fills_any_bitmap, ENV_TIMEOUT)
 }
 
 /* QEMU resets the device of a guest that reboots, and goes on asking for reports */
-TEST_F_TIMEOUT(interrupt, logging_goes_on_after_a_reset_and_ends_with_close, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, logging_goes_on_after_reset_and_ends_with_close, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	__u64 all = f->env.dev.mem_size, page = 4096;
@@ -1177,7 +1177,7 @@ TEST_F_TIMEOUT(interrupt, logging_goes_on_after_a_reset_and_ends_with_close, ENV
 }
 
 /* The queue may write to the page of an interrupt that it does not disable */
-TEST_F_TIMEOUT(interrupt, a_page_that_stays_allocated_is_logged_each_time, ENV_TIMEOUT)
+TEST_F_TIMEOUT(interrupt, retained_page_is_logged_each_time, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	__u64 all = f->env.dev.mem_size, page = 4096;
@@ -1241,7 +1241,7 @@ static void expect_not_held_up(struct __test_metadata *_metadata, const struct v
 ENV_FIXTURE_OF(stuck, four, ENV_CDEV)
 
 /* Memory that does not come holds up its own guest only */
-TEST_F_TIMEOUT(stuck, memory_that_does_not_come_delays_nobody_else, ENV_TIMEOUT)
+TEST_F_TIMEOUT(stuck, stuck_page_fault_blocks_no_other_guest, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	pthread_t thread, unplug;
@@ -1306,7 +1306,7 @@ static void *reset(void *arg)
 }
 
 /* The reset waits for the pin, and releases the page */
-TEST_F_TIMEOUT(stuck, a_reset_waits_for_a_page_that_is_being_pinned, ENV_TIMEOUT)
+TEST_F_TIMEOUT(stuck, reset_waits_for_pin_in_progress, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	pthread_t writer, resetter;
@@ -1410,7 +1410,7 @@ static int run_vmm(struct stalled *s)
  * A VMM that is killed waits in close for a page of its memory that is being pinned, if another
  * process wrote the data file and a third one holds the userfaultfd. It ends with the writer.
  */
-TEST_F_TIMEOUT(stuck, a_killed_vmm_ends_with_the_writer_that_it_waits_for, ENV_TIMEOUT)
+TEST_F_TIMEOUT(stuck, killed_vmm_waits_for_writer, ENV_TIMEOUT)
 {
 	struct four *f = &self->four;
 	struct stalled s = { .stream = &f->env.stream };

@@ -171,7 +171,7 @@ FIXTURE_TEARDOWN(attribute)
 	ap_mdev_remove_all();
 }
 
-TEST_F_TIMEOUT(attribute, a_new_device_is_not_migratable, ENV_TIMEOUT)
+TEST_F_TIMEOUT(attribute, new_device_is_not_migratable, ENV_TIMEOUT)
 {
 	const char *other = ap_mdev_uuid(1);
 
@@ -187,7 +187,7 @@ TEST_F_TIMEOUT(attribute, a_new_device_is_not_migratable, ENV_TIMEOUT)
 	EXPECT_EQ(0, value(self->uuid));
 }
 
-TEST_F_TIMEOUT(attribute, the_driver_tells_of_it, ENV_TIMEOUT)
+TEST_F_TIMEOUT(attribute, features_has_migratable, ENV_TIMEOUT)
 {
 	EXPECT_TRUE(has_feature("migratable"));
 	EXPECT_TRUE(has_feature("guest_matrix"));
@@ -195,7 +195,7 @@ TEST_F_TIMEOUT(attribute, the_driver_tells_of_it, ENV_TIMEOUT)
 	EXPECT_TRUE(has_feature("ap_config"));
 }
 
-TEST_F_TIMEOUT(attribute, it_takes_0_and_1, ENV_TIMEOUT)
+TEST_F_TIMEOUT(attribute, store_accepts_0_and_1, ENV_TIMEOUT)
 {
 	static const char * const texts[] = { "1", "0", "1\n", "0\n", "1", "1\n", "0", "0\n" };
 	size_t i;
@@ -208,7 +208,7 @@ TEST_F_TIMEOUT(attribute, it_takes_0_and_1, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(attribute, it_takes_nothing_else, ENV_TIMEOUT)
+TEST_F_TIMEOUT(attribute, store_refuses_other_values, ENV_TIMEOUT)
 {
 	static const char * const texts[] = {
 		"2", "3", "9", "-1", "-0", "+0", "+1", "00", "01", "10", "11", "000000000000",
@@ -270,7 +270,7 @@ static void try_as_nobody(const char *path)
 	_exit(fd < 0 ? 3 : 0);
 }
 
-TEST_F_TIMEOUT(attribute, it_is_roots_to_write_and_everybodys_to_read, ENV_TIMEOUT)
+TEST_F_TIMEOUT(attribute, root_writes_and_everyone_reads, ENV_TIMEOUT)
 {
 	const char *path = ap_mdev_path(self->uuid, "migratable");
 	struct stat st;
@@ -379,7 +379,7 @@ TEST_F_TIMEOUT(migratable, zero_refuses_each_session, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(migratable, a_refusal_is_logged, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, refusal_is_logged, ENV_TIMEOUT)
 {
 	int log = log_open();
 
@@ -452,7 +452,7 @@ static void try_stage(struct __test_metadata *_metadata, struct env *env,
 	stream_free(&out);
 }
 
-TEST_F_TIMEOUT(migratable, it_does_not_change_while_a_session_is_open, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, store_fails_during_session, ENV_TIMEOUT)
 {
 	enum env_stage stage;
 
@@ -463,7 +463,7 @@ TEST_F_TIMEOUT(migratable, it_does_not_change_while_a_session_is_open, ENV_TIMEO
 	}
 }
 
-TEST_F_TIMEOUT(migratable, it_outlives_the_users_of_the_device, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, value_survives_close, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	int i;
@@ -487,7 +487,7 @@ TEST_F_TIMEOUT(migratable, it_outlives_the_users_of_the_device, ENV_TIMEOUT)
 	EXPECT_EQ(0, env_stream(env));
 }
 
-TEST_F_TIMEOUT(migratable, an_eventfd_is_signalled_once_for_each_change, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, eventfd_is_signalled_once_for_each_change, ENV_TIMEOUT)
 {
 	static const char * const nothing[] = { "1", "1\n", "2", "yes", "", "1\n1", "-1" };
 	int event, config, fd;
@@ -524,7 +524,7 @@ TEST_F_TIMEOUT(migratable, an_eventfd_is_signalled_once_for_each_change, ENV_TIM
 	close(config);
 }
 
-TEST_F_TIMEOUT(migratable, the_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 {
 	int first, second;
 
@@ -560,7 +560,7 @@ TEST_F_TIMEOUT(migratable, the_eventfd_can_be_replaced_and_removed, ENV_TIMEOUT)
 }
 
 /* As GET_INFO stays in its room at all, see info_test */
-TEST_F_TIMEOUT(migratable, device_info_tells_of_it_where_there_is_room, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, device_info_has_capability_if_argsz_suffices, ENV_TIMEOUT)
 {
 	const size_t own = sizeof(struct vfio_device_info);
 	const struct vfio_device_info_cap_ap *cap;
@@ -603,7 +603,7 @@ TEST_F_TIMEOUT(migratable, device_info_tells_of_it_where_there_is_room, ENV_TIME
 }
 
 /* Room was promised that is not there */
-TEST_F_TIMEOUT(migratable, device_info_at_the_end_of_memory, ENV_TIMEOUT)
+TEST_F_TIMEOUT(migratable, device_info_at_end_of_memory, ENV_TIMEOUT)
 {
 	size_t page = sysconf(_SC_PAGESIZE), len;
 	struct vfio_device_info *arg;
@@ -674,7 +674,7 @@ static int leave(struct env *env, __u32 way)
 	}
 }
 
-TEST_F_TIMEOUT(session, each_way_out_of_it_frees_the_switch, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, store_succeeds_after_each_session_end, ENV_TIMEOUT)
 {
 	static const __u32 ways[] = {
 		VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_RUNNING_P2P,
@@ -710,7 +710,7 @@ TEST_F_TIMEOUT(session, each_way_out_of_it_frees_the_switch, ENV_TIMEOUT)
 }
 
 /* PRE_COPY and STOP_COPY are one session, between the two arcs too */
-TEST_F_TIMEOUT(session, it_goes_on_from_pre_copy_to_stop_copy, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, pre_copy_and_stop_copy_are_one_session, ENV_TIMEOUT)
 {
 	struct stream_buf out = {};
 	int fd;
@@ -731,7 +731,7 @@ TEST_F_TIMEOUT(session, it_goes_on_from_pre_copy_to_stop_copy, ENV_TIMEOUT)
 }
 
 /* A failed session is open until userspace changes the state */
-TEST_F_TIMEOUT(session, it_is_open_though_it_has_failed, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, failed_session_blocks_store, ENV_TIMEOUT)
 {
 	static const char nonsense[STREAM_HEADER_SIZE] = "nonsense";
 	int fd;
@@ -750,7 +750,7 @@ TEST_F_TIMEOUT(session, it_is_open_though_it_has_failed, ENV_TIMEOUT)
 }
 
 /* The session ends when the guest has arrived, which then runs for any value */
-TEST_F_TIMEOUT(session, it_is_over_when_all_has_arrived, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, session_ends_with_resuming, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	int fd;
@@ -768,7 +768,7 @@ TEST_F_TIMEOUT(session, it_is_over_when_all_has_arrived, ENV_TIMEOUT)
 }
 
 /* "migratable" is checked before all other reasons */
-TEST_F_TIMEOUT(session, zero_is_the_first_reason_to_refuse, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, migratable_is_checked_first, ENV_TIMEOUT)
 {
 	struct pollfd event = { .events = POLLIN };
 	int device = self->device, status;
@@ -797,7 +797,7 @@ TEST_F_TIMEOUT(session, zero_is_the_first_reason_to_refuse, ENV_TIMEOUT)
  * An administrator changes a master key on one host after the other, and says
  * so to both first. One device plays the source and the destination.
  */
-TEST_F_TIMEOUT(session, no_guest_moves_while_a_key_is_changed, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, key_change_blocks_both_sides, ENV_TIMEOUT)
 {
 	struct client_data data, none;
 	struct client c;
@@ -843,7 +843,7 @@ static void hold_session(const char *uuid, int ready)
 }
 
 /* The documented way out for an administrator who cannot wait: end the VMM */
-TEST_F_TIMEOUT(session, an_administrator_can_end_it, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, administrator_ends_session, ENV_TIMEOUT)
 {
 	int ready[2], status;
 	pid_t child;
@@ -902,7 +902,7 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(session, who_is_told_of_a_change_sees_it, ENV_TIMEOUT)
+TEST_F_TIMEOUT(session, signalled_change_is_visible, ENV_TIMEOUT)
 {
 	struct watcher w = { .device = self->device, .rounds = 60 };
 	pthread_t thread;
@@ -1285,7 +1285,7 @@ static void await_store(struct race *r)
 	atomic_store(&r->waiting, false);
 }
 
-static void migrate_to_and_fro(struct race *r)
+static void migrate_repeatedly(struct race *r)
 {
 	unsigned int i, step, n;
 
@@ -1336,7 +1336,7 @@ TEST_F_TIMEOUT(session, no_session_unless_migratable, ENV_TIMEOUT)
 	ASSERT_EQ(0, sem_init(&r.reset_wanted, 0, 0));
 	ASSERT_EQ(0, pthread_create(&resetter, NULL, reset_when_asked, &r));
 	ASSERT_EQ(0, pthread_create(&administrator, NULL, administrate, &r));
-	migrate_to_and_fro(&r);
+	migrate_repeatedly(&r);
 	atomic_store(&r.over, true);
 	sem_post(&r.reset_wanted);
 	ASSERT_EQ(0, pthread_join(administrator, NULL));

@@ -138,7 +138,7 @@ TEST_F_TIMEOUT(config, attributes_are_stored_in_each_state, ENV_TIMEOUT)
 }
 
 /* A value that is refused, or changes nothing, ends no session */
-TEST_F_TIMEOUT(config, stores_that_change_nothing_end_no_session, ENV_TIMEOUT)
+TEST_F_TIMEOUT(config, stores_without_effect_end_no_session, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf out = {};
@@ -170,7 +170,7 @@ TEST_F_TIMEOUT(config, stores_that_change_nothing_end_no_session, ENV_TIMEOUT)
 }
 
 /* A destination that is configured otherwise, by the administrator's own hand */
-TEST_F_TIMEOUT(config, a_destination_without_one_of_the_resources_refuses, ENV_TIMEOUT)
+TEST_F_TIMEOUT(config, missing_resource_is_refused, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct {
@@ -203,7 +203,7 @@ static void remember_card(struct env *env, unsigned int i, struct ap_card *card)
 }
 
 /* The card that comes back is of another type, as in the lab's demo */
-TEST_F_TIMEOUT(config, a_card_of_another_type_is_a_difference, ENV_TIMEOUT)
+TEST_F_TIMEOUT(config, card_of_another_type_is_difference, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf first = env->stream;
@@ -230,7 +230,7 @@ TEST_F_TIMEOUT(config, a_card_of_another_type_is_a_difference, ENV_TIMEOUT)
 }
 
 /* Attaching the device to a guest changes the configuration of that guest */
-TEST_F_TIMEOUT(config, a_new_user_signals_no_eventfd_of_the_last, ENV_TIMEOUT)
+TEST_F_TIMEOUT(config, new_user_inherits_no_eventfd, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	char uuid[AP_UUID_SIZE];
@@ -259,7 +259,7 @@ TEST_F_TIMEOUT(config, a_new_user_signals_no_eventfd_of_the_last, ENV_TIMEOUT)
 }
 
 /* The reset leads to RUNNING though a queue cannot be reset */
-TEST_F_TIMEOUT(config, reset_leads_to_running_with_a_dead_card, ENV_TIMEOUT)
+TEST_F_TIMEOUT(config, reset_leads_to_running_with_dead_card, ENV_TIMEOUT)
 {
 	static const char * const faults[] = { "config %02x off", "checkstop %02x on" };
 	static const char * const repairs[] = { "config %02x on", "checkstop %02x off" };
@@ -292,7 +292,7 @@ TEST_F_TIMEOUT(config, reset_leads_to_running_with_a_dead_card, ENV_TIMEOUT)
  * takes one for each queue, which tells whether it interrupts. RESUMING resets each
  * queue, and looks until the reset has completed.
  */
-TEST_F_TIMEOUT(config, comparing_asks_no_queue, ENV_TIMEOUT)
+TEST_F_TIMEOUT(config, comparison_executes_no_ap_instruction, ENV_TIMEOUT)
 {
 	static const char * const insns[] = { "tapq", "rapq", "zapq", "aqic", "qact" };
 	struct env *env = &self->env;

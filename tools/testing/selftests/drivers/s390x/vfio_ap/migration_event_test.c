@@ -310,7 +310,7 @@ static int card_comes(struct site *site)
 	return ap_card_add(&site->card);
 }
 
-TEST_F_TIMEOUT(event, a_card_goes_and_comes, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, card_goes_and_comes, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
@@ -332,7 +332,7 @@ static int card_is_back(struct site *site)
 	return ap_control("card del %02x", site->apid) ?: ap_card_add(&site->card);
 }
 
-TEST_F_TIMEOUT(event, a_card_is_replaced_by_an_older_one_and_back, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, card_is_replaced_by_older_one_and_back, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
@@ -353,7 +353,7 @@ static int domain_comes(struct site *site)
 	return ap_change("domain add %02x", site->domain);
 }
 
-TEST_F_TIMEOUT(event, a_domain_goes_and_comes, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, domain_goes_and_comes, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_CHANGES,
@@ -374,7 +374,7 @@ static int cdomain_comes(struct site *site)
 	return ap_change("cdomain add %02x", site->cdomain);
 }
 
-TEST_F_TIMEOUT(event, a_control_domain_goes_and_comes, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, control_domain_goes_and_comes, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_CHANGES,
@@ -397,7 +397,7 @@ static int several_come(struct site *site)
 	       ap_control("cdomain add %02x", site->cdomain) ?: domain_comes(site);
 }
 
-TEST_F_TIMEOUT(event, the_host_is_reconfigured, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, host_is_reconfigured, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
@@ -421,7 +421,7 @@ static int strange_domain_goes(struct site *site)
 	return ap_change("cdomain del %02x", STRANGE);
 }
 
-TEST_F_TIMEOUT(event, the_host_is_reconfigured_for_others, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, host_is_reconfigured_for_others, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_HARMLESS,
@@ -480,7 +480,7 @@ static int queue_comes(struct site *site)
 	return ap_queue_bind(site->apid, site->domain, "vfio_ap", true);
 }
 
-TEST_F_TIMEOUT(event, a_queue_is_unbound_and_bound, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, queue_is_unbound_and_bound, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
@@ -523,7 +523,7 @@ static int aqmask_gives(struct site *site)
 	return ap_bus_write("aqmask", "-%u\n", site->domain);
 }
 
-TEST_F_TIMEOUT(event, apmask_can_not_take_an_adapter, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, apmask_cannot_take_adapter, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
@@ -531,7 +531,7 @@ TEST_F_TIMEOUT(event, apmask_can_not_take_an_adapter, ENV_TIMEOUT)
 	});
 }
 
-TEST_F_TIMEOUT(event, aqmask_can_not_take_a_domain, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, aqmask_cannot_take_domain, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
@@ -622,7 +622,7 @@ TEST_F_TIMEOUT(event, driver_override_alone_moves_no_queue, ENV_TIMEOUT)
 }
 
 /* A source whose queues came by masks, a destination whose queues came by overrides; and back */
-TEST_F_TIMEOUT(event, masks_and_overrides_give_the_same_stream, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, masks_and_overrides_give_same_stream, ENV_TIMEOUT)
 {
 	struct site *site = &self->site;
 	struct env *env = &site->env;
@@ -689,7 +689,7 @@ static void try_session(struct __test_metadata *_metadata, struct env *env, __u3
 	stream_free(&out);
 }
 
-TEST_F_TIMEOUT(event, a_queue_moves_to_zcrypt_and_back_while_sessions_come_and_go, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, queue_moves_to_zcrypt_and_back_while_sessions_come_and_go, ENV_TIMEOUT)
 {
 	static const __u32 states[] = {
 		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_STOP_COPY,
@@ -720,7 +720,7 @@ static int reset_device(struct site *site)
 	return vfio_ap_reset(&site->env.dev);
 }
 
-TEST_F_TIMEOUT(event, the_device_is_reset, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, device_is_reset, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = ENDS,
@@ -738,7 +738,7 @@ static int close_and_open(struct site *site)
 	return vfio_ap_open(dev, uuid, dev->path);
 }
 
-TEST_F_TIMEOUT(event, the_device_is_closed, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, device_is_closed, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = ENDS,
@@ -776,7 +776,7 @@ static int go(struct site *site, enum way way, int *end)
 }
 
 /* Every way out of a session that has failed, and the next migration works */
-TEST_F_TIMEOUT(event, every_way_out_of_a_failed_session_is_open, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, failed_session_permits_every_exit, ENV_TIMEOUT)
 {
 	static const enum env_stage stages[] = {
 		ENV_PRE_COPY, ENV_PRE_COPY_P2P, ENV_STOP_COPY, ENV_RESUMING_HALF,
@@ -813,7 +813,7 @@ TEST_F_TIMEOUT(event, every_way_out_of_a_failed_session_is_open, ENV_TIMEOUT)
 }
 
 /* The rest is no configuration, so it has no stream */
-TEST_F_TIMEOUT(event, the_last_domain_goes, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, last_domain_goes, ENV_TIMEOUT)
 {
 	struct site *site = &self->site;
 	struct env *env = &site->env;
@@ -866,7 +866,7 @@ static void expect_withdrawn(struct __test_metadata *_metadata, struct env *env)
  * The removal of the mediated device waits until the user closes it. The user
  * can end an open session, in any way, but cannot open one.
  */
-TEST_F_TIMEOUT(event, the_device_is_requested_back, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, device_is_requested_back, ENV_TIMEOUT)
 {
 	struct env *env = &self->site.env;
 	struct stream_buf out = {};
@@ -936,7 +936,7 @@ static void *scan_job(void *arg)
  * configuration is known to be about to change. Not much of the time of a scan
  * passes before that.
  */
-TEST_F_TIMEOUT(event, no_session_begins_while_a_hotplug_is_pending, ENV_TIMEOUT)
+TEST_F_TIMEOUT(event, no_session_begins_while_hotplug_is_pending, ENV_TIMEOUT)
 {
 	static const __u32 targets[] = {
 		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_STOP_COPY,
@@ -1009,7 +1009,7 @@ static int kvm_goes(struct site *site)
 	return ret;
 }
 
-TEST_F_TIMEOUT(path_event, the_virtual_machine_is_closed, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path_event, virtual_machine_is_closed, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_HARMLESS,
@@ -1103,7 +1103,7 @@ static int memory_comes(struct site *site)
 	return dev->path == VFIO_AP_GROUP ? map_group(dev) : map_ioas(dev, site->ioas);
 }
 
-TEST_F_TIMEOUT(path_event, the_memory_of_the_guest_is_unmapped, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path_event, memory_of_guest_is_unmapped, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,

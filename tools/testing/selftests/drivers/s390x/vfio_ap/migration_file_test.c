@@ -43,7 +43,7 @@ TEST_F_TIMEOUT(file, stream_holds_configuration_and_hardware, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(file, reads_of_any_size_give_the_same_bytes, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, reads_of_any_size_give_same_bytes, ENV_TIMEOUT)
 {
 	static const size_t chunks[] = { 1, 2, 7, 15, 16, 17, 64, 4096, STREAM_MAX_SIZE };
 	struct env *env = &self->env;
@@ -123,7 +123,7 @@ TEST_F_TIMEOUT(file, vectors_of_buffers_are_accepted, ENV_TIMEOUT)
 }
 
 /* Earlier code took nothing for a header, or dereferenced an empty buffer */
-TEST_F_TIMEOUT(file, reads_and_writes_of_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, zero_length_reads_and_writes, ENV_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
 	struct stream_buf out = {};
@@ -151,7 +151,7 @@ static const __u32 saving[] = {
 	VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_STOP_COPY,
 };
 
-TEST_F_TIMEOUT(file, positions_do_not_exist, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, seek_and_pread_fail, ENV_TIMEOUT)
 {
 	__u8 byte = 'V';
 	size_t i;
@@ -173,7 +173,7 @@ TEST_F_TIMEOUT(file, positions_do_not_exist, ENV_TIMEOUT)
 	close(fd);
 }
 
-TEST_F_TIMEOUT(file, the_wrong_direction_is_refused, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, wrong_direction_is_refused, ENV_TIMEOUT)
 {
 	size_t i;
 	int fd;
@@ -195,7 +195,7 @@ TEST_F_TIMEOUT(file, the_wrong_direction_is_refused, ENV_TIMEOUT)
 }
 
 /* A fault loses no byte and doubles none: the position moves only by success */
-TEST_F_TIMEOUT(file, a_bad_address_loses_no_byte, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, bad_address_loses_no_byte, ENV_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
 	struct stream_buf out = {};
@@ -251,7 +251,7 @@ TEST_F_TIMEOUT(file, a_bad_address_loses_no_byte, ENV_TIMEOUT)
 }
 
 /* A guest that runs again must not be rewritten through a file kept open */
-TEST_F_TIMEOUT(file, the_file_is_dead_after_the_arc_out, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, file_is_dead_after_arc_out, ENV_TIMEOUT)
 {
 	static const struct {
 		__u32 in, out;
@@ -288,7 +288,7 @@ TEST_F_TIMEOUT(file, the_file_is_dead_after_the_arc_out, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(file, the_file_outlives_device_and_mdev, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, file_outlives_device_and_mdev, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	int in, out;
@@ -309,7 +309,7 @@ TEST_F_TIMEOUT(file, the_file_outlives_device_and_mdev, ENV_TIMEOUT)
 }
 
 /* Closing, and using, an old file is nothing to the session after it */
-TEST_F_TIMEOUT(file, an_old_file_does_not_disturb_a_new_session, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, old_file_does_not_disturb_new_session, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf *s = &env->stream;
@@ -339,7 +339,7 @@ TEST_F_TIMEOUT(file, an_old_file_does_not_disturb_a_new_session, ENV_TIMEOUT)
 	close(new);
 }
 
-TEST_F_TIMEOUT(file, closing_the_file_does_not_end_the_session, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, closing_file_does_not_end_session, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	int fd;
@@ -359,7 +359,7 @@ TEST_F_TIMEOUT(file, closing_the_file_does_not_end_the_session, ENV_TIMEOUT)
 	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
 }
 
-TEST_F_TIMEOUT(file, a_truncated_stream_is_not_accepted, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, truncated_stream_is_not_accepted, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf *s = &env->stream;
@@ -392,7 +392,7 @@ TEST_F_TIMEOUT(file, a_truncated_stream_is_not_accepted, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(file, a_process_reads_while_another_changes_the_state, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, process_reads_while_another_changes_state, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	int go[2], got[2], fd, status;
@@ -627,7 +627,7 @@ static int migrate_neighbour(struct vfio_ap *dev)
 	return ret;
 }
 
-TEST_F_TIMEOUT(file, a_stuck_reader_delays_nobody, STUCK_TIMEOUT)
+TEST_F_TIMEOUT(file, stuck_reader_blocks_no_other_caller, STUCK_TIMEOUT)
 {
 	struct stuck stuck = { .len = 64 };
 	struct stream_buf out = {};
@@ -664,7 +664,7 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_nobody, STUCK_TIMEOUT)
 }
 
 /* A change by the host waits for no reader; the reader gets the error in the end */
-TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, STUCK_TIMEOUT)
+TEST_F_TIMEOUT(file, stuck_reader_delays_no_change_by_host, STUCK_TIMEOUT)
 {
 	struct env *env = &self->env;
 	unsigned int cdom = env->pool.cdomains[env->pool.nr_cdomains - 1];
@@ -701,7 +701,7 @@ TEST_F_TIMEOUT(file, a_stuck_reader_delays_no_change_by_the_host, STUCK_TIMEOUT)
 	vfio_ap_close(&neighbour);
 }
 
-TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, STUCK_TIMEOUT)
+TEST_F_TIMEOUT(file, stuck_writer_blocks_no_other_caller_and_fails, STUCK_TIMEOUT)
 {
 	struct stream_buf *s = &self->env.stream;
 	struct stuck stuck = { .write = true, .len = s->len };
@@ -735,7 +735,7 @@ TEST_F_TIMEOUT(file, a_stuck_writer_delays_nobody_and_comes_too_late, STUCK_TIME
 	vfio_ap_close(&neighbour);
 }
 
-TEST_F_TIMEOUT(file, a_stuck_reader_and_writer_do_not_keep_the_device_open, STUCK_TIMEOUT)
+TEST_F_TIMEOUT(file, stuck_reader_and_writer_do_not_keep_device_open, STUCK_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stuck stuck[2] = {

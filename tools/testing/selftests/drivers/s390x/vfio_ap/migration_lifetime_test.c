@@ -59,7 +59,7 @@ static int migrate(struct env *env, unsigned int times)
 	return ret;
 }
 
-TEST_F_TIMEOUT(lifetime, the_second_migration_is_as_the_first, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, second_migration_equals_first, ENV_TIMEOUT)
 {
 	struct env_counts before;
 
@@ -102,7 +102,7 @@ TEST_F_TIMEOUT(lifetime, many_failed_migrations_leave_nothing, ENV_TIMEOUT)
 }
 
 /* Close, open, remove and create in between: the driver keeps no data */
-TEST_F_TIMEOUT(lifetime, devices_that_were_used_leave_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, used_devices_leave_nothing, ENV_TIMEOUT)
 {
 	static const enum env_stage stages[] = {
 		ENV_PRE_COPY, ENV_STOP_COPY, ENV_RESUMING_HALF, ENV_RESUMING_WHOLE, ENV_RESUMED,
@@ -146,7 +146,7 @@ static void *migrate_job(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(lifetime, two_clients_of_two_devices_do_not_meet, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, two_devices_migrate_independently, ENV_TIMEOUT)
 {
 	struct job job = {};
 	pthread_t thread;
@@ -290,7 +290,7 @@ static int begin_save(struct env *env, unsigned int kind, size_t len, int *fd)
 	return read_some(*fd, len < before ? len : before);
 }
 
-TEST_F_TIMEOUT(lifetime, a_save_can_be_cancelled_at_each_point, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, save_can_be_cancelled_at_each_point, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf out = {};
@@ -320,7 +320,7 @@ TEST_F_TIMEOUT(lifetime, a_save_can_be_cancelled_at_each_point, ENV_TIMEOUT)
 	EXPECT_COUNTS(&self->env, &before);
 }
 
-TEST_F_TIMEOUT(lifetime, a_resume_can_be_cancelled_at_each_point, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, resume_can_be_cancelled_at_each_point, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf *s = &env->stream;
@@ -434,7 +434,7 @@ TEST_F_TIMEOUT(lifetime, files_outlive_session_device_and_mdev, ENV_TIMEOUT)
 }
 
 /* An open session, too, ends when the device goes, not when its file is used */
-TEST_F_TIMEOUT(lifetime, each_file_of_an_open_session_outlives_the_mdev, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, each_file_of_open_session_outlives_mdev, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf out = {};
@@ -457,7 +457,7 @@ TEST_F_TIMEOUT(lifetime, each_file_of_an_open_session_outlives_the_mdev, ENV_TIM
 }
 
 /* A file's last user need not be who opened the device, nor be alive when it goes */
-TEST_F_TIMEOUT(lifetime, a_file_outlives_the_process_that_opened_it, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, file_outlives_process_that_opened_it, ENV_TIMEOUT)
 {
 	static const __u32 states[] = {
 		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_STOP_COPY,
@@ -495,7 +495,7 @@ TEST_F_TIMEOUT(lifetime, a_file_outlives_the_process_that_opened_it, ENV_TIMEOUT
 }
 
 /* Who has inherited the device keeps the session */
-TEST_F_TIMEOUT(lifetime, the_session_ends_with_the_last_user_of_the_device, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, session_ends_with_last_user_of_device, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	int go[2], fd, status;
@@ -526,7 +526,7 @@ static int delete_module(void)
 	return syscall(__NR_delete_module, MODULE, O_NONBLOCK) ? -errno : 0;
 }
 
-TEST_F_TIMEOUT(lifetime, the_module_stays_as_long_as_a_file_is_open, ENV_TIMEOUT)
+TEST_F_TIMEOUT(lifetime, module_stays_as_long_as_file_is_open, ENV_TIMEOUT)
 {
 	static const __u32 states[] = {
 		VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_STOP_COPY,

@@ -102,7 +102,7 @@ TEST_F_TIMEOUT(log, one_device_suppresses_no_message_of_another, ENV_TIMEOUT)
 	ap_mdev_remove(other.uuid);
 }
 
-TEST_F_TIMEOUT(log, enxio_if_the_configurations_differ, ENV_TIMEOUT)
+TEST_F_TIMEOUT(log, enxio_if_configurations_differ, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf b = {};
@@ -143,7 +143,7 @@ static void put_better(const struct env *env, struct stream_buf *b)
 	stream_encode(b, &source);
 }
 
-TEST_F_TIMEOUT(log, enxio_if_the_hardware_differs, ENV_TIMEOUT)
+TEST_F_TIMEOUT(log, enxio_if_hardware_differs, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	unsigned int type = hwinfo_get(env->decoded.rows[0].info, STREAM_HW_AT);
@@ -158,7 +158,7 @@ TEST_F_TIMEOUT(log, enxio_if_the_hardware_differs, ENV_TIMEOUT)
 	stream_free(&b);
 }
 
-TEST_F_TIMEOUT(log, errors_of_the_stream, ENV_TIMEOUT)
+TEST_F_TIMEOUT(log, errors_of_stream, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf *b = &env->stream;
@@ -173,7 +173,7 @@ TEST_F_TIMEOUT(log, errors_of_the_stream, ENV_TIMEOUT)
 	EXPECT_EQ(0, env_resume(env, b->data, b->len, 0));
 }
 
-TEST_F_TIMEOUT(log, einval_if_the_stream_is_incomplete, ENV_TIMEOUT)
+TEST_F_TIMEOUT(log, einval_if_stream_is_incomplete, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	char line[256];
@@ -191,7 +191,7 @@ TEST_F_TIMEOUT(log, einval_if_the_stream_is_incomplete, ENV_TIMEOUT)
 	close(fd);
 }
 
-TEST_F_TIMEOUT(log, ecanceled_if_the_host_changes_the_configuration, ENV_TIMEOUT)
+TEST_F_TIMEOUT(log, ecanceled_if_host_changes_configuration, ENV_TIMEOUT)
 {
 	static const enum env_stage stages[] = { ENV_PRE_COPY, ENV_STOP_COPY, ENV_RESUMING_HALF };
 	struct env *env = &self->env;
@@ -216,7 +216,7 @@ TEST_F_TIMEOUT(log, ecanceled_if_the_host_changes_the_configuration, ENV_TIMEOUT
 	stream_free(&out);
 }
 
-TEST_F_TIMEOUT(log, ecanceled_and_ebusy_if_the_device_is_requested_back, ENV_TIMEOUT)
+TEST_F_TIMEOUT(log, ecanceled_and_ebusy_if_device_is_requested_back, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	char failed[256], refused[256];
@@ -248,7 +248,7 @@ TEST_F_TIMEOUT(log, ecanceled_and_ebusy_if_the_device_is_requested_back, ENV_TIM
 }
 
 /* A session that userspace ends has not failed */
-TEST_F_TIMEOUT(log, nothing_of_a_session_that_userspace_ends, ENV_TIMEOUT)
+TEST_F_TIMEOUT(log, no_message_if_userspace_ends_session, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf out = {};

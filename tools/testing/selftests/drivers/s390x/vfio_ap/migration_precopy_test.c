@@ -315,7 +315,7 @@ FIXTURE_TEARDOWN(precopy)
 	source_teardown(&self->src);
 }
 
-TEST_F_TIMEOUT(precopy, initial_bytes_are_all_but_the_end, ENV_TIMEOUT)
+TEST_F_TIMEOUT(precopy, initial_bytes_are_all_but_end, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	struct stream_buf want = {};
@@ -342,7 +342,7 @@ TEST_F_TIMEOUT(precopy, initial_bytes_are_all_but_the_end, ENV_TIMEOUT)
 }
 
 /* All reads together return the stream of STOP_COPY alone */
-TEST_F_TIMEOUT(precopy, stop_copy_appends_the_end_to_the_same_file, ENV_TIMEOUT)
+TEST_F_TIMEOUT(precopy, stop_copy_appends_end_to_same_file, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	const size_t places[] = {
@@ -371,7 +371,7 @@ TEST_F_TIMEOUT(precopy, stop_copy_appends_the_end_to_the_same_file, ENV_TIMEOUT)
 }
 
 /* Refused while the guest still runs at the source, which then stays there */
-TEST_F_TIMEOUT(precopy, a_destination_that_differs_refuses_before_the_end, ENV_TIMEOUT)
+TEST_F_TIMEOUT(precopy, destination_that_differs_refuses_before_end, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	struct vfio_ap other;
@@ -423,7 +423,7 @@ static int leave(struct source *src, enum way_out way)
 	}
 }
 
-TEST_F_TIMEOUT(precopy, the_end_of_the_session_wakes_pollers, ENV_TIMEOUT)
+TEST_F_TIMEOUT(precopy, end_of_session_wakes_pollers, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	struct waiter waiter;
@@ -541,7 +541,7 @@ TEST_F_TIMEOUT(file, arguments_of_precopy_info_are_checked, ENV_TIMEOUT)
 	munmap(mem, 2 * page);
 }
 
-TEST_F_TIMEOUT(file, precopy_info_belongs_to_the_pre_copy_states, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, precopy_info_belongs_to_pre_copy_states, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	int old, fd;
@@ -582,7 +582,7 @@ TEST_F_TIMEOUT(file, precopy_info_belongs_to_the_pre_copy_states, ENV_TIMEOUT)
 }
 
 /* A temporary end is none that a nonblocking reader would have to wait for */
-TEST_F_TIMEOUT(file, a_file_that_does_not_block, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, nonblocking_file, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 
@@ -649,7 +649,7 @@ TEST_F_TIMEOUT(file, two_readers_get_each_byte_once, ENV_TIMEOUT)
 }
 
 /* AP has no peer-to-peer DMA: nothing but the state's name changes */
-TEST_F_TIMEOUT(file, p2p_arcs_are_nothing_to_the_session, ENV_TIMEOUT)
+TEST_F_TIMEOUT(file, p2p_arcs_keep_session, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	size_t chunk = src->start / 8;
@@ -691,7 +691,7 @@ FIXTURE_TEARDOWN(change)
 }
 
 /* The session ends wherever the reader is, and the guest can go on or be stopped */
-TEST_F_TIMEOUT(change, it_ends_the_session_wherever_the_reader_is, ENV_TIMEOUT)
+TEST_F_TIMEOUT(change, change_ends_session_at_each_read_position, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	const size_t places[] = { 0, 1, STREAM_HEADER_SIZE, 60, src->start - 1, src->start };
@@ -734,7 +734,7 @@ TEST_F_TIMEOUT(change, it_ends_the_session_wherever_the_reader_is, ENV_TIMEOUT)
 }
 
 /* Scans of the AP bus, and changes of resources that the guest lacks, end no session */
-TEST_F_TIMEOUT(change, what_the_guest_does_not_have_is_none, ENV_TIMEOUT)
+TEST_F_TIMEOUT(change, unassigned_resources_end_no_session, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 
@@ -749,7 +749,7 @@ TEST_F_TIMEOUT(change, what_the_guest_does_not_have_is_none, ENV_TIMEOUT)
 	EXPECT_TRUE(same_bytes(&src->env.stream, &src->out));
 }
 
-TEST_F_TIMEOUT(change, a_request_for_the_device_ends_it, ENV_TIMEOUT)
+TEST_F_TIMEOUT(change, device_request_ends_session, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	struct waiter waiter;
@@ -823,7 +823,7 @@ static void *collect_job(void *arg)
 }
 
 /* A change at any byte makes the next read return the error */
-TEST_F_TIMEOUT(change, the_host_changes_under_a_reader, ENV_TIMEOUT)
+TEST_F_TIMEOUT(change, concurrent_change_fails_read, ENV_TIMEOUT)
 {
 	unsigned int seed = time(NULL), round;
 	struct source *src = &self->src;
@@ -867,7 +867,7 @@ static void *scan_job(void *arg)
  * A stream can be ended while a card is being plugged. If the card comes before
  * the end was read, read() returns the error.
  */
-TEST_F_TIMEOUT(change, stop_copy_succeeds_while_a_hotplug_is_pending, ENV_TIMEOUT)
+TEST_F_TIMEOUT(change, stop_copy_succeeds_while_hotplug_is_pending, ENV_TIMEOUT)
 {
 	struct source *src = &self->src;
 	struct scan scan;

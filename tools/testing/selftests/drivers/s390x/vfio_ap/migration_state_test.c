@@ -78,7 +78,7 @@ static int try_dead_file(__u32 state, int fd)
 
 ENV_FIXTURE(state, ENV_GROUP_AND_CDEV, false)
 
-TEST_F_TIMEOUT(state, feature_is_advertised_with_a_valid_set_of_flags, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, feature_is_advertised_with_valid_set_of_flags, ENV_TIMEOUT)
 {
 	__u64 flags;
 
@@ -163,7 +163,7 @@ TEST_F_TIMEOUT(state, every_walk_between_two_states, ENV_TIMEOUT)
 	EXPECT_EQ(0, env_resume(env, env->stream.data, env->stream.len, 0));
 }
 
-TEST_F_TIMEOUT(state, setting_the_present_state_does_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, setting_present_state_does_nothing, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf out = {};
@@ -240,7 +240,7 @@ TEST_F_TIMEOUT(state, bad_targets_are_refused_and_change_nothing, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(state, argsz_and_flags_of_the_features_are_checked, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, argsz_and_flags_of_features_are_checked, ENV_TIMEOUT)
 {
 	struct vfio_device_feature_mig_state mig = {
 		.device_state = VFIO_DEVICE_STATE_STOP,
@@ -282,7 +282,7 @@ TEST_F_TIMEOUT(state, argsz_and_flags_of_the_features_are_checked, ENV_TIMEOUT)
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->device));
 }
 
-TEST_F_TIMEOUT(state, data_size_is_never_zero_and_is_that_of_the_stream, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, data_size_is_never_zero_and_is_that_of_stream, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct vfio_ap empty;
@@ -310,7 +310,7 @@ TEST_F_TIMEOUT(state, data_size_is_never_zero_and_is_that_of_the_stream, ENV_TIM
 	vfio_ap_close(&empty);
 }
 
-TEST_F_TIMEOUT(state, debugfs_tells_the_state_of_an_open_and_a_closed_device, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, debugfs_shows_state_of_open_and_closed_device, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	char text[32];
@@ -357,7 +357,7 @@ TEST_F_TIMEOUT(state, reset_leads_to_running_from_each_state, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(state, close_in_each_state_leaves_nothing_to_the_next_user, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, close_in_each_state_leaves_nothing_to_next_user, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	__u32 state;
@@ -433,7 +433,7 @@ static int migrate_to_the_same_device(struct env *env, __u64 flags, struct clien
 	return ret ?: client_quit(&c);
 }
 
-TEST_F_TIMEOUT(state, the_calls_of_qemu_migrate_to_the_same_device, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, calls_of_qemu_migrate_to_same_device, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct client_data data;
@@ -447,7 +447,7 @@ TEST_F_TIMEOUT(state, the_calls_of_qemu_migrate_to_the_same_device, ENV_TIMEOUT)
 }
 
 /* Older VMMs know less: they get the same bytes */
-TEST_F_TIMEOUT(state, the_calls_of_qemu_without_the_optional_states, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, calls_of_qemu_without_optional_states, ENV_TIMEOUT)
 {
 	static const __u64 flags[] = {
 		VFIO_MIGRATION_STOP_COPY,
@@ -472,7 +472,7 @@ TEST_F_TIMEOUT(state, the_calls_of_qemu_without_the_optional_states, ENV_TIMEOUT
 }
 
 /* A guest that was never started stops as little: straight to STOP_COPY */
-TEST_F_TIMEOUT(state, the_calls_of_qemu_for_a_paused_guest, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, calls_of_qemu_for_paused_guest, ENV_TIMEOUT)
 {
 	static const __u64 flags[] = { VFIO_MIGRATION_STOP_COPY, ~0ULL };
 	struct env *env = &self->env;
@@ -496,7 +496,7 @@ TEST_F_TIMEOUT(state, the_calls_of_qemu_for_a_paused_guest, ENV_TIMEOUT)
 }
 
 /* As between two hosts: the guest's resources move to a device of another UUID */
-TEST_F_TIMEOUT(state, the_calls_of_qemu_migrate_to_another_uuid, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, calls_of_qemu_migrate_to_another_uuid, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct client_data data;
@@ -517,7 +517,7 @@ TEST_F_TIMEOUT(state, the_calls_of_qemu_migrate_to_another_uuid, ENV_TIMEOUT)
 }
 
 /* A source reads at most MIG_DATA_SIZE bytes, the destination gets less */
-TEST_F_TIMEOUT(state, the_calls_of_qemu_with_small_buffers, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, calls_of_qemu_with_small_buffers, ENV_TIMEOUT)
 {
 	static const size_t chunks[] = { 1, 15, 16, 17, 64, 104 };
 	struct env *env = &self->env;
@@ -546,7 +546,7 @@ TEST_F_TIMEOUT(state, the_calls_of_qemu_with_small_buffers, ENV_TIMEOUT)
 }
 
 /* Ending in another way than by success must not spoil the next migration */
-TEST_F_TIMEOUT(state, a_cancelled_migration_can_be_repeated, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, cancelled_migration_can_be_repeated, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct stream_buf out = {};
@@ -570,7 +570,7 @@ TEST_F_TIMEOUT(state, a_cancelled_migration_can_be_repeated, ENV_TIMEOUT)
 	stream_free(&out);
 }
 
-TEST_F_TIMEOUT(state, asking_for_the_size_commits_to_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, reading_data_size_has_no_effect, ENV_TIMEOUT)
 {
 	__u64 size;
 	int i;
@@ -585,7 +585,7 @@ TEST_F_TIMEOUT(state, asking_for_the_size_commits_to_nothing, ENV_TIMEOUT)
 	EXPECT_EQ(0, env_stream(&self->env));
 }
 
-TEST_F_TIMEOUT(state, a_second_migration_sends_no_stale_snapshot, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, second_migration_sends_new_snapshot, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	unsigned int gone = env->pool.adapters[0];
@@ -620,7 +620,7 @@ TEST_F_TIMEOUT(state, many_migrations, ENV_TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(state, a_guest_without_queues_migrates, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, guest_without_queues_migrates, ENV_TIMEOUT)
 {
 	struct env *env = &self->env;
 	struct vfio_precopy_info info;
@@ -648,7 +648,7 @@ TEST_F_TIMEOUT(state, a_guest_without_queues_migrates, ENV_TIMEOUT)
 }
 
 /* VFIO cannot return the file to the user: the session is open all the same */
-TEST_F_TIMEOUT(state, a_result_that_can_not_be_stored_leaks_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, failed_copy_of_result_leaks_nothing, ENV_TIMEOUT)
 {
 	struct vfio_device_feature_mig_state *mig;
 	struct vfio_device_feature *feature;
@@ -718,7 +718,7 @@ static int walk_at_random(struct vfio_ap *dev, unsigned int seed, unsigned int s
 	return 0;
 }
 
-TEST_F_TIMEOUT(state, two_processes_change_the_state_of_one_device, ENV_TIMEOUT)
+TEST_F_TIMEOUT(state, two_processes_change_state_of_one_device, ENV_TIMEOUT)
 {
 	unsigned int seed = time(NULL);
 	int status, ret;

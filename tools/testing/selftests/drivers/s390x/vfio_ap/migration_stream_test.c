@@ -620,7 +620,7 @@ FIXTURE_TEARDOWN(different)
 	env_teardown(&self->env);
 }
 
-DIFFERENT(not_at_all)
+DIFFERENT(identical_stream)
 {
 	stream_encode(b, s);
 	return true;

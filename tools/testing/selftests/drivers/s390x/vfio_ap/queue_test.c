@@ -354,7 +354,7 @@ static void forget(struct __test_metadata *_metadata, struct place *p,
 }
 
 /* KASAN detects the failure of this test reliably, other kernels by chance */
-TEST_F_TIMEOUT(queue, an_unassigned_queue_forgets_its_device, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, unassigned_queue_has_no_device, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
@@ -365,7 +365,7 @@ TEST_F_TIMEOUT(queue, an_unassigned_queue_forgets_its_device, ENV_TIMEOUT)
 }
 
 /* An adapter is filtered because of a queue that is assigned, not because of one that was */
-TEST_F_TIMEOUT(queue, an_adapter_comes_back_when_its_unbound_domain_is_unassigned, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, adapter_comes_back_when_its_unbound_domain_is_unassigned, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	char *uuid = p->env.dev.uuid;
@@ -409,7 +409,7 @@ static void change_the_host(struct __test_metadata *_metadata, struct place *p)
 	EXPECT_STREQ("assigned", queue_status(p->other, p->sibling));
 }
 
-TEST_F_TIMEOUT(queue, a_device_requested_back_gets_nothing_more, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, device_requested_back_gets_no_resources, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;
@@ -515,7 +515,7 @@ static void expect_next_user_has_all(struct __test_metadata *_metadata, struct p
 	EXPECT_TRUE(judged);
 }
 
-TEST_F_TIMEOUT(path, a_device_requested_back_is_whole_for_the_next_user, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path, device_requested_back_is_complete_for_next_user, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;
@@ -578,7 +578,7 @@ static void expect_recovers(struct __test_metadata *_metadata, struct place *p)
 	EXPECT_FALSE(log_has(p, "BUG:"));
 }
 
-TEST_F_TIMEOUT(queue, closing_ends_though_the_reset_does_not, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, closing_ends_with_stuck_reset, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	const char *uuid = p->env.dev.uuid;
@@ -601,7 +601,7 @@ TEST_F_TIMEOUT(queue, closing_ends_though_the_reset_does_not, ENV_TIMEOUT)
 	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
 }
 
-TEST_F_TIMEOUT(queue, unassigning_ends_though_the_reset_does_not, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, unassigning_ends_with_stuck_reset, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	char *uuid = p->env.dev.uuid;
@@ -626,7 +626,7 @@ TEST_F_TIMEOUT(queue, unassigning_ends_though_the_reset_does_not, ENV_TIMEOUT)
 	expect_recovers(_metadata, p);
 }
 
-TEST_F_TIMEOUT(queue, unbinding_ends_though_the_reset_does_not, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, unbinding_ends_with_stuck_reset, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
@@ -640,7 +640,7 @@ TEST_F_TIMEOUT(queue, unbinding_ends_though_the_reset_does_not, ENV_TIMEOUT)
 }
 
 /* The guest loses the adapter, so all of its queues are reset */
-TEST_F_TIMEOUT(queue, filtering_ends_though_the_reset_does_not, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, filtering_ends_with_stuck_reset, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
@@ -653,7 +653,7 @@ TEST_F_TIMEOUT(queue, filtering_ends_though_the_reset_does_not, ENV_TIMEOUT)
 }
 
 /* The next guest does not pay for a queue that was only slow */
-TEST_F_TIMEOUT(queue, a_slow_reset_is_repeated_when_the_device_is_opened, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, slow_reset_is_repeated_when_device_is_opened, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
@@ -667,7 +667,7 @@ TEST_F_TIMEOUT(queue, a_slow_reset_is_repeated_when_the_device_is_opened, ENV_TI
 }
 
 /* The log says that such a queue is not passed to guests */
-TEST_F_TIMEOUT(queue, an_adapter_with_a_stuck_queue_is_taken_by_a_reset_and_given_back, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, adapter_with_stuck_queue_is_taken_by_reset_and_given_back, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
@@ -680,7 +680,7 @@ TEST_F_TIMEOUT(queue, an_adapter_with_a_stuck_queue_is_taken_by_a_reset_and_give
 }
 
 /* An answer that there is no reason for does not mean that a queue is reset */
-TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_has_failed, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, reset_with_unknown_response_fails, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;
@@ -754,7 +754,7 @@ static bool queue_notifies(struct place *p)
 	return __atomic_load_n(nib, __ATOMIC_SEQ_CST);
 }
 
-TEST_F_TIMEOUT(queue, a_guest_registers_an_interrupt, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, guest_registers_interrupt, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before;
@@ -782,7 +782,7 @@ TEST_F_TIMEOUT(queue, a_guest_registers_an_interrupt, ENV_TIMEOUT)
  * The queue refuses the guest's request, which leaves nothing, and the guest
  * can repeat it. An ISC that stays shows when the VM goes.
  */
-TEST_F_TIMEOUT(queue, a_refused_registration_leaves_nothing, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, refused_registration_leaves_nothing, ENV_TIMEOUT)
 {
 	static const unsigned int codes[] = { RESET_IN_PROGRESS, BUSY, INVALID_ADDRESS };
 	struct place *p = &self->place;
@@ -818,7 +818,7 @@ TEST_F_TIMEOUT(queue, a_refused_registration_leaves_nothing, ENV_TIMEOUT)
 }
 
 /* The adapter goes while the queue has an interrupt, or stays busy: no reason to warn anybody */
-TEST_F_TIMEOUT(queue, an_interrupt_goes_with_its_adapter, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, interrupt_is_released_with_adapter, ENV_TIMEOUT)
 {
 	static const unsigned int codes[] = { NOT_AVAILABLE, DECONFIGURED, CHECKSTOPPED };
 	struct place *p = &self->place;
@@ -848,7 +848,7 @@ TEST_F_TIMEOUT(queue, an_interrupt_goes_with_its_adapter, ENV_TIMEOUT)
 }
 
 /* Answers that a guest with secrets or a change of the configuration can bring about */
-TEST_F_TIMEOUT(queue, an_odd_answer_to_disable_keeps_the_pages_and_warns_nobody, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, unknown_response_to_disable_keeps_pages_without_warning, ENV_TIMEOUT)
 {
 	static const unsigned int codes[] = {
 		STATE_CHANGE_IN_PROGRESS, ASSOC_SECRET_NOT_UNIQUE, ASSOC_FAILED,
@@ -929,7 +929,7 @@ static int disable_slowly(struct place *p)
 }
 
 /* While an interrupt is being enabled PQAP(TAPQ) shows it as disabled: that is no proof */
-TEST_F_TIMEOUT(queue, an_interrupt_that_is_being_enabled_keeps_its_pages, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, interrupt_that_is_being_enabled_keeps_its_pages, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before;
@@ -943,7 +943,7 @@ TEST_F_TIMEOUT(queue, an_interrupt_that_is_being_enabled_keeps_its_pages, ENV_TI
 }
 
 /* The queue accepts the request, but is too slow: its pages must stay pinned */
-TEST_F_TIMEOUT(queue, an_interrupt_that_stays_on_keeps_its_pages, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, interrupt_that_stays_on_keeps_its_pages, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before;
@@ -957,7 +957,7 @@ TEST_F_TIMEOUT(queue, an_interrupt_that_stays_on_keeps_its_pages, ENV_TIMEOUT)
 }
 
 /* The driver no longer polls the queue: the guest's PQAP(AQIC) must not wait */
-TEST_F_TIMEOUT(queue, a_reset_that_was_given_up_is_over, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, abandoned_reset_is_not_pending, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	char text[64];
@@ -1017,7 +1017,7 @@ TEST_F_TIMEOUT(path, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
 }
 
 /* The guest has not got the adapter, but registers an interrupt nevertheless */
-TEST_F_TIMEOUT(queue, an_unassigned_queue_keeps_no_interrupt, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, unassigned_queue_keeps_no_interrupt, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before;
@@ -1030,7 +1030,7 @@ TEST_F_TIMEOUT(queue, an_unassigned_queue_keeps_no_interrupt, ENV_TIMEOUT)
 	EXPECT_FALSE(queue_notifies(p));
 }
 
-TEST_F_TIMEOUT(queue, a_reset_with_an_odd_end_keeps_no_pin, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, reset_with_unknown_response_releases_pin, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before;
@@ -1075,7 +1075,7 @@ static void expect_no_stray_writes(struct __test_metadata *_metadata, struct pla
 	expect_recovers(_metadata, p);
 }
 
-TEST_F_TIMEOUT(queue, a_queue_that_is_never_reset_writes_to_no_foreign_page, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, stuck_queue_writes_to_no_foreign_page, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before;
@@ -1085,7 +1085,7 @@ TEST_F_TIMEOUT(queue, a_queue_that_is_never_reset_writes_to_no_foreign_page, ENV
 	expect_no_stray_writes(_metadata, p, before);
 }
 
-TEST_F_TIMEOUT(queue, a_queue_that_knows_no_reset_writes_to_no_foreign_page, ENV_TIMEOUT)
+TEST_F_TIMEOUT(queue, queue_without_reset_writes_to_no_foreign_page, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	long before;
@@ -1145,7 +1145,7 @@ static void close_second(struct place *p)
 }
 
 /* Two devices of one VM: the intercept handler knows only one */
-TEST_F_TIMEOUT(path, a_second_device_of_a_guest_is_refused_and_harms_not_the_first, ENV_TIMEOUT)
+TEST_F_TIMEOUT(path, second_device_of_guest_is_refused_without_effect, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;

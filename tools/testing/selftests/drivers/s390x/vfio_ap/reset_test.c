@@ -115,7 +115,7 @@ static int resetter_join(struct resetter *resetter, const struct env *env)
 }
 
 /* Calls on another guest's device do not wait for the reset */
-TEST_F_TIMEOUT(reset, a_slow_queue_delays_no_other_guest, ENV_TIMEOUT)
+TEST_F_TIMEOUT(reset, slow_queue_delays_no_other_guest, ENV_TIMEOUT)
 {
 	struct vfio_ap neighbour;
 	char text[4096];
@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(reset, a_slow_queue_delays_no_other_guest, ENV_TIMEOUT)
 }
 
 /* The guest keeps the adapter though the host looks at its queues during the reset */
-TEST_F_TIMEOUT(reset, a_slow_queue_stays_with_its_guest, ENV_TIMEOUT)
+TEST_F_TIMEOUT(reset, slow_queue_stays_with_its_guest, ENV_TIMEOUT)
 {
 	const struct ap_pool *pool = &self->env.pool;
 	const char *uuid = self->env.dev.uuid;
@@ -169,7 +169,7 @@ static int await_change(int event)
 }
 
 /* A reset without end is given up, and can be repeated; the state is RUNNING */
-TEST_F_TIMEOUT(reset, it_ends_though_the_queue_does_not, ENV_TIMEOUT)
+TEST_F_TIMEOUT(reset, reset_times_out_on_stuck_queue, ENV_TIMEOUT)
 {
 	static const unsigned int codes[] = { RESET_IN_PROGRESS, BUSY };
 	const char *uuid = self->env.dev.uuid;

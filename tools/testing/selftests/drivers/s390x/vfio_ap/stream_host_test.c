@@ -98,7 +98,7 @@ static int load_in_pieces(const u8 *data, size_t len, size_t piece)
 	return ret;
 }
 
-TEST(golden_streams_are_understood_in_any_pieces)
+TEST(golden_streams_decode_in_any_chunks)
 {
 	size_t i, piece;
 
@@ -113,7 +113,7 @@ TEST(golden_streams_are_understood_in_any_pieces)
 	}
 }
 
-TEST(golden_streams_are_what_the_encoder_gives)
+TEST(encoder_gives_golden_streams)
 {
 	static u8 buf[VFIO_AP_STREAM_BUF_BYTES];
 	size_t i;
@@ -128,7 +128,7 @@ TEST(golden_streams_are_what_the_encoder_gives)
 }
 
 /* Two decoders, written apart from each other, see the same */
-TEST(golden_streams_mean_the_same_to_the_tests)
+TEST(test_decoder_agrees_on_golden_streams)
 {
 	struct stream_buf b = {};
 	struct stream s;
@@ -153,7 +153,7 @@ TEST(golden_streams_mean_the_same_to_the_tests)
 	}
 }
 
-TEST(golden_interrupts_mean_the_same_to_the_tests)
+TEST(test_decoder_agrees_on_golden_interrupts)
 {
 	const struct golden *g = &goldens[ARRAY_SIZE(goldens) - 1];
 	enum vfio_ap_stream_event event;
@@ -180,7 +180,7 @@ TEST(golden_interrupts_mean_the_same_to_the_tests)
 	EXPECT_EQ(rows, s.nr_irqs);
 }
 
-TEST(golden_streams_cut_anywhere_are_incomplete)
+TEST(golden_streams_are_incomplete_at_each_cut)
 {
 	size_t i, cut;
 
@@ -196,7 +196,7 @@ TEST(golden_streams_cut_anywhere_are_incomplete)
  * Two writers whose bytes get mixed, with some bits wrong: anything but an
  * error of the documented ones, or a stream that is not complete, is a fault.
  */
-TEST(mixed_and_damaged_streams_do_no_harm)
+TEST(mixed_and_damaged_streams_are_harmless)
 {
 	static const int errors[] = {
 		-EINVAL, -ENODATA, -EOPNOTSUPP, -ENXIO,
