@@ -316,7 +316,7 @@ def test_driver_that_is_not_built_is_found() -> None:
         assert any("vfio_ap.o" in line for line in found), found
 
 
-def test_exceptions_are_there() -> None:
+def test_exceptions_can_be_read() -> None:
     assert gates.exceptions(config.REPO)
 
 

@@ -70,7 +70,7 @@ def test_assertions_are_known() -> None:
     assert not any("cond" in text for text in found)
 
 
-def test_what_coverage_counts(tmp: pathlib.Path) -> None:
+def test_coverage_counts_branches(tmp: pathlib.Path) -> None:
     """Both ways of each condition, in the driver's file only."""
     path = tmp / "file.c"
     path.write_text("if (one)\n\telse if (two)\n")

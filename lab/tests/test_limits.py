@@ -57,7 +57,7 @@ def test_deleted_lines_are_those_of_the_set() -> None:
             *((4, STREAM, 1, word) for word in ("one", "two", "three"))]
 
 
-def test_a_set_is_applied_on_its_prerequisites_alone() -> None:
+def test_set_is_applied_on_its_prerequisites_alone() -> None:
     with bench() as b:
         chains = Chains(b.layout, load(b.layout))
         tree = KernelTree(b.linux)

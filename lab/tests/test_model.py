@@ -43,7 +43,7 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names))
 
 
-def test_what_the_verifier_says() -> None:
+def test_verifier_output_is_parsed() -> None:
     """An error, none, and a search that is not complete."""
     end = "\n State-vector 60 byte, depth reached 7, errors: {}\n  12 states, stored\n" \
           "pan: elapsed time 0.5 seconds\n"

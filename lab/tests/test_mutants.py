@@ -110,7 +110,7 @@ def test_kbuild() -> None:
         "vfio_ap-objs += three.o", "obj-m := vfio_ap.o tests/x_kunit.o"]
 
 
-def test_update_keeps_what_is_equal(tmp: pathlib.Path) -> None:
+def test_update_keeps_equal_files(tmp: pathlib.Path) -> None:
     """Only changed files are built again."""
     new, old = tmp / "new", tmp / "old"
     for folder in (new, old):
@@ -127,7 +127,7 @@ def test_update_keeps_what_is_equal(tmp: pathlib.Path) -> None:
     assert (old / "made.mod.c").exists() and not (old / "gone.c").exists()
 
 
-def test_what_is_red() -> None:
+def test_red_outcomes() -> None:
     """A test that failed is red; one that did not run is an error."""
     def judge(name: str, *outcomes: tuple[str, str]) -> Verdict:
         return driver.judge(Named(name), [tap.Outcome(n, s) for n, s in outcomes])

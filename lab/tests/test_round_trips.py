@@ -17,7 +17,7 @@ def counters(*queues: tuple[int, int, int], polling: bool = False) -> Counters:
         for number, (sent, answered, again) in enumerate(queues)))
 
 
-def test_all_that_was_lost() -> None:
+def test_all_lost_requests_count() -> None:
     """And no more; each queue for itself."""
     left = counters(*LEFT)
     assert sent_again(left, counters((40, 38, 2), (40, 38, 2)))

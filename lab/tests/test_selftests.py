@@ -87,7 +87,7 @@ def run_without_port(host: Host, apqns: str | None, options: str = "") -> list[t
     return tap.parse(done.out)
 
 
-def test_unasked(a: Host) -> None:
+def test_foreign_queues_are_left_alone(a: Host) -> None:
     """Queues that do not belong to the tests are left alone, for any value of the variable."""
     for apqns, reason in ((None, "no control port of AP adapters; to use real queues set"),
                           ("05.0004,0b.0004", "0b.0004, which is not bound to vfio_ap"),

@@ -43,7 +43,7 @@ def test_apply_on_fresh_source_gives_the_same_commits() -> None:
         assert b.apply() == "", "the second time nothing is to do"
 
 
-def test_apply_changes_only_what_differs() -> None:
+def test_apply_changes_only_different_files() -> None:
     with bench() as b:
         before = {p: (b.linux / p).stat().st_mtime_ns for p in (OPS, "MAINTAINERS", TEST)}
         patch = b.root / f"{MIGRATION}/0001-s390-vfio-ap-add-the-stream.patch"
@@ -155,7 +155,7 @@ def test_save_keeps_sets_and_their_order() -> None:
         refused(lambda: b.save("nonsense"), "nonsense")
 
 
-def test_save_removes_what_left_the_series() -> None:
+def test_save_removes_dropped_files() -> None:
     with bench() as b:
         b.put("tools/testing/selftests/x/mine.c", "not in any patch yet\n", b.root)
         b.git("rm", "-q", TEST)
@@ -385,7 +385,7 @@ def test_trailers_join_those_that_stand() -> None:
                 ) in (where / "0001-selftests-test-it.patch").read_text()
 
 
-def test_scratch_tree_holds_only_what_is_touched() -> None:
+def test_scratch_tree_holds_only_touched_files() -> None:
     with bench() as b:
         tree = KernelTree(b.linux)
         with tree.scratch("pristine", [OPS]) as work:

@@ -32,14 +32,14 @@ def test_goes_on_where_it_ended(tmp: pathlib.Path) -> None:
     assert str(soak) == "seed 1, 6 streams, 12 faulted"
 
 
-def test_seeds_and_names_do_not_meet(tmp: pathlib.Path) -> None:
+def test_seeds_and_names_are_independent(tmp: pathlib.Path) -> None:
     """Each has a position of its own."""
     assert run(Soak("s", GOAL, 0, folder=tmp)) == [0, 1, 2]
     assert run(Soak("s", GOAL, 0, 2, folder=tmp)) == [0, 1, 2]
     assert run(Soak("t", GOAL, 0, folder=tmp)) == [0, 1, 2]
 
 
-def test_time_stands_instead_of_the_goal(tmp: pathlib.Path) -> None:
+def test_time_replaces_goal(tmp: pathlib.Path) -> None:
     """Many times the goal if there is time, nothing if there is none left."""
     soak = Soak("s", GOAL, 60, folder=tmp)
     for _ in range(4):
