@@ -272,7 +272,7 @@ def gap(hosts: Sequence[Host], adapters: Sequence[str], domains: Sequence[str]) 
         source = guests.vm(mdevs[0], memory=MEMORY, kernel=GUEST)
         source.wait_answered(ENOUGH)
         target = guests.vm(mdevs[1], incoming=True, memory=MEMORY, kernel=GUEST)
-        with Watch(source, target, queues) as watch:
+        with Watch(source, target, lambda vm: vm.all_answered(queues)) as watch:
             outcome = Migration(source, target, *EARLY).outcome()
             if not outcome.completed:
                 raise LabError(f"the guest with {queues} queues did not arrive: {outcome}")

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`make demo`: QEMU migrates a guest with AP queues between two emulated hosts.
+"""`make demo`: QEMU migrates a Linux guest with AP queues between two emulated hosts.
 
-The guest keeps requests in each of its queues and sleeps until an interrupt tells it of a reply.
-It has no timer. It hangs if a migration loses its interrupts, or does not wake it up to repeat
-the requests that stayed in the queues of host a.
+The guest is Debian's kernel, unmodified. A program in it keeps requests in each of its queues
+through /dev/z90crypt, and compares each reply with its request. If a migration lost the guest's
+interrupts, or did not interrupt the guest at host b, so that its AP bus sends those requests again
+that stayed in the queues of host a, the guest would wait for them for 15 minutes.
 
-Four migrations from host a to host b, over the network between them:
-  1. the hosts have equal cards: the guest arrives;
-  2. one card of b is of another type: b refuses, and a has not stopped the guest;
-  3. that card is replaced by an equal one, whose keys are not set yet, so b's device is not
+Three migrations from host a to host b, over the network between them:
+  1. one card of b is of another type: b refuses, and a has not stopped the guest;
+  2. that card is replaced by an equal one, whose keys are not set yet, so b's device is not
      migratable: b refuses;
-  4. it is migratable again: the same guest arrives. `migratable` cannot be cleared during the
+  3. it is migratable again: the same guest arrives. `migratable` cannot be cleared during the
      migration.
 """
 
@@ -31,13 +31,14 @@ from lab.common import config
 from lab.common.errors import LabError
 from lab.guest import ap_control
 from lab.guest.ap_control import simulate
-from lab.guest.counters import GUEST, Counters
 from lab.guest.gap import Watch
 from lab.guest.kernel_log import KernelLog
-from lab.guest.mdev import GuestAp, Mdev
+from lab.guest.linux import BOOT, Count, LinuxGuest, LinuxVm
+from lab.guest.linux_trips import TYPES, Tally, total
+from lab.guest.mdev import Mdev
 from lab.guest.migration import EARLY, LEFT, MIDWAY, Migration, Outcome
 from lab.guest.qmp import names_errno, transferred
-from lab.guest.round_trips import outstanding, sent_again
+from lab.guest.round_trips import AP
 from lab.guest.tracing import Tracer
 from lab.guest.vm import Guests, Vm
 from lab.host.host import Host
@@ -47,24 +48,21 @@ from lab.report import picture
 from lab.report.timeline import Answers, Event, Record, arcs, blackout, drivers_share
 from lab.report.timeline_table import Timeline
 
-AP = GuestAp(adapters="05,06", domains="04,06")
-# The card that differs in the second run, and its type then.
+# The card that differs in the first run, and its type then.
 APID = "05"
 PLANTED_TYPE = 13
-# Of the guests, in MiB.
-MEMORY = 64
 # Microseconds that a request takes, so that some are under way at any time.
 LATENCY = 100_000
-# Replies of each queue before a migration, and of all queues after it.
+# Replies of each queue before and after a migration.
 ENOUGH = 10
 
 
-def show_counters(where: str, counters: Counters) -> None:
+def show_counts(where: str, count: Count) -> None:
     """Print the guest's counters, queue by queue."""
-    print(f"  {where + ', queue:':<34}" + "".join(f"{q.apqn:>9}" for q in counters.queues))
-    for what, values in (("requests answered", [q.answered for q in counters.queues]),
-                         ("sent once more", [q.requeued for q in counters.queues])):
-        print(f"  {'':<16}{what:<18}" + "".join(f"{value:>9}" for value in values))
+    print(f"  {where + ', queue:':<34}" + "".join(f"{apqn:>9}" for apqn in count.queues))
+    for name in ("sent", "right"):
+        print(f"  {'':<16}{'requests sent' if name == 'sent' else 'replies, right':<18}"
+              + "".join(f"{getattr(queue, name):>9}" for queue in count.queues.values()))
     sys.stdout.flush()
 
 
@@ -115,6 +113,8 @@ class Demo:
         self.failures: list[str] = []
         self.guests = guests
         self.mdevs = (guests.mdev(a, AP), guests.mdev(b, AP))
+        self.tally = Tally(a)
+        self.guest = LinuxGuest(guests.add(LinuxVm(self.mdevs[0])))
 
     def expect(self, what: str, holds: bool, seen: object) -> None:
         """One line on something that must hold."""
@@ -138,9 +138,18 @@ class Demo:
         said = log.failures(self.mdevs[1])
         self.expect(f"b's kernel log: \"{line}\"", said == [line], said)
 
-    def expect_intact(self, source: Vm) -> None:
+    def boot(self) -> None:
+        """Boot the guest; its queues as the guest sees them."""
+        self.guest.wait_right(ENOUGH, timeout=BOOT)
+        found = self.guest.queues()
+        for apqn, kind in found.items():
+            print(f"  guest: queue {apqn}, {kind}")
+        self.expect(f"the guest has the queues {' '.join(AP.matrix())}",
+                    found == {apqn: TYPES[apqn[:2]] for apqn in AP.matrix()}, found)
+
+    def expect_intact(self) -> None:
         """The guest can go on at a."""
-        status = source.status()
+        status = self.guest.vm.status()
         self.expect("source intact: the guest runs", status == "running", status)
         state = self.mdevs[0].state()
         self.expect("source intact: device state RUNNING", state == "RUNNING", state)
@@ -158,18 +167,25 @@ class Demo:
         queues = self.mdevs[1].guest_matrix()
         self.expect("the guest on b has the same queues", queues == AP.matrix(), queues)
 
-    def expect_answers(self, before: Counters, left: Counters, vm: Vm) -> None:
-        """The guest has gone on in that VM. It is stopped for a moment to be looked at."""
-        here = vm.stopped_counters()
-        vm.call("cont")
-        show_counters(f"guest on {vm.host.name}", here)
-        lost = sum(outstanding(queue) for queue in left.queues)
-        if vm.mdev is self.mdevs[0]:
-            self.expect("nothing had to be sent once more", here.requeued == before.requeued, here)
-        else:
-            self.expect(f"the {lost} requests that stayed behind in a's queues were sent once more",
-                        sent_again(left, here), (left, here))
-        self.expect("each request was answered once, in each queue", not here.faults(), here)
+    def expect_answers(self) -> None:
+        """The guest goes on with all its queues."""
+        last = self.guest.wait_right(ENOUGH, since=self.guest.last())
+        show_counts(f"guest on {self.guest.vm.host.name}", last)
+        faults = self.guest.faults()
+        self.expect("the guest found no wrong reply, and its kernel log is clean", not faults,
+                    faults)
+
+    def expect_end(self) -> None:
+        """The guest powers off when its requests are answered."""
+        ends = self.guest.power_off()
+        sent = sum(end.requests.sent for end in ends.values())
+        lost = [f"{apqn}: {end}" for apqn, end in ends.items()
+                if end.requests.sent != end.requests.right]
+        self.expect(f"each of {sent} requests was answered, once and rightly",
+                    not lost and sorted(ends) == AP.matrix(), ends)
+        again = self.tally.sent_again(self.b, ends)
+        self.expect(f"the {self.tally.left} requests that stayed in a's queues were sent again by "
+                    "the guest's AP bus, and no others", again == self.tally.left, again)
 
     def show(self, log: KernelLog) -> None:
         """Print the lines that an administrator reads."""
@@ -190,7 +206,7 @@ class Demo:
                 timeline.add(mdev.host.name, f"    driver {arc.before} -> {arc.after}",
                              at=start + arc.time)
 
-    def expect_record(self, record: Record, outcome: Outcome, gap: float) -> None:
+    def expect_record(self, record: Record, outcome: Outcome) -> None:
         """Both sides' events agree with each other; and the figures that follow from them."""
         error = sum(record.uncertainty.values())
         for vm_host in (record.source, record.target):
@@ -206,35 +222,36 @@ class Demo:
             record.figures["of that uncertain, as the hosts' clocks differ (ms)"] = error * 1000
             print(f"  no queue could be used for {stopped[1] - stopped[0]:.3f} s (within "
                   f"{error:.3f} s);\n  the drivers were at work for {own * 1000:.1f} ms of that")
-        record.figures["longest time without an answer, at most (ms)"] = gap * 1000
         if outcome.completed:
             record.figures["bytes of the device's state"] = outcome.device_bytes
             record.figures["bytes in all"] = transferred(outcome.info)
 
-    def run(self, title: str, source: Vm, cause: int | None = None,
+    def run(self, title: str, cause: int | None = None,
             midway: Callable[[Timeline], None] | None = None) -> tuple[Vm, Outcome, KernelLog]:
         """One migration with its timeline. cause: errno with which b is to refuse. midway: called
         when the device is next."""
         print(f"\n{title}", flush=True)
         log = KernelLog(self.b)
-        target = self.guests.vm(self.mdevs[1], incoming=True, memory=MEMORY, kernel=GUEST)
-        before = source.wait_answered(ENOUGH)
-        show_counters("guest on a", before)
+        source = self.guest.vm
+        target = self.guests.add(LinuxVm(self.mdevs[1], incoming=True))
+        counted = total(self.b, "nqap")
+        before = self.guest.wait_right(ENOUGH, since=self.guest.last())
+        show_counts("guest on a", before)
         timeline = Timeline()
         record = Record(title, source.host.name, target.host.name)
         start, first = time.monotonic(), len(source.events())
         with (Tracer(self.a) as at_a, Tracer(self.b) as at_b,
-              Watch(source, target, len(AP.matrix())) as watch):
+              Watch(source, target, LinuxVm.answered) as watch):
             migration = Migration(source, target, *EARLY,
                                   *(["pause-before-switchover"] if midway else []))
-            held_up = 0.0
             if midway:
                 migration.wait(source, MIDWAY)
-                held_up = time.monotonic()
                 midway(timeline)
-                held_up = time.monotonic() - held_up
                 migration.go_on()
             outcome = migration.outcome()
+            if outcome.completed:
+                self.guest.moved(target)
+                self.tally.leave(self.a, counted)
             watch.wait_answers(ENOUGH * len(AP.matrix()))
             record.events += [Event(step.time, step.host, "user", "", step.what)
                               for step in timeline.steps]
@@ -252,19 +269,18 @@ class Demo:
             timeline.add(vm.host.name, f"kernel: {mdev.state()}, guest {vm.status()}")
         table = timeline.table()
         print(table)
-        left = source.counters()
-        assert left is not None
-        self.expect_answers(before, left, target if outcome.completed else source)
-        included = f", which includes {held_up:.1f} s held up midway" if held_up else ""
-        print(f"  longest time without an answer: at most {watch.gap:.1f} s{included}\n  (the "
-              f"guest's counters were read through QEMU {watch.looks} times, every "
-              f"{watch.interval * 1000:.0f} ms)", flush=True)
-        self.expect_record(record, outcome, watch.gap)
+        self.expect_answers()
+        gap = self.guest.gap_since(before)
+        print(f"  longest time in which a queue of the guest got no reply: {gap * 1000:.0f} ms of "
+              f"its clock,\n  which stands still while the guest is stopped", flush=True)
+        record.figures["longest time without a reply, of the guest's clock (ms)"] = gap * 1000
+        self.expect_record(record, outcome)
         number = len(list(self.folder.glob("run*.txt"))) + 1
         record.save(self.folder / f"run{number}.json")
         (self.folder / f"run{number}.txt").write_text(
             f"{title}\n\n{table}\n\n{outcome}\n\nQEMU on a:\n{source.log()}\n"
-            f"QEMU on b:\n{target.log()}\nkernel of b:\n" + "\n".join(log.lines()) + "\n")
+            f"QEMU on b:\n{target.log()}\nkernel of b:\n" + "\n".join(log.lines()) +
+            f"\nconsole of the guest:\n{self.guest.console()}\n")
         return target, outcome, log
 
 
@@ -285,13 +301,13 @@ def store(demo: Demo, mdev: Mdev, value: str, error: str = "") -> None:
                 answer == error, said)
 
 
-def change_keys(demo: Demo, source: Vm) -> Callable[[Timeline], None]:
-    """Make run 3; return the callback for run 4."""
+def change_keys(demo: Demo) -> Callable[[Timeline], None]:
+    """Make run 2; return the callback for run 3."""
     a_mdev, b_mdev = demo.mdevs
     store(demo, b_mdev, "0")
-    target, outcome, _ = demo.run("Run 3: b's device is not migratable", source, errno.EPERM)
+    target, outcome, _ = demo.run("Run 2: b's device is not migratable", errno.EPERM)
     demo.expect_refused(outcome, target.refused_state("RESUMING"), errno.EPERM)
-    demo.expect_intact(source)
+    demo.expect_intact()
     target.quit()
     store(demo, b_mdev, "1")
 
@@ -303,43 +319,32 @@ def change_keys(demo: Demo, source: Vm) -> Callable[[Timeline], None]:
 
 
 def demonstrate(demo: Demo) -> None:
-    """The four runs."""
-    a_mdev, b_mdev = demo.mdevs
+    """The three runs."""
     card = ap_control.of_profile(demo.b, APID)
     planted = re.sub(r":\d+", f":{PLANTED_TYPE}", card)
-
-    source = demo.guests.vm(a_mdev, memory=MEMORY, kernel=GUEST)
-    queues = a_mdev.guest_matrix()
-    demo.expect(f"the guest on a has the queues {' '.join(AP.matrix())}",
-                queues == AP.matrix(), queues)
-    target, outcome, _ = demo.run("Run 1: equal cards", source)
-    demo.expect_arrived(outcome)
-    target.quit()
-    source.quit()
+    with timed("Booting the Linux guest on a"):
+        demo.boot()
 
     with timed(f"Host b: card {card} replaced by {planted}"):
         ap_control.replace(demo.b, planted)
-    source = demo.guests.vm(a_mdev, memory=MEMORY, kernel=GUEST)
-    target, outcome, log = demo.run(f"Run 2: card {APID} of b is of type {PLANTED_TYPE}", source,
+    target, outcome, log = demo.run(f"Run 1: card {APID} of b is of type {PLANTED_TYPE}",
                                     errno.ENXIO)
     demo.expect_refused(outcome, outcome.target_error, errno.ENXIO)
     demo.expect_difference(log, card)
-    demo.expect_intact(source)
+    demo.expect_intact()
     demo.show(log)
     target.quit()
 
     with timed(f"Host b: card {planted} replaced by {card}"):
         ap_control.replace(demo.b, card)
     midway = None
-    if b_mdev.has("migratable"):
-        midway = change_keys(demo, source)
+    if demo.mdevs[1].has("migratable"):
+        midway = change_keys(demo)
     else:
-        print("\nRun 3 left out: this kernel has no `migratable`", flush=True)
-    target, outcome, _ = demo.run("Run 4: the same guest again, equal cards", source,
-                                  midway=midway)
+        print("\nRun 2 left out: this kernel has no `migratable`", flush=True)
+    _, outcome, _ = demo.run("Run 3: the same guest again, equal cards", midway=midway)
     demo.expect_arrived(outcome)
-    target.quit()
-    source.quit()
+    demo.expect_end()
 
 
 def show_pictures(folder: pathlib.Path) -> None:
@@ -385,9 +390,9 @@ def main(argv: list[str]) -> int:
     if failures:
         print(f"demo: FAILED after {seconds:.0f} s: {len(failures)} of its checks did not hold")
         return 1
-    print(f"demo: passed in {seconds:.0f} s: a guest that uses AP queues was migrated between two "
-          "hosts and\nwent on with them, and a host whose card differs refused it before the guest "
-          "was stopped.")
+    print(f"demo: passed in {seconds:.0f} s: a Linux guest that uses AP queues was migrated "
+          "between two\nhosts and went on with them, and a host whose card differs refused it "
+          "before the guest was stopped.")
     return 0
 
 

@@ -1,33 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0
 """Watch a guest's counters while it migrates: how long was it without an answer?
 
-    with Watch(source, target, queues) as watch:
+    with Watch(source, target, lambda vm: vm.all_answered(queues)) as watch:
         ...                     migrate
         watch.wait_answers(10)
     print(watch.gap, watch.interval)
 
-The counters are read through QEMU, over and over: at the source, and at the target as soon as
-the guest runs there. All times are taken here, so the hosts' clocks need not agree.
+The counters are read over and over: at the source, and at the target as soon as the guest runs
+there. All times are taken here, so the hosts' clocks need not agree.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
+from typing import Generic, TypeVar
 
 from lab.common.errors import LabError
 from lab.guest.qmp import STEP
 from lab.guest.vm import Vm
 
+V = TypeVar("V", bound=Vm)
 
-class Watch:
-    """gap: the longest time without an answer so far, or more: QEMU may be slow to tell, so it
+
+class Watch(Generic[V]):
+    """gap: the longest time without an answer so far, or more: reading takes time, so the gap
     begins before the look that saw an answer and ends after the one that saw the next. looks:
     how often the counters were read. interval: seconds between two looks, on average."""
 
-    def __init__(self, source: Vm, target: Vm, queues: int) -> None:
-        self._queues = queues
+    def __init__(self, source: V, target: V, answered: Callable[[V], int | None]) -> None:
+        """answered: returns how many requests the guest in a VM reports as answered, None if it
+        has not reported there."""
+        self._answered = answered
         self.gap = 0.0
         self.looks = 0
         self.seen: list[tuple[float, str, int]] = []
@@ -47,10 +53,12 @@ class Watch:
         """Seconds between two looks."""
         return (self._last - self._began) / max(self.looks - 1, 1)
 
-    def _look(self, vm: Vm) -> None:
+    def _look(self, vm: V) -> None:
         begin = time.monotonic()
-        answers = vm.all_answered(self._queues)
+        answers = self._answered(vm)
         now = time.monotonic()
+        if answers is None:
+            return
         with self._changed:
             self.looks += 1
             self.seen.append(((begin + now) / 2, vm.host.name, answers))
@@ -84,7 +92,7 @@ class Watch:
             if not there:
                 raise LabError(f"the guest got no {number} answers in {STEP:.0f} s")
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Watch[V]:
         self._thread.start()
         return self
 

@@ -29,6 +29,7 @@ from lab.host.host import Host
 from lab.host.process import Process
 
 T = TypeVar("T")
+V = TypeVar("V", bound="Vm")
 
 # Error of query-migrate for a device whose `migratable` is 0.
 HELD_OFF = "The administrator of the host does not allow migration"
@@ -43,9 +44,6 @@ KVM_READY = "kvm_init_vcpu"
 MIGRATABLE = "vfio_ap_migratable"
 # MiB. QEMU sends few pages (the guest has not written any of them), but it looks at each page.
 MEMORY = 16
-# Milliseconds that the guest may be stopped. QEMU goes on sending memory until it expects to meet
-# this, by the bandwidth that it measured: in an emulated host that is some KiB/s.
-DOWNTIME = 1_000_000
 # QEMU's default for max-bandwidth, in bytes per second.
 BANDWIDTH = 128 * 2**20
 
@@ -58,6 +56,10 @@ class Vm:
     QEMU starts in the background. ready() waits until it can be used, and raises QemuError if it
     cannot; Guests.vm() calls it.
     """
+
+    # Milliseconds that the guest may be stopped. QEMU goes on sending memory until it expects to
+    # meet this, by the bandwidth that it measured: in an emulated host that is some KiB/s.
+    DOWNTIME = 1_000_000
 
     def __init__(self, host: Host, mdev: Mdev | None, incoming: bool = False,
                  memory: int = MEMORY, trace: tuple[str, ...] = (), started: bool = True,
@@ -156,8 +158,8 @@ class Vm:
 
     def allow_switchover(self) -> None:
         """Let a migration stop the guest, however long that takes."""
-        self.call("migrate-set-parameters", downtime_limit=DOWNTIME, avail_switchover_bandwidth=0,
-                  max_bandwidth=BANDWIDTH)
+        self.call("migrate-set-parameters", downtime_limit=self.DOWNTIME,
+                  avail_switchover_bandwidth=0, max_bandwidth=BANDWIDTH)
 
     def forbid_switchover(self) -> None:
         """Keep migrations in pre-copy: QEMU sends changed pages, and the data of the device.
@@ -332,9 +334,12 @@ class Guests:
         return mdev
 
     def vm(self, mdev: Mdev, incoming: bool = False, wait: bool = True, **options: Any) -> Vm:
-        """A Vm with that device, in its host. wait=False: it gets ready with the next one, so
-        that source and target start at the same time."""
-        vm = Vm(mdev.host, mdev, incoming, **options)
+        """A Vm with that device, in its host; add()."""
+        return self.add(Vm(mdev.host, mdev, incoming, **options), wait)
+
+    def add(self, vm: V, wait: bool = True) -> V:
+        """Kill that VM at the end. wait=False: it gets ready with the next one, so that source
+        and target start at the same time."""
         self._vms.append(vm)
         if wait:
             for starting in self._vms:

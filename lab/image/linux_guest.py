@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The Linux guest: Debian's kernel for s390x, unmodified, and an initramfs with a program of ours.
+"""The Linux guest: Debian's kernel for s390x, unmodified, and an initramfs with programs of ours
+and the zcrypt modules of that kernel.
 
 Hosts see both in FOLDER (lab.guest.linux has the arguments for QEMU).
 """
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import pathlib
+import re
 import stat
 from dataclasses import dataclass
 
@@ -17,10 +20,14 @@ from lab.common.run import CommandFailed, logged, run
 from lab.image import debs
 from lab.image.kernel import KernelError, remove
 
-PROGRAM = config.REPO / "lab/programs/linux_guest"
+SOURCES = config.REPO / "lab/programs/linux_guest"
 # Below config.share(); in a host below /lab.
 FOLDER = "guest"
 KERNEL, INITRAMFS, RELEASE = "vmlinuz", "initramfs", "release"
+# Each is a first process; the kernel starts init if rdinit= names no other.
+PROGRAMS = ("init", "crypto_load")
+# The AP bus is part of the kernel.
+MODULES = ("zcrypt", "zcrypt_cex4")
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Entry:
 
 
 # The kernel opens /dev/console for the first process.
-SKELETON = (Entry("dev", stat.S_IFDIR | 0o755), Entry("proc", stat.S_IFDIR | 0o755),
+SKELETON = (*(Entry(name, stat.S_IFDIR | 0o755) for name in ("dev", "proc", "sys", "modules")),
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
 
 
@@ -55,15 +62,32 @@ def cpio(entries: list[Entry]) -> bytes:
     return bytes(out)
 
 
-def kernel_of(deb: pathlib.Path) -> tuple[str, bytes]:
-    """The release and the image of the kernel in Debian's package."""
-    archive = run(["dpkg-deb", "--fsys-tarfile", deb], error=debs.FetchError).stdout
-    names = run(["tar", "-t"], stdin=archive, error=debs.FetchError).out.splitlines()
-    images = [name for name in names if name.startswith("./boot/vmlinuz-")]
-    if len(images) != 1:
-        raise debs.FetchError(f"{deb.name}: has {len(images)} kernels, not one")
-    image = run(["tar", "-xO", images[0]], stdin=archive, error=debs.FetchError).stdout
-    return images[0].removeprefix("./boot/vmlinuz-"), image
+class KernelPackage:
+    """The content of Debian's package of a kernel."""
+
+    def __init__(self, deb: pathlib.Path) -> None:
+        self._name = deb.name
+        self._archive = run(["dpkg-deb", "--fsys-tarfile", deb], error=debs.FetchError).stdout
+        self._files = run(["tar", "-t"], stdin=self._archive,
+                          error=debs.FetchError).out.splitlines()
+
+    def _find(self, pattern: str) -> str:
+        found = [name for name in self._files if re.fullmatch(pattern, name)]
+        if len(found) != 1:
+            raise debs.FetchError(f"{self._name}: has {len(found)} files {pattern}, not one")
+        return found[0]
+
+    def _read(self, name: str) -> bytes:
+        return run(["tar", "-xO", name], stdin=self._archive, error=debs.FetchError).stdout
+
+    def kernel(self) -> tuple[str, bytes]:
+        """The release and the image."""
+        name = self._find(r"\./boot/vmlinuz-.*")
+        return name.removeprefix("./boot/vmlinuz-"), self._read(name)
+
+    def module(self, name: str) -> bytes:
+        """A module, which the package compresses."""
+        return lzma.decompress(self._read(self._find(rf".*/{name}\.ko\.xz")))
 
 
 def prepare(flavour: str) -> None:
@@ -72,7 +96,7 @@ def prepare(flavour: str) -> None:
     folder = config.share(flavour) / FOLDER
     stamp = config.share(flavour) / f"{FOLDER}.stamp"
     sha = hashlib.sha256(pathlib.Path(__file__).read_bytes())
-    for path in (PROGRAM / "init.c", PROGRAM / "Makefile"):
+    for path in sorted(SOURCES.iterdir()):
         sha.update(path.read_bytes())
     wanted = f"{deb.name} {sha.hexdigest()}"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
@@ -81,16 +105,20 @@ def prepare(flavour: str) -> None:
     remove(folder)
     folder.mkdir(parents=True)
     try:
-        logged("program of the Linux guest", ["make", "-C", str(PROGRAM), "install",
-                                              f"DESTDIR={folder}"],
+        logged("programs of the Linux guest",
+               ["make", "-C", str(SOURCES), "install", f"DESTDIR={folder}"],
                config.LOGS / f"linux-guest-{flavour}.log")
     except CommandFailed as error:
         raise KernelError(str(error)) from None
-    release, image = kernel_of(deb)
+    package = KernelPackage(deb)
+    release, image = package.kernel()
     (folder / KERNEL).write_bytes(image)
     (folder / RELEASE).write_text(release, encoding="utf-8")
-    init = Entry("init", stat.S_IFREG | 0o755, (folder / "init").read_bytes())
-    (folder / INITRAMFS).write_bytes(gzip.compress(cpio([*SKELETON, init]), mtime=0))
+    files = [*(Entry(name, stat.S_IFREG | 0o755, (folder / name).read_bytes())
+               for name in PROGRAMS),
+             *(Entry(f"modules/{name}.ko", stat.S_IFREG | 0o644, package.module(name))
+               for name in MODULES)]
+    (folder / INITRAMFS).write_bytes(gzip.compress(cpio([*SKELETON, *files]), mtime=0))
     stamp.write_text(wanted, encoding="utf-8")
 
 

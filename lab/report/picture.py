@@ -32,6 +32,11 @@ SIZE = (11.0, 5.6)
 # Seconds that are shown before the first event and after the last.
 BEFORE = 0.5
 AFTER = 2.0
+# One sentence for each chart.
+CAPTION = ("The upper chart shows, for each host, the states of QEMU's migration (grey), those of "
+           "the vfio-ap device (coloured) and events of the driver and the administrator; the "
+           "orange field is the time in which the guest could use no queue. The lower chart shows "
+           "the number of replies that the guest has counted, in all its queues.")
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -119,7 +124,7 @@ def _answers(axes: Any, record: Record, until: float) -> None:
         axes.plot([answers.time for answers in seen], [answers.number for answers in seen],
                   marker, markersize=3, label=f"read on {host}",
                   color="#4c9f70" if host == record.source else "#8e6bb0")
-    axes.set_ylabel("requests answered", fontsize=8)
+    axes.set_ylabel("replies", fontsize=8)
     axes.legend(fontsize=7, loc="upper left", frameon=False)
     axes.tick_params(labelsize=7)
 
@@ -193,7 +198,8 @@ def page(records: Sequence[Record], pictures: Sequence[str]) -> str:
         inline = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>r{number}-", inline)
         rows = "".join(f"<tr><td>{html.escape(name)}<td>{value:,.0f}"
                        for name, value in record.figures.items())
-        body.append(f"<h2>{html.escape(record.title)}</h2>\n<figure>{inline}</figure>\n"
+        body.append(f"<h2>{html.escape(record.title)}</h2>\n<figure>{inline}"
+                    f"<figcaption>{CAPTION}</figcaption></figure>\n"
                     f"<table>{rows}</table>")
     return PAGE.format(body="\n".join(body))
 

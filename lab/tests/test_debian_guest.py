@@ -11,6 +11,7 @@ import time
 from lab.common.progress import say
 from lab.common.run import run
 from lab.guest import linux
+from lab.guest.linux import Count, Requests
 from lab.guest.vm import FIRMWARE, PROGRAM
 from lab.host.host import Host
 from lab.image import linux_guest
@@ -56,6 +57,36 @@ def test_initramfs() -> None:
     archive = linux_guest.cpio(entries)
     listed = run(["cpio", "-itv", "--quiet"], stdin=archive).out.splitlines()
     assert [line.split()[-1] for line in listed] == [entry.name for entry in entries], listed
-    assert listed[2].startswith("crw-------") and "5,   1" in listed[2], listed
-    assert listed[3].startswith("-rwxr-xr-x") and listed[3].split()[4] == "5", listed
+    assert listed[-2].startswith("crw-------") and "5,   1" in listed[-2], listed
+    assert listed[-1].startswith("-rwxr-xr-x") and listed[-1].split()[4] == "5", listed
     assert run(["cpio", "-i", "--quiet", "--to-stdout", "init"], stdin=archive).stdout == b"12345"
+
+
+CONSOLE = """[    1.000000] random: crng init done
+guest: queue 05.0004 CEX8C
+guest: count 1 gap 0 05.0004:2:0:0:0
+guest: count 2 gap 215 05.0004:4:2:0:0
+"""
+
+
+def test_counters_are_read() -> None:
+    """A line counts when it is complete."""
+    counts = [Count(1, 0.0, {"05.0004": Requests(2, 0, 0, 0)}),
+              Count(2, 0.215, {"05.0004": Requests(4, 2, 0, 0)})]
+    assert linux.parse_counts(CONSOLE) == counts
+    assert linux.parse_counts(CONSOLE + "guest: count 3 gap 2 05.0004:1") == counts
+
+
+def test_faults_are_found() -> None:
+    """Each fault of a guest is found, and nothing else."""
+    assert not linux.find_faults(CONSOLE)
+    assert not linux.find_faults(CONSOLE + "guest: power off\n[    9.000000] reboot: Power down\n")
+    assert not linux.find_faults(CONSOLE + "[    9.000000] hrtimer: interrupt took 62149700 ns\n")
+    for line in ("guest: fault: queue 05.0004: request 1: wrong reply",
+                 "[    9.000000] Crypto dev=05.0004 unknown response type 0x00",
+                 "guest: count 4 gap 215 05.0004:4:2:0:0",
+                 "guest: count 3 gap 215 05.0004:5:2:1:0",
+                 "guest: count 3 gap 215 05.0004:5:2:0:1"):
+        assert len(linux.find_faults(f"{CONSOLE}{line}\n")) == 1, line
+    report = "[    0.500000] WARNING: CPU: 0 PID: 1 at lib/refcount.c:28\n"
+    assert linux.find_faults(report + CONSOLE) == [report.strip()]

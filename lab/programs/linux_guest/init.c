@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,33 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "report.h"
+
 #define MEMORY		(32UL << 20)	/* bytes that each processor writes and reads */
 #define TICKS		20		/* expirations of a timer that each processor awaits */
 #define PERIOD_NS	10000000L
-#define NS_PER_S	1000000000LL
-
-/* A line on the console, in one write: the processes of all processors report at the same time. */
-static void report(const char *format, ...)
-{
-	char line[256] = "guest: ";
-	size_t length = strlen(line);
-	va_list args;
-
-	va_start(args, format);
-	length += vsnprintf(line + length, sizeof(line) - length - 1, format, args);
-	va_end(args);
-	line[length++] = '\n';
-	if (write(STDOUT_FILENO, line, length) < 0)
-		_exit(1);
-}
-
-static long long now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * NS_PER_S + time.tv_nsec;
-}
 
 /* The number that /proc/cpuinfo has in "# processors    : N"; 0 on failure. */
 static int processors(void)
