@@ -72,6 +72,15 @@ static void pause_ms(unsigned int ms)
 	nanosleep(&time, NULL);
 }
 
+/* Wait until the guest has got so many replies more */
+static int wait_more(struct four *f, unsigned int nr)
+{
+	struct guest_counters c;
+
+	guest_counters(&f->guest, &c);
+	return guest_wait_answered(&f->guest, guest_answered(&c) + nr);
+}
+
 /* A guest with something that is not the guest program; it sleeps for ever after errors */
 static int create_small(struct four *f, const __u8 *code, size_t len)
 {
@@ -120,8 +129,8 @@ TEST_F_TIMEOUT(guest, replies_wait_for_stopped_guest, ENV_TIMEOUT)
 	int i, ret;
 
 	ASSERT_EQ(0, four_start(f));
-	for (i = 1; i <= 5; i++) {
-		ret = guest_wait_answered(&f->guest, i * ENOUGH);
+	for (i = 0; i < 5; i++) {
+		ret = wait_more(f, ENOUGH);
 		EXPECT_EQ(0, ret);
 		EXPECT_EQ(0, guest_stop(&f->guest));
 		guest_counters(&f->guest, &before);
@@ -131,7 +140,7 @@ TEST_F_TIMEOUT(guest, replies_wait_for_stopped_guest, ENV_TIMEOUT)
 		EXPECT_EQ(0, memcmp(&before, &c, sizeof(c)));
 		ASSERT_EQ(0, guest_start(&f->guest));
 	}
-	EXPECT_EQ(0, guest_wait_answered(&f->guest, guest_answered(&before) + ENOUGH));
+	EXPECT_EQ(0, wait_more(f, ENOUGH));
 	EXPECT_EQ(0, guest_stop(&f->guest));
 	guest_counters(&f->guest, &c);
 	EXPECT_TRUE(four_is_well(&c));
@@ -172,11 +181,11 @@ TEST_F_TIMEOUT(guest, guest_pages_are_faulted_in, ENV_TIMEOUT)
 	int i;
 
 	ASSERT_EQ(0, four_start(f));
-	for (i = 1; i <= ENOUGH; i++) {
-		EXPECT_EQ(0, guest_wait_answered(&f->guest, i * 2));
+	for (i = 0; i < ENOUGH; i++) {
+		EXPECT_EQ(0, wait_more(f, 2));
 		ASSERT_EQ(0, madvise(f->env.dev.mem, f->env.dev.mem_size, MADV_DONTNEED));
 	}
-	EXPECT_EQ(0, guest_wait_answered(&f->guest, i * 2));
+	EXPECT_EQ(0, wait_more(f, 2));
 	EXPECT_EQ(0, guest_stop(&f->guest));
 	guest_counters(&f->guest, &c);
 	EXPECT_TRUE(four_is_well(&c));
@@ -230,12 +239,12 @@ TEST_F_TIMEOUT(guest, guest_stores_are_logged_and_queue_stores_are_not, ENV_TIME
 	EXPECT_FALSE(was_stored_to(f, GUEST_COUNTERS));
 
 	ASSERT_EQ(0, guest_start(&f->guest));
-	EXPECT_EQ(0, guest_wait_answered(&f->guest, ENOUGH));
+	EXPECT_EQ(0, wait_more(f, ENOUGH));
 	ASSERT_EQ(0, guest_stop(&f->guest));
 	EXPECT_TRUE(was_stored_to(f, GUEST_NIB));
 	EXPECT_FALSE(was_stored_to(f, GUEST_NIB));
 	ASSERT_EQ(0, guest_start(&f->guest));
-	EXPECT_EQ(0, guest_wait_answered(&f->guest, 2 * ENOUGH));
+	EXPECT_EQ(0, wait_more(f, ENOUGH));
 	ASSERT_EQ(0, guest_stop(&f->guest));
 	EXPECT_TRUE(was_stored_to(f, GUEST_COUNTERS));
 	EXPECT_EQ(0, log_dirty(f, false));
@@ -507,7 +516,7 @@ TEST_F_TIMEOUT(guest, one_interrupt_makes_guest_repeat_lost_requests, ENV_TIMEOU
 		EXPECT_EQ(before.polls, c.polls);
 	}
 	ASSERT_EQ(0, interrupt(f, true));
-	EXPECT_EQ(0, guest_wait_answered(&f->guest, 2 * ENOUGH));
+	EXPECT_EQ(0, wait_more(f, ENOUGH));
 	EXPECT_EQ(0, guest_stop(&f->guest));
 	guest_counters(&f->guest, &c);
 	EXPECT_TRUE(four_is_well(&c));
