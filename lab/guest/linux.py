@@ -59,7 +59,7 @@ def arguments(cpus: int = 1, memory: int = CHECKS_MEMORY) -> list[str]:
 class LinuxVm(Vm):
     """A Vm of the Linux guest with crypto_load."""
 
-    # This guest writes to its memory, so QEMU has to send all but the rest before it stops the guest.
+    # This guest writes to its memory, so QEMU has to send most of it before it stops the guest.
     DOWNTIME = 10_000
 
     def __init__(self, mdev: Mdev, incoming: bool = False, cpus: int = 1,
