@@ -322,7 +322,7 @@ def install_programs(flavour: str) -> None:
         source = [folder, f"LINUX={config.LINUX}", headers]
         wanted |= {f"lab/programs/{name}": source for name in ("adapters", "fuzz", "random_guest")}
         # There are installed headers.
-        wanted["lab/programs/inject"] = [folder, headers]
+        wanted |= {f"lab/programs/{name}": [folder, headers] for name in ("inject", "vcpus")}
     try:
         for name, arguments in wanted.items():
             logged(name, ["make", "-C", name, "install", *arguments],

@@ -51,6 +51,11 @@ def test_two_cpus(bare: Host) -> None:
     check_guest(bare, 2)
 
 
+def long_four_cpus(bare: Host) -> None:
+    """The same with twice as many virtual CPUs as the host has."""
+    check_guest(bare, 4)
+
+
 def test_initramfs() -> None:
     """cpio reads the archive that the kernel gets."""
     entries = [*linux_guest.SKELETON, Entry("init", stat.S_IFREG | 0o755, b"12345")]
