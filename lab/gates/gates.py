@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lab.common import progress
 from lab.common.run import run
-from lab.gates import builds, emulator, limits, set_tests, structure, tools, words
+from lab.gates import (builds, emulator, kvm_selftests, limits, set_tests, structure,
+                       tools, words)
 from lab.gates.schedule import Gate, results
 from lab.image import machine
 from lab.series import mails, patches
@@ -344,7 +345,9 @@ def names() -> list[str]:
 def gates_of(checker: Checker, everything: bool) -> list[Gate]:
     """The gates of check-fast or, with everything, of check: on both series and on our scripts."""
     found = [*checker.gates(), *emulator.gates()]
-    return [*found, *checker.more_gates(), *emulator.more_gates()] if everything else found
+    if everything:
+        found += [*checker.more_gates(), *emulator.more_gates(), *kvm_selftests.gates()]
+    return found
 
 
 def chosen(found: Iterable[str], glob: str, command: str) -> list[str]:
