@@ -41,6 +41,11 @@ def install(flavour: str) -> None:
     """Put the program where the hosts with that kernel find it."""
     program = config.CLIENT_OBJECTS / qemu.PROGRAM
     target = config.share(flavour) / "bin" / qemu.PROGRAM
+    # The program looks for firmware relative to the folder that it is in.
+    firmware = config.share(flavour) / "share/qemu"
+    if not firmware.is_symlink():
+        firmware.parent.mkdir(exist_ok=True)
+        firmware.symlink_to("/usr/share/qemu")
     if target.exists() and target.stat().st_mtime_ns == program.stat().st_mtime_ns:
         return
     # A host may be running the old one.

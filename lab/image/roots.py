@@ -28,6 +28,8 @@ class Root:
     """A root file system: packages, suites and folder.
 
     spare: a suite that replaces the versions that the mirror lists and does not have.
+    without: packages that others depend on and the root does not need. apt takes them for
+        installed.
     """
 
     name: str
@@ -36,30 +38,35 @@ class Root:
     include: tuple[str, ...]
     folder: pathlib.Path
     spare: str = ""
+    without: tuple[str, ...] = ()
 
 
 HOSTS = Root(
     "root-s390x", "s390x", ("trixie",),
     ("bash", "busybox", "coreutils", "iproute2", "kmod", "mdevctl", "mount", "procps", "socat",
      "util-linux",
+     "libvirt-clients", "libvirt-daemon", "libvirt-daemon-driver-qemu",
      # Of QEMU: the libraries that lab.image.client links, and firmware.
      "libglib2.0-0t64", "qemu-system-data", "zlib1g"),
-    config.S390_ROOT, spare="forky")
+    config.S390_ROOT, spare="forky",
+    # libvirt's daemon runs as root, and QEMU is our own.
+    without=("adduser", "logrotate", "polkitd", "qemu-system", "systemd-container"))
 
 CLIENT = Root(
     "root-client", "s390x", ("trixie",), ("libc6-dev", "libglib2.0-dev", "zlib1g-dev"),
     config.CLIENT_ROOT, spare="forky")
 
 # Part of the stamp: increase it if this file fills the folder in another way.
-RECIPE = 2
+RECIPE = 3
 
 # A mirror that lacks a version may lack its replacement, too: runs of mmdebstrap at most.
-ATTEMPTS = 4
+ATTEMPTS = 6
 
 
 def stamp_of(root: Root) -> str:
     """Checksum of the inputs of a ready folder."""
     text = repr((RECIPE, root.architecture, root.suites, root.include, root.spare))
+    text += installed(root)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -110,12 +117,23 @@ def changed_packages(pinned: dict[str, str], found: dict[str, str]) -> list[str]
 
 
 def absent_archives(log: str) -> set[tuple[str, str]]:
-    """Name and version (without epoch) of each archive that a mirror answered 404 for."""
+    """Name and version (without epoch) of each archive that a mirror answered 404 for, and of those
+    that are too old for what replaces another one."""
     found = set()
     for path in re.findall(r"^E: Failed to fetch \S+/(\S+)_[^_\s]+\.deb +404 ", log, re.M):
         name, version = path.split("_", 1)
         found.add((name, re.sub(r"^\d+:", "", urllib.parse.unquote(version))))
+    for name, version in re.findall(r" Depends: (\S+) \(>=? \S+\) but (\S+) is to be installed$",
+                                    log, re.M):
+        found.add((name, re.sub(r"^\d+:", "", version)))
     return found
+
+
+def installed(root: Root) -> str:
+    """The list of installed packages that apt starts with: those of root.without."""
+    return "".join(f"Package: {name}\nStatus: install ok installed\nVersion: 99:0\n"
+                   f"Architecture: {root.architecture}\nMaintainer: none\nDescription: none\n\n"
+                   for name in root.without)
 
 
 def preferences(root: Root, absent: set[tuple[str, str]]) -> str:
@@ -146,6 +164,8 @@ def mmdebstrap(root: Root, scratch: pathlib.Path, archives: pathlib.Path,
     settings.write_text("\n".join(machine.apt_settings()) + "\n")
     avoid = folder / f"{root.name}.pref"
     avoid.write_text(preferences(root, absent))
+    status = folder / f"{root.name}.status"
+    status.write_text(installed(root))
     used = folder / f"{root.name}.used"
     used.unlink(missing_ok=True)
     inside = '"$1"/var/cache/apt/archives/'
@@ -160,6 +180,7 @@ def mmdebstrap(root: Root, scratch: pathlib.Path, archives: pathlib.Path,
         "--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt",
         f'--setup-hook=mkdir -p {inside} "$1"/etc/apt/preferences.d',
         f'--setup-hook=cp {avoid} "$1"/etc/apt/preferences.d/lab.pref',
+        f'--setup-hook=cp {status} "$1"/var/lib/dpkg/status',
         f'--setup-hook=cp -l {archives}/*.deb {inside} 2>/dev/null || :',
         f'--extract-hook=cp -n {inside}*.deb {archives}/',
         root.suites[0], str(scratch), *sources(root, absent),
@@ -256,10 +277,16 @@ def complete(root: pathlib.Path) -> None:
             (root / "usr/bin" / name).symlink_to("busybox")
     remove(root / "lib/modules")
     (root / "lib/modules").symlink_to("/lab/modules")
+    remove(root / "var/run")
+    (root / "var/run").symlink_to("/run")
+    # Where libvirt looks for it.
+    (root / "usr/bin/qemu-system-s390x").symlink_to("/lab/bin/qemu-system-s390x")
     for name in ("dev", "proc", "sys", "run", "mnt", "tmp", "lab", "root"):
         (root / name).mkdir(exist_ok=True)
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
-    (root / "etc/group").write_text("root:x:0:\nkvm:x:104:\n")
+    # libvirt's daemon wants a user of its QEMU, though the tests configure root.
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n"
+                                     "libvirt-qemu:x:64055:104::/var/lib/libvirt:/bin/false\n")
+    (root / "etc/group").write_text("root:x:0:\nkvm:x:104:\nlibvirt-qemu:x:64055:\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n10.99.0.1 host1\n10.99.0.2 host2\n")
     (root / "root/.profile").write_text("PS1='\\h:\\w\\$ '\nexport PS1\n")
 

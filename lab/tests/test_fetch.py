@@ -300,6 +300,30 @@ def test_root_answers_404(tmp: pathlib.Path) -> None:
         assert len(lines) == 1 and "lab-library 1.1-1 -> 1.2-1" in lines[0], said
 
 
+def test_root_replacement_needs_newer_packages(tmp: pathlib.Path) -> None:
+    """They come from the spare suite, too, though the first suite has older ones."""
+    with mirror(tmp) as (served, _):
+        served.add("suite", "lab-tool", "1-1", depends="lab-library")
+        served.add("suite", "lab-library", "1.1-1").unlink()
+        served.add("suite", "lab-base", "1-1")
+        served.add("next", "lab-library", "1.2-1", depends="lab-base (>= 2)")
+        served.add("next", "lab-base", "2-1")
+        root = tiny(tmp)
+        assert roots.unpack(root)
+        found = {name: text.split()[0] for name, text in roots.packages_of(root).items()}
+        assert found == {"lab-tool": "1-1", "lab-library": "1.2-1", "lab-base": "2-1"}, found
+
+
+def test_root_without(tmp: pathlib.Path) -> None:
+    """A dependency that the root does not need stays out, as if it were installed."""
+    with mirror(tmp) as (served, _):
+        served.add("suite", "lab-tool", "1-1", depends="lab-library (>= 1:1)")
+        served.add("suite", "lab-library", "1:10-1")
+        root = dataclasses.replace(tiny(tmp), without=("lab-library",))
+        assert roots.unpack(root)
+        assert list(roots.packages_of(root)) == ["lab-tool"], roots.packages_of(root)
+
+
 def test_root_updated(tmp: pathlib.Path) -> None:
     """A newer version in the suite: one warning; leftovers of the older one do not count."""
     with mirror(tmp) as (served, said):
