@@ -41,11 +41,12 @@ class Mdev:
         self.path = f"/sys/bus/mdev/devices/{ident}"
 
     @classmethod
-    def create(cls, host: Host, ap: GuestAp, migratable: bool = True) -> Mdev:
+    def create(cls, host: Host, ap: GuestAp, migratable: bool = True, ident: str = "") -> Mdev:
         """Make one and assign to it; LabError if the host has less than that to give.
 
-        migratable: let it migrate, where the driver has an attribute to say so."""
-        mdev = cls(host, str(uuid.uuid4()))
+        migratable: let it migrate, where the driver has an attribute to say so.
+        ident: its UUID; a new one if this is empty."""
+        mdev = cls(host, ident or str(uuid.uuid4()))
         cdomains = ap.domains if ap.cdomains is None else ap.cdomains
         lines = [f"echo {mdev.uuid} >{MDEV_TYPE}/create", f"cd {mdev.path}"]
         for attribute, values in (("assign_adapter", ap.adapters), ("assign_domain", ap.domains),

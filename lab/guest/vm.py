@@ -327,9 +327,9 @@ class Guests:
         self._vms: list[Vm] = []
         self._mdevs: list[Mdev] = []
 
-    def mdev(self, host: Host, ap: GuestAp, migratable: bool = True) -> Mdev:
+    def mdev(self, host: Host, ap: GuestAp, migratable: bool = True, ident: str = "") -> Mdev:
         """Mdev.create()."""
-        mdev = Mdev.create(host, ap, migratable)
+        mdev = Mdev.create(host, ap, migratable, ident)
         self._mdevs.append(mdev)
         return mdev
 
