@@ -27,8 +27,8 @@ from lab.host.process import Process, Result
 STEP = 300.0
 # The definition of a domain, below /lab/results in the host.
 FILE = "domain.xml"
-# What an administrator of two hosts that trust each other writes. Without systemd there are no
-# cgroups, and no virtlogd that somebody started.
+# Settings of an administrator whose hosts trust each other. The hosts have no systemd, so no
+# cgroups and no virtlogd are there.
 SETTINGS = {
     "libvirtd.conf": """\
 listen_tls = 0
@@ -117,12 +117,12 @@ class Libvirt:
         self.virsh(f"define /lab/results/{FILE}", f"start {domain.name}")
 
     def log(self, domain: Domain) -> str:
-        """What QEMU of a domain wrote, and with which arguments it was started."""
+        """The arguments and the output of QEMU of a domain."""
         return self.host.run(f"cat /var/log/libvirt/qemu/{domain.name}.log", check=False).out
 
     def counters(self, domain: Domain, *before: str) -> Counters | None:
-        """What the guest program has counted; None before it has begun. before: commands of virsh
-        that are executed first."""
+        """Counters of the guest program; None before it has begun to count. before: commands of
+        virsh that are executed first."""
         name = f"{domain.name}.memory"
         command = json.dumps({"execute": "pmemsave", "arguments": {
             "val": GUEST_COUNTERS, "size": GUEST_SIZE, "filename": f"/lab/results/{name}"}})
@@ -142,7 +142,7 @@ class Libvirt:
                                f"{counters} since {since}\n{self.log(domain)}")
 
     def stopped_counters(self, domain: Domain) -> Counters:
-        """Stop the guest; what its program has counted until then."""
+        """Stop the guest; the counters of its program."""
         counters = self.counters(domain, f"suspend {domain.name}")
         if counters is None:
             raise LabError(f"host {self.host.name}: the guest has not begun to count")
