@@ -242,10 +242,10 @@ static void read_log(uint64_t *log)
 		die("KVM_GET_DIRTY_LOG");
 }
 
-/* The log is an array of longs. The lowest bit of the first one is the first page. */
+/* Bit 0 is the rightmost one of byte 0. */
 static bool in_log(const uint64_t *log, unsigned long page)
 {
-	return log[page / 64] >> (page % 64) & 1;
+	return ((const uint8_t *)log)[page / 8] >> (page % 8) & 1;
 }
 
 /* The log, then the word of each page. */
