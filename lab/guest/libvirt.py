@@ -5,22 +5,23 @@
         domain = Domain(mdev.uuid)
         here.start(domain)
         here.virsh(f"migrate --live {domain.name} {there.uri} {there.migration_uri}")
-        there.wait_answered(domain, 10)
+        there.wait_right(domain, 10)
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from lab.common import speed
 from lab.common.errors import LabError
-from lab.guest.counters import GUEST, GUEST_COUNTERS, GUEST_SIZE, Counters
+from lab.guest.linux import LOOK, MEMORY, Count, LinuxVm, parse_counts, reached
 from lab.host.host import Host
 from lab.host.process import Process, Result
+from lab.image.linux_guest import FOLDER, INITRAMFS, KERNEL
 
 # Seconds on an idle machine for a command of virsh, which may have to wait until the daemon has
 # asked QEMU for its capabilities.
@@ -46,13 +47,17 @@ stdio_handler = "file"
 """,
 }
 
+_numbers = itertools.count()
+
 
 @dataclass(frozen=True)
 class Domain:
-    """A guest that executes the bare-metal program (lab.guest.counters). uuid: of its mdev."""
+    """A Linux guest with crypto_load (lab.guest.linux). uuid: of its mdev. console: the file of its
+    console in each host, below /lab/results."""
 
     uuid: str
     name: str = "guest"
+    console: str = field(default_factory=lambda: f"guest{next(_numbers)}.console")
 
     def xml(self) -> str:
         """Its definition. The emulated host has no AP interrupts for itself, so libvirt must be
@@ -61,11 +66,13 @@ class Domain:
 <domain type='kvm'>
   <name>{self.name}</name>
   <uuid>0be70000-0000-4000-8000-000000000001</uuid>
-  <memory unit='MiB'>16</memory>
+  <memory unit='MiB'>{MEMORY}</memory>
   <vcpu>1</vcpu>
   <os>
     <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>
-    <kernel>{GUEST}</kernel>
+    <kernel>/lab/{FOLDER}/{KERNEL}</kernel>
+    <initrd>/lab/{FOLDER}/{INITRAMFS}</initrd>
+    <cmdline>{LinuxVm.COMMAND_LINE}</cmdline>
   </os>
   <cpu mode='host-passthrough'>
     <feature policy='require' name='ap'/>
@@ -79,6 +86,10 @@ class Domain:
         <address uuid='{self.uuid}'/>
       </source>
     </hostdev>
+    <console type='file'>
+      <source path='/lab/results/{self.console}' append='on'/>
+      <target type='sclp'/>
+    </console>
     <memballoon model='none'/>
   </devices>
 </domain>
@@ -120,33 +131,24 @@ class Libvirt:
         """The arguments and the output of QEMU of a domain."""
         return self.host.run(f"cat /var/log/libvirt/qemu/{domain.name}.log", check=False).out
 
-    def counters(self, domain: Domain, *before: str) -> Counters | None:
-        """Counters of the guest program; None before it has begun to count. before: commands of
-        virsh that are executed first."""
-        name = f"{domain.name}.memory"
-        command = json.dumps({"execute": "pmemsave", "arguments": {
-            "val": GUEST_COUNTERS, "size": GUEST_SIZE, "filename": f"/lab/results/{name}"}})
-        self.virsh(*before, f"qemu-monitor-command {domain.name} '{command}'")
-        return Counters.parse(self.host.path(name).read_bytes())
+    def console(self, domain: Domain) -> str:
+        """The part of the guest's console that QEMU in this host has written."""
+        path = self.host.path(domain.console)
+        text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+        return text.replace("\r", "")
 
-    def wait_answered(self, domain: Domain, number: int,
-                      since: Counters | None = None) -> Counters:
+    def wait_right(self, domain: Domain, number: int, since: Count | None = None) -> Count:
         """Wait until each queue of the guest has so many right replies, or more than since."""
         deadline = time.monotonic() + speed.scaled(STEP)
         while True:
-            counters = self.counters(domain)
-            if counters is not None and counters.answered_since(since) >= number:
-                return counters
+            last = reached(parse_counts(self.console(domain)), number, since)
+            if last is not None:
+                return last
             if time.monotonic() > deadline:
-                raise LabError(f"host {self.host.name}: no {number} replies in {STEP:.0f} s: "
-                               f"{counters} since {since}\n{self.log(domain)}")
-
-    def stopped_counters(self, domain: Domain) -> Counters:
-        """Stop the guest; the counters of its program."""
-        counters = self.counters(domain, f"suspend {domain.name}")
-        if counters is None:
-            raise LabError(f"host {self.host.name}: the guest has not begun to count")
-        return counters
+                raise LabError(f"host {self.host.name}: no {number} replies in {STEP:.0f} s\n"
+                               f"{self.console(domain)[-4000:]}\n{self.log(domain)}")
+            # The console is a file in a shared folder, which announces no changes.
+            self.host.wait_for(lambda: False, LOOK)
 
     def __enter__(self) -> Libvirt:
         return self

@@ -61,15 +61,16 @@ class LinuxVm(Vm):
 
     # This guest writes to its memory, so QEMU has to send most of it before it stops the guest.
     DOWNTIME = 10_000
+    # The first process. QEMU sends no content of a page of zeros: init_on_free makes them.
+    COMMAND_LINE = "rdinit=/crypto_load init_on_free=1"
 
     def __init__(self, mdev: Mdev, incoming: bool = False, cpus: int = 1,
                  memory: int = MEMORY) -> None:
         """cpus: of the guest. memory: MiB."""
         self._console = f"{mdev.host.name}.console{next(_numbers)}"
-        # QEMU sends no content of a page of zeros: init_on_free makes them.
         super().__init__(
             mdev.host, mdev, incoming, memory, kernel=f"/lab/{FOLDER}/{KERNEL}",
-            options=(*boot_options(cpus), "-append", "rdinit=/crypto_load init_on_free=1",
+            options=(*boot_options(cpus), "-append", self.COMMAND_LINE,
                      "-chardev", f"file,id=console,path=/lab/results/{self._console}",
                      "-device", "sclpconsole,chardev=console"))
 
@@ -119,6 +120,17 @@ def parse_counts(console: str) -> list[Count]:
     """All complete lines of counters."""
     return [Count.parse(*words) for words in
             re.findall(r"^guest: count (\d+) gap (\d+)((?: \S+)+)\n", console, re.M)]
+
+
+def reached(counts: list[Count], number: int, since: Count | None = None) -> Count | None:
+    """The last line of counters if each queue has so many right replies, or so many more than it
+    had then."""
+    if not counts:
+        return None
+    last = counts[-1]
+    least = min(requests.right - (since.queues[apqn].right if since else 0)
+                for apqn, requests in last.queues.items())
+    return last if least >= number else None
 
 
 def find_faults(console: str) -> list[str]:
@@ -204,14 +216,8 @@ class LinuxGuest:
     def wait_right(self, number: int, since: Count | None = None,
                    timeout: float = STEP) -> Count:
         """Wait until each queue has so many right replies, or so many more than it had then."""
-        def condition(counts: list[Count]) -> Count | None:
-            if not counts:
-                return None
-            last = counts[-1]
-            least = min(requests.right - (since.queues[apqn].right if since else 0)
-                        for apqn, requests in last.queues.items())
-            return last if least >= number else None
-        return self.wait(condition, f"{number} right replies of each queue", timeout)
+        return self.wait(lambda counts: reached(counts, number, since),
+                         f"{number} right replies of each queue", timeout)
 
     def last(self) -> Count:
         """The last line of counters."""

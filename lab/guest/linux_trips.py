@@ -11,6 +11,8 @@ migrate_once() and power_off() raise AssertionError if a check fails.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from lab.guest.ap_control import simulate, simulated
@@ -23,6 +25,19 @@ from lab.host.host import Host
 
 # Types of the cards 05 and 06 of the hosts, as the guest names them.
 TYPES = {"05": "CEX8C", "06": "CEX8P"}
+
+
+@contextmanager
+def slow_queues(*hosts: Host) -> Iterator[None]:
+    """Requests take long, so that some are in the queues at any time."""
+    try:
+        for host in hosts:
+            simulate(host, f"latency * {LATENCY}")
+        yield
+    finally:
+        for host in hosts:
+            if host.alive:
+                simulate(host, f"latency * {USUAL_LATENCY}")
 
 
 def total(host: Host, name: str) -> int:
@@ -77,10 +92,10 @@ class LinuxTrips:
         self._hosts = (a, b)
         self._mdevs = [guests.mdev(host, AP) for host in (a, b)]
         self._tally = Tally(a)
+        self._stack = ExitStack()
 
     def __enter__(self) -> LinuxTrips:
-        for host in self._hosts:
-            simulate(host, f"latency * {LATENCY}")
+        self._stack.enter_context(slow_queues(*self._hosts))
         vm = self._guests.add(LinuxVm(self._mdevs[0], cpus=self._cpus))
         self.guest = LinuxGuest(vm)
         self.guest.wait_right(ENOUGH, timeout=BOOT)
@@ -90,9 +105,7 @@ class LinuxTrips:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for host in self._hosts:
-            if host.alive:
-                simulate(host, f"latency * {USUAL_LATENCY}")
+        self._stack.close()
 
     @property
     def here(self) -> Mdev:
