@@ -36,8 +36,9 @@ def test_dirty_log(bare: Host) -> None:
 
 
 def long_request_to_leave(bare: Host) -> None:
-    """A CPU leaves SIE when the host requests it, without waiting for an interrupt. Other work on the
-    machine delays the emulated CPU for milliseconds, so the machine has to be idle."""
+    """A CPU leaves SIE when the host requests it, without waiting for an interrupt.
+
+    The machine has to be idle: other work delays the emulated CPU for milliseconds."""
     bare.run("modprobe kvm")
     found = figures(bare.run(f"{PROGRAM} delay {SAMPLES}", timeout=LIMIT).out)
     say(", ".join(f"{name} {value}" for name, value in found.items()))
