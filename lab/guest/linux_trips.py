@@ -95,12 +95,14 @@ class LinuxTrips:
         self._stack = ExitStack()
 
     def __enter__(self) -> LinuxTrips:
-        self._stack.enter_context(slow_queues(*self._hosts))
-        vm = self._guests.add(LinuxVm(self._mdevs[0], cpus=self._cpus))
-        self.guest = LinuxGuest(vm)
-        self.guest.wait_right(ENOUGH, timeout=BOOT)
-        queues = {apqn: TYPES[apqn[:2]] for apqn in AP.matrix()}
-        assert self.guest.queues() == queues, self.guest.queues()
+        with ExitStack() as stack:
+            stack.enter_context(slow_queues(*self._hosts))
+            self.guest = LinuxGuest(
+                self._guests.add(LinuxVm(self._mdevs[0], cpus=self._cpus)))
+            self.guest.wait_right(ENOUGH, timeout=BOOT)
+            queues = {apqn: TYPES[apqn[:2]] for apqn in AP.matrix()}
+            assert self.guest.queues() == queues, self.guest.queues()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
