@@ -1354,6 +1354,8 @@ TEST_F_TIMEOUT(session, no_session_unless_migratable, ENV_TIMEOUT)
 	EXPECT_LT(0U, r.judged);
 	EXPECT_EQ(2L * r.zeros, event_count(event));
 	EXPECT_EQ(1, value(self->uuid));
+	/* A refused attempt stays in the last state that it reached, STOP */
+	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->device));
 	close(event);
 }
