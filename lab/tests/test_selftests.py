@@ -8,6 +8,7 @@ import re
 import shlex
 
 from lab.common import config
+from lab.common.progress import say
 from lab.host.host import Host
 from lab.host.process import Result
 from lab.report import tap
@@ -22,6 +23,8 @@ REPEAT = 100
 # Its tests that change the hardware.
 CONTROL = {"card_of_another_type_is_difference", "reset_leads_to_running_with_dead_card",
            "comparison_executes_no_ap_instruction"}
+# Tests that pass without a control port, at least.
+REAL = 200
 APQNS = "05.0004,05.0006,06.0004,06.0006"
 
 
@@ -78,12 +81,13 @@ def test_without_hardware(bare: Host) -> None:
     check_skipped(results)
 
 
-def run_without_port(host: Host, apqns: str | None, options: str = "") -> list[tap.Outcome]:
-    """The program where it finds queues but no control port, as on real hardware."""
+def run_without_port(host: Host, apqns: str | None, options: str = "",
+                     program: str = PROGRAM, timeout: float = 900) -> list[tap.Outcome]:
+    """A program where it finds queues but no control port, as on real hardware."""
     allowed = "" if apqns is None else f"VFIO_AP_APQNS={shlex.quote(apqns)}"
     done = host.run(f"{allowed} unshare -m sh -c 'mount -t tmpfs none /sys/class/virtio-ports && "
-                    f"cd /lab/selftests/{config.SELFTEST} && exec ./{PROGRAM} {options}'",
-                    timeout=900)
+                    f"cd /lab/selftests/{config.SELFTEST} && exec ./{program} {options}'",
+                    timeout=timeout)
     return tap.parse(done.out)
 
 
@@ -111,6 +115,18 @@ def test_real_queues(a: Host) -> None:
             assert outcome.status == "skip" and "needs the control port" in outcome.reason, outcome
         else:
             assert outcome.status == "ok", outcome
+
+
+def long_real_queues_of_all_programs(a: Host) -> None:
+    """All programs on queues that the user names: no test fails, and many need no control port."""
+    listing = (config.share(a.flavour) / "selftests/kselftest-list.txt").read_text()
+    outcomes = [outcome for _, program in tap.kselftest_programs(listing)
+                for outcome in run_without_port(a, APQNS, program=program, timeout=3600)]
+    failed = [outcome for outcome in outcomes if outcome.status not in ("ok", "skip")]
+    assert not failed, failed
+    passed = sum(outcome.status == "ok" for outcome in outcomes)
+    say(f"without a control port: {passed} tests pass, {len(outcomes) - passed} are skipped")
+    assert passed >= REAL, outcomes
 
 
 def long_repetitions(a: Host) -> None:
