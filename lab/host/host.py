@@ -119,7 +119,7 @@ class Host:
         adapters = profile.adapters()
         return [
             *qemu.emulator(),
-            "-M", "s390-ccw-virtio", "-cpu", "max",
+            "-M", "s390-ccw-virtio", "-cpu", profile.cpu,
             *(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"] if profile.icount
               else ["-accel", "tcg,thread=multi"]),
             "-smp", str(profile.cpus), "-m", str(profile.memory),

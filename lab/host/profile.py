@@ -19,6 +19,7 @@ class Profile:
     domains, cdomains: hex lists of usage and control domains; cdomains "": as domains.
     vfio_adapters, vfio_domains: hex lists; these are taken from zcrypt and go to vfio_ap.
     drivers: load AP, zcrypt, KVM and VFIO. memory: MiB. cmdline: kernel parameters.
+    cpu: -cpu of the emulator.
     icount: a nanosecond of the host is one instruction; needs one CPU, and is slow.
     """
 
@@ -31,6 +32,7 @@ class Profile:
     drivers: bool = True
     memory: int = 2048
     cpus: int = 2
+    cpu: str = "max"
     cmdline: str = ""
     icount: bool = False
 

@@ -197,23 +197,37 @@ def test_ap_random_host(lab: Lab, seed: int) -> None:
         assert counts[name], text
 
 
-def test_ap_guest(machine: Host) -> None:
-    """A guest's CPU executes its requests; interrupts reach it while it waits for them."""
-    load_drivers(machine)
-    matrix = GuestAp("05,06", "47")
+def check_guest(host: Host, matrix: GuestAp, masks: str) -> None:
+    """A guest gets replies from its queues; interrupts reach it while it waits for them. masks: of
+    the crypto control block, as KVM logs them."""
     with Guests() as guests:
-        command_machine(machine, "counters clear")
-        vm = guests.vm(guests.mdev(machine, matrix), kernel=GUEST)
+        command_machine(host, "counters clear")
+        vm = guests.vm(guests.mdev(host, matrix), kernel=GUEST)
         vm.wait_answered(10)
+        log = host.run("cat /sys/kernel/debug/s390dbf/kvm-*/sprintf").out
+        assert f"SET CRYCB: {masks}" in log, log
         counters = vm.stopped_counters()
         assert not counters.faults() and not counters.requeued, counters
         assert [queue.apqn for queue in counters.queues] == matrix.matrix(), counters
         assert counters.interrupts >= counters.polls > 0, counters
         # The guest's CPU waits for each reply: the machine alerts KVM, which wakes the CPU.
-        queues = simulated(machine, *matrix.matrix())
+        queues = simulated(host, *matrix.matrix())
         assert all(queue["guest_irqs"] and not queue["host_irqs"] for queue in queues.values())
-        alerts = [line for line in command_machine(machine, "counters") if "gib_alerts" in line]
+        alerts = [line for line in command_machine(host, "counters") if "gib_alerts" in line]
         assert int(alerts[0].split()[1]) > 0, alerts
+
+
+def test_ap_guest(machine: Host) -> None:
+    """The crypto control block of a guest has format 2: 256 adapters, 256 domains."""
+    load_drivers(machine)
+    check_guest(machine, GuestAp("05,06", "47"), f"apm {1 << 58 | 1 << 57:016x} {0:016x}")
+
+
+def long_ap_guest_without_msa3(lab: Lab) -> None:
+    """The host lacks MSA extension 3, so that the crypto control block has format 0: 64 adapters,
+    16 domains."""
+    host = lab.boot("a", cpu="max,msa3=off")
+    check_guest(host, GuestAp("05,06", "04,06"), f"apm {1 << 58 | 1 << 57:016x} aqm 0a00 adm")
 
 
 def test_ap_control(machine: Host) -> None:
