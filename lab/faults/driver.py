@@ -5,7 +5,7 @@ Each lab/faults/mutants/*.patch plants one fault. Its tests must fail:
 
     ok 1 control.a.vfio_ap_migration.save_again    the test passes without a fault
     ok 2 planted.stale_snapshot                    and fails with the fault
-    not ok 3 planted.no_io_mutex
+    not ok 3 planted.read_without_io_mutex
     #   a.migration_file_test.file.group.two_readers_get_each_byte_once: passed
 
 A patch begins with a header: a description of the fault, and

@@ -96,25 +96,25 @@ FAULTS = (
     Check("unmap_without_mark", "pins", "UNMAP UNMAP_WITHOUT_MARK", NO_PIN_LEFT),
     Check("unmap_without_wait", "pins", "UNMAP UNMAP_WITHOUT_WAIT", NO_PIN_LEFT),
     # A vCPU that waits for userspace to bring a page into memory holds iommu->lock.
-    Check("unpin_under_the_lock", "pins", "STUCK UNPIN_UNDER_THE_LOCK", OTHERS),
+    Check("unpin_under_lock", "pins", "STUCK UNPIN_UNDER_LOCK", OTHERS),
     # A vCPU may begin to pin before pqap_hook_rwsem is taken, under guests_lock.
-    Check("close_lifts_quiet", "pins", "STUCK CLOSE CLOSE_LIFTS_QUIET VCPUS=1", OTHERS),
+    Check("close_unblocks_aqic", "pins", "STUCK CLOSE CLOSE_UNBLOCKS_AQIC VCPUS=1", OTHERS),
     # The same when another device is opened with the KVM of a guest that is stuck.
-    Check("second_waits_for_the_hook", "pins",
-          "STUCK SECOND SECOND_WAITS_FOR_THE_HOOK VCPUS=1", OTHERS),
-    Check("pin_under_the_lock", "pins", "STUCK PIN_UNDER_THE_LOCK", OTHERS),
+    Check("second_waits_for_hook", "pins",
+          "STUCK SECOND SECOND_WAITS_FOR_HOOK VCPUS=1", OTHERS),
+    Check("pin_under_lock", "pins", "STUCK PIN_UNDER_LOCK", OTHERS),
     Check("type1_old_order", "pins", "UNMAP NEIGHBOUR TYPE1_OLD_ORDER", DEADLOCK),
     Check("hold_without_wait", "pins", "CLOSE RESUME VCPUS=1 HOLD_WITHOUT_WAIT", GUEST),
     Check("close_without_wait", "pins", "CLOSE CLOSE_WITHOUT_WAIT", CLOSED),
-    Check("quiet_is_asked_once", "pins", "CLOSE QUIET_IS_ASKED_ONCE", "quiet"),
+    Check("aqic_block_is_checked_once", "pins", "CLOSE AQIC_BLOCK_IS_CHECKED_ONCE", "aqic_blocked"),
     Check("each_queue_unpins", "pins", "SHARED EACH_QUEUE_UNPINS", "pins>0"),
     # The work may be queued again while it runs; it finds nothing to do then.
-    Check("remove_leaves_the_work", "pins", "CLOSE REMOVE_LEAVES_THE_WORK", GONE),
+    Check("remove_leaves_work", "pins", "CLOSE REMOVE_LEAVES_WORK", GONE),
     # write() drops the lock to allocate a row before the row is listed: close does not wait.
-    Check("alloc_drops_the_lock", "pins", "CLOSE RESUME VCPUS=1 ALLOC_DROPS_THE_LOCK", GONE,
+    Check("alloc_drops_lock", "pins", "CLOSE RESUME VCPUS=1 ALLOC_DROPS_LOCK", GONE,
           driver=True),
     # PQAP(AQIC) does the same: close takes guests_lock, and waits for the pin.
-    Check("alloc_drops_the_lock_stuck", "pins", "STUCK CLOSE ALLOC_DROPS_THE_LOCK VCPUS=1",
+    Check("alloc_drops_lock_stuck", "pins", "STUCK CLOSE ALLOC_DROPS_LOCK VCPUS=1",
           OTHERS, driver=True),
     # write() that has failed waits for the worker, as close does, and looks at the list again.
     Check("writer_waits", "pins", "CLOSE RESUME VCPUS=1 WRITER_WAITS", GONE, driver=True),
@@ -129,10 +129,10 @@ FAULTS = (
           "mig_file!="),
     Check("file_outlives_session", "session", f"{SESSION_RESET} FILE_OUTLIVES_SESSION", TOUCHED),
     Check("status_is_asked_early", "session", f"{SESSION_RESET} STATUS_IS_ASKED_EARLY", TOUCHED),
-    Check("status_is_asked_once", "session", f"{SESSION_RESET} STATUS_IS_ASKED_ONCE", TOUCHED),
+    Check("status_is_checked_once", "session", f"{SESSION_RESET} STATUS_IS_CHECKED_ONCE", TOUCHED),
     Check("reset_does_not_wait", "session", f"{SESSION_RESET} RESET_DOES_NOT_WAIT", "closed"),
     Check("disable_waits", "session", f"{SESSION_STUCK} DISABLE_WAITS", "to_do"),
-    Check("copy_under_the_lock", "session", f"{SESSION_STUCK} COPY_UNDER_THE_LOCK", "to_do"),
+    Check("copy_under_lock", "session", f"{SESSION_STUCK} COPY_UNDER_LOCK", "to_do"),
     Check("guests_lock_first", "session", "ADMIN ACCESSES=0 GUESTS_LOCK_FIRST", ORDER),
     Check("bus_takes_mutex", "session", "BUS ACCESSES=0 BUS_TAKES_MUTEX", ORDER),
 )

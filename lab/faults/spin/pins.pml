@@ -87,7 +87,7 @@ bool unmapping;			/* -DTYPE1_REFUSES: to pin it fails already */
 bool device_open = true;	/* close_device() has not returned */
 bool gone;			/* the mediated device was removed and freed */
 bool hooked = true;		/* kvm->arch.crypto.pqap_hook, and matrix_mdev->kvm */
-bool quiet;			/* matrix_mdev->irq.aqic_blocked */
+bool aqic_blocked;			/* matrix_mdev->irq.aqic_blocked */
 bool session;			/* the file of RESUMING is not disabled */
 
 /* matrix_mdev->irq.rows */
@@ -132,7 +132,7 @@ inline unpin()
 inline row_unpin()
 {
 	HELD(mdevs_lock);
-#ifdef UNPIN_UNDER_THE_LOCK
+#ifdef UNPIN_UNDER_LOCK
 	unpin()
 #else
 	atomic { to_unpin++; queued = true }
@@ -201,7 +201,7 @@ end:	do
 inline row_pin(p, k)
 {
 	atomic { pinning[p] = true; unmapped[p] = false; pinned[p] = false };
-#ifndef PIN_UNDER_THE_LOCK
+#ifndef PIN_UNDER_LOCK
 	UNLOCK(mdevs_lock);
 #endif
 	/* vfio_iommu_type1_pin_pages() */
@@ -218,7 +218,7 @@ inline row_pin(p, k)
 	:: else
 	fi;
 	UNLOCK(iommu_lock);
-#ifndef PIN_UNDER_THE_LOCK
+#ifndef PIN_UNDER_LOCK
 	LOCK(mdevs_lock);
 #endif
 	/* A task that closes the device waits for the pin. */
@@ -243,7 +243,7 @@ inline row_get(p, k)
 	if
 	:: row[k]
 	:: !row[k] ->
-#ifdef ALLOC_DROPS_THE_LOCK
+#ifdef ALLOC_DROPS_LOCK
 		/* The memory of the row; the row is not listed yet. */
 		UNLOCK(mdevs_lock);
 		LOCK(mdevs_lock);
@@ -292,22 +292,22 @@ proctype vcpu(byte me)
 		down_read_hook();
 		LOCK(mdevs_lock);
 		if
-		:: !hooked || quiet		/* busy, or no device has the guest */
-		:: hooked && !quiet ->		/* vfio_ap_irq_disable() */
+		:: !hooked || aqic_blocked		/* busy, or no device has the guest */
+		:: hooked && !aqic_blocked ->		/* vfio_ap_irq_disable() */
 			leave(me)
-		:: hooked && !quiet ->		/* vfio_ap_irq_enable() */
+		:: hooked && !aqic_blocked ->		/* vfio_ap_irq_enable() */
 			row_get(me, ROW(me));
 			/* vfio_ap_aqic_queue() again */
 			if
 			:: !got[me]
-#ifndef QUIET_IS_ASKED_ONCE
-			:: got[me] && quiet -> row_put(ROW(me))
-			:: got[me] && !quiet ->
+#ifndef AQIC_BLOCK_IS_CHECKED_ONCE
+			:: got[me] && aqic_blocked -> row_put(ROW(me))
+			:: got[me] && !aqic_blocked ->
 #else
 			:: got[me] ->
 #endif
 				/* Nothing is executed for a device that stops. */
-				assert(!quiet);
+				assert(!aqic_blocked);
 				/* The older registration, then the new one */
 				leave(me);
 				join(me);
@@ -440,12 +440,12 @@ proctype closer()
 	/* vfio_ap_migration_reset() */
 	LOCK(mdevs_lock);
 	session = false;
-	quiet = true;
+	aqic_blocked = true;
 #ifndef HOLD_WITHOUT_WAIT
 	wait_for_pins(CLOSER);
 #endif
-#ifdef CLOSE_LIFTS_QUIET
-	quiet = false;
+#ifdef CLOSE_UNBLOCKS_AQIC
+	aqic_blocked = false;
 #endif
 	UNLOCK(mdevs_lock);
 
@@ -477,7 +477,7 @@ proctype closer()
 	UNLOCK(list_lock);
 
 	/* vfio_ap_mdev_remove() and vfio_ap_mdev_release_dev() */
-#ifndef REMOVE_LEAVES_THE_WORK
+#ifndef REMOVE_LEAVES_WORK
 	!queued && !working;
 #endif
 	gone = true
@@ -544,7 +544,7 @@ proctype second()
 {
 	LOCK(guests_lock);
 	if
-#ifndef SECOND_WAITS_FOR_THE_HOOK
+#ifndef SECOND_WAITS_FOR_HOOK
 	/* Who writes it holds guests_lock, so that is enough to look at it. */
 	:: hooked
 	:: !hooked ->
@@ -598,7 +598,7 @@ init
 	atomic {
 #ifdef RESUME
 		session = true;
-		quiet = true;
+		aqic_blocked = true;
 		run writer();
 #endif
 		run vcpu(0);

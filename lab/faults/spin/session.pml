@@ -375,11 +375,11 @@ inline user_memory()
 /* vfio_ap_migration_load() and, at the end, vfio_ap_irq_receive() */
 inline load(f)
 {
-#ifndef COPY_UNDER_THE_LOCK
+#ifndef COPY_UNDER_LOCK
 	user_memory();
 #endif
 	LOCK(MDEVS);
-#ifdef COPY_UNDER_THE_LOCK
+#ifdef COPY_UNDER_LOCK
 	user_memory();
 #endif
 	if
@@ -400,7 +400,7 @@ inline load(f)
 			receiving = false;
 			/* The device is open, even if the session has ended. */
 			assert(!closed);
-#ifndef STATUS_IS_ASKED_ONCE
+#ifndef STATUS_IS_CHECKED_ONCE
 			if
 			:: GOOD(f) -> TOUCH(f); accepted[f] = true
 			:: else
