@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "lib/env.h"
-#include "lib/four.h"
+#include "lib/guest_fixture.h"
 #include "kselftest_harness.h"
 
 /* Response codes */
@@ -68,12 +68,12 @@
 #define QCI_AQM		48
 #define QCI_ADM		80
 
-ENV_FIXTURE_OF(instruction, four, ENV_CDEV)
+ENV_FIXTURE_OF(instruction, guest_fixture, ENV_CDEV)
 
 /* General registers of the guest, before and after an instruction */
 static __u64 gr[16];
 
-static __u64 first_queue(const struct four *f)
+static __u64 first_queue(const struct guest_fixture *f)
 {
 	return f->apids[0] << 8 | f->domains[0];
 }
@@ -88,16 +88,16 @@ static unsigned int response(void)
  * registers. The condition code, or a negative errno: -EPROTO after a program
  * interruption.
  */
-static int execute(struct four *f, __u32 insn)
+static int execute(struct guest_fixture *f, __u32 insn)
 {
 	static const __u64 stop[] = { KVM_PSW_MASK | PSW_WAIT, GUEST_STOPPED };
 	const __u32 code[] = { insn, DIAG_500 };
 	struct kvm_run *run = f->guest.cpu.run;
 	int ret;
 
-	guest_write(&f->guest, FOUR_SMALL, code, sizeof(code));
+	guest_write(&f->guest, SMALL_ENTRY, code, sizeof(code));
 	guest_write(&f->guest, LC_PGM_NEW, stop, sizeof(stop));
-	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK, FOUR_SMALL);
+	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK, SMALL_ENTRY);
 	memcpy(run->s.regs.gprs, gr, sizeof(gr));
 	run->kvm_dirty_regs = KVM_SYNC_GPRS;
 	ret = kvm_cpu_run(&f->guest.cpu);
@@ -109,13 +109,13 @@ static int execute(struct four *f, __u32 insn)
 	return run->psw_mask >> 44 & 3;
 }
 
-static int pqap(struct four *f, __u64 function, __u64 apqn)
+static int pqap(struct guest_fixture *f, __u64 function, __u64 apqn)
 {
 	gr[0] = function | apqn;
 	return execute(f, PQAP);
 }
 
-static int nqap(struct four *f, __u64 psmid, __u64 len)
+static int nqap(struct guest_fixture *f, __u64 psmid, __u64 len)
 {
 	gr[0] = LAST | first_queue(f);
 	gr[4] = psmid >> 32;
@@ -126,7 +126,7 @@ static int nqap(struct four *f, __u64 psmid, __u64 len)
 }
 
 /* @parts: FIRST, or how far the last one came */
-static int dqap(struct four *f, __u64 parts, __u64 addr, __u64 room)
+static int dqap(struct guest_fixture *f, __u64 parts, __u64 addr, __u64 room)
 {
 	gr[0] = parts | first_queue(f);
 	gr[6] = addr;
@@ -135,7 +135,7 @@ static int dqap(struct four *f, __u64 parts, __u64 addr, __u64 room)
 }
 
 /* A function of PQAP on the first queue, again while a reset is in progress */
-static int pqap_after_reset(struct four *f, __u64 function)
+static int pqap_after_reset(struct guest_fixture *f, __u64 function)
 {
 	int ret;
 
@@ -149,7 +149,7 @@ static int pqap_after_reset(struct four *f, __u64 function)
  * A guest with a request, whose first queue is reset: the AP bus of the host
  * may have enabled interrupts before it gave the queue away.
  */
-static int create(struct four *f)
+static int create(struct guest_fixture *f)
 {
 	__u8 request[MESSAGE_SIZE] = { 0x00, 0x60 };
 	unsigned int i;
@@ -158,7 +158,7 @@ static int create(struct four *f)
 	for (i = 4; i < MESSAGE_SIZE; i++)
 		request[i] = i;
 	memset(gr, 0, sizeof(gr));
-	ret = guest_create(&f->guest, &f->env.dev, FOUR_SMALL);
+	ret = guest_create(&f->guest, &f->env.dev, SMALL_ENTRY);
 	if (ret)
 		return ret;
 	guest_write(&f->guest, REQUEST, request, sizeof(request));
@@ -167,7 +167,7 @@ static int create(struct four *f)
 
 TEST_F_TIMEOUT(instruction, tapq_describes_adapter, ENV_TIMEOUT)
 {
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	long depth = ap_card_attr(f->apids[0], "depth");
 
 	ASSERT_EQ(0, create(f));
@@ -185,7 +185,7 @@ TEST_F_TIMEOUT(instruction, tapq_describes_adapter, ENV_TIMEOUT)
 TEST_F_TIMEOUT(instruction, missing_queue_is_not_available, ENV_TIMEOUT)
 {
 	static const __u64 functions[] = { TAPQ, RAPQ, ZAPQ, QACT };
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	const __u64 other = f->other << 8 | f->domains[0];
 	size_t i;
 
@@ -198,7 +198,7 @@ TEST_F_TIMEOUT(instruction, missing_queue_is_not_available, ENV_TIMEOUT)
 
 TEST_F_TIMEOUT(instruction, qci_stores_masks_of_guest, ENV_TIMEOUT)
 {
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	const __u8 *info = (const __u8 *)f->env.dev.mem + REPLY;
 	__u8 apm[AP_MASK_BYTES] = {}, aqm[AP_MASK_BYTES] = {};
 	unsigned int i;
@@ -219,7 +219,7 @@ TEST_F_TIMEOUT(instruction, qci_stores_masks_of_guest, ENV_TIMEOUT)
 
 TEST_F_TIMEOUT(instruction, qact_returns_compatible_type, ENV_TIMEOUT)
 {
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	const __u64 type = ap_card_attr(f->apids[0], "raw_hwtype");
 
 	ASSERT_EQ(0, create(f));
@@ -238,7 +238,7 @@ TEST_F_TIMEOUT(instruction, qact_returns_compatible_type, ENV_TIMEOUT)
 TEST_F_TIMEOUT(instruction, reset_is_in_progress_for_all, ENV_TIMEOUT)
 {
 	static const __u64 resets[] = { RAPQ, ZAPQ };
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	size_t i;
 
 	ASSERT_EQ(0, create(f));
@@ -263,7 +263,7 @@ TEST_F_TIMEOUT(instruction, reset_is_in_progress_for_all, ENV_TIMEOUT)
 
 TEST_F_TIMEOUT(instruction, full_queue_refuses_requests, ENV_TIMEOUT)
 {
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	long i, depth = ap_card_attr(f->apids[0], "depth");
 
 	ASSERT_LT(1, depth);
@@ -285,7 +285,7 @@ TEST_F_TIMEOUT(instruction, full_queue_refuses_requests, ENV_TIMEOUT)
 	EXPECT_EQ(IS_FULL, gr[1] & 0xff000000);
 
 	ASSERT_EQ(0, ap_control("latency * 0"));
-	ASSERT_EQ(0, four_wait_replies(f));
+	ASSERT_EQ(0, guest_fixture_wait_replies(f));
 	for (i = 1; i <= depth; i++) {
 		ASSERT_EQ(0, dqap(f, FIRST, REPLY, MESSAGE_SIZE));
 		EXPECT_EQ(i == depth ? EMPTY : REPLIES, gr[1]);
@@ -300,7 +300,7 @@ TEST_F_TIMEOUT(instruction, full_queue_refuses_requests, ENV_TIMEOUT)
 
 TEST_F_TIMEOUT(instruction, long_message_is_refused, ENV_TIMEOUT)
 {
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	const __u8 *reply = (const __u8 *)f->env.dev.mem + REPLY;
 
 	ASSERT_EQ(0, create(f));
@@ -312,7 +312,7 @@ TEST_F_TIMEOUT(instruction, long_message_is_refused, ENV_TIMEOUT)
 	/* The adapter answers the longest message, which is of no type, with an error. */
 	memset(f->env.dev.mem + REQUEST, 0, MESSAGE_SIZE);
 	ASSERT_EQ(0, nqap(f, 2, MAX_MESSAGE));
-	ASSERT_EQ(0, four_wait_replies(f));
+	ASSERT_EQ(0, guest_fixture_wait_replies(f));
 	ASSERT_EQ(0, dqap(f, FIRST, REPLY, MESSAGE_SIZE));
 	EXPECT_EQ(2U, gr[5]);
 	EXPECT_EQ((__u64)MESSAGE_SIZE - 8, gr[7]);
@@ -323,14 +323,14 @@ TEST_F_TIMEOUT(instruction, long_message_is_refused, ENV_TIMEOUT)
 TEST_F_TIMEOUT(instruction, reply_is_received_in_parts, ENV_TIMEOUT)
 {
 	enum { PART = 20 };
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	const __u8 *reply = (const __u8 *)f->env.dev.mem + REPLY;
 	__u64 left = MESSAGE_SIZE;
 	unsigned int i;
 
 	ASSERT_EQ(0, create(f));
 	ASSERT_EQ(0, nqap(f, 0x123456789aUL, MESSAGE_SIZE));
-	ASSERT_EQ(0, four_wait_replies(f));
+	ASSERT_EQ(0, guest_fixture_wait_replies(f));
 	/* The first part twice, the last one is shorter */
 	EXPECT_EQ(1, dqap(f, FIRST, REPLY + 0x1000, PART));
 	EXPECT_EQ(left - PART, gr[2]);
@@ -360,7 +360,7 @@ TEST_F_TIMEOUT(instruction, invalid_operands_are_exceptions, ENV_TIMEOUT)
 	} bad[] = {
 		{ LAST, NQAP_ODD }, { FIRST, DQAP_ODD }, { UNKNOWN, PQAP },
 	};
-	struct four *f = &self->four;
+	struct guest_fixture *f = &self->guest_fixture;
 	const __u8 *mem = f->env.dev.mem;
 	size_t i;
 

@@ -20,7 +20,7 @@
 #include <time.h>
 
 #include "lib/env.h"
-#include "lib/four.h"
+#include "lib/guest_fixture.h"
 
 /* Replies for each queue of the second guest */
 #define ENOUGH		25
@@ -36,7 +36,7 @@
 /* Bytes at whose multiples NQAP and DQAP end early, by default */
 #define SEGMENT		0x100000
 
-static struct four four;
+static struct guest_fixture fixture;
 static uint64_t state;
 static unsigned long condition[4], interruption[NR_CODES], others;
 
@@ -65,12 +65,12 @@ static uint64_t random_gr0(void)
 	gr0 &= ~0xffffULL;
 	if (one_of(8))
 		return gr0 | (next() & 0xffff);
-	return gr0 | four.apids[next() % 2] << 8 | four.domains[next() % 2];
+	return gr0 | fixture.apids[next() % 2] << 8 | fixture.domains[next() % 2];
 }
 
 static uint64_t random_address(void)
 {
-	const size_t size = four.env.dev.mem_size;
+	const size_t size = fixture.env.dev.mem_size;
 
 	switch (next() % 8) {
 	case 0:
@@ -123,16 +123,16 @@ static int step(void)
 {
 	const __u64 stop[] = { KVM_PSW_MASK | PSW_WAIT, GUEST_STOPPED };
 	const __u32 code[] = { random_insn(), DIAG_500 };
-	struct kvm_cpu *cpu = &four.guest.cpu;
-	const __u8 *mem = four.env.dev.mem;
+	struct kvm_cpu *cpu = &fixture.guest.cpu;
+	const __u8 *mem = fixture.env.dev.mem;
 	unsigned int program;
 	int ret;
 
-	guest_write(&four.guest, FOUR_SMALL, code, sizeof(code));
-	guest_write(&four.guest, LC_PGM_NEW, stop, sizeof(stop));
+	guest_write(&fixture.guest, SMALL_ENTRY, code, sizeof(code));
+	guest_write(&fixture.guest, LC_PGM_NEW, stop, sizeof(stop));
 	random_registers(cpu->run->s.regs.gprs);
 	cpu->run->kvm_dirty_regs = KVM_SYNC_GPRS;
-	kvm_cpu_set_psw(cpu, KVM_PSW_MASK | (one_of(64) ? PSW_PROBLEM : 0), FOUR_SMALL);
+	kvm_cpu_set_psw(cpu, KVM_PSW_MASK | (one_of(64) ? PSW_PROBLEM : 0), SMALL_ENTRY);
 	ret = kvm_cpu_run(cpu);
 	if (ret)
 		return ret;
@@ -164,17 +164,17 @@ static int queues_work(void)
 	struct guest_counters counters;
 	int ret;
 
-	ret = four_renew(&four);
+	ret = guest_fixture_reopen(&fixture);
 	if (!ret)
-		ret = four_start(&four);
+		ret = guest_fixture_start(&fixture);
 	if (!ret)
-		ret = guest_wait_answered(&four.guest, ENOUGH);
+		ret = guest_wait_answered(&fixture.guest, ENOUGH);
 	if (!ret)
-		ret = guest_stop(&four.guest);
+		ret = guest_stop(&fixture.guest);
 	if (ret)
 		return ret;
-	guest_counters(&four.guest, &counters);
-	return four_is_well(&counters) ? 0 : -EIO;
+	guest_counters(&fixture.guest, &counters);
+	return guest_counters_valid(&counters) ? 0 : -EIO;
 }
 
 int main(int argc, char **argv)
@@ -184,14 +184,14 @@ int main(int argc, char **argv)
 	int ret;
 
 	state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-	why = four_setup(&four, VFIO_AP_CDEV, &ret);
+	why = guest_fixture_setup(&fixture, VFIO_AP_CDEV, &ret);
 	if (why || ret) {
 		fprintf(stderr, "%s\n", why ?: strerror(-ret));
 		return 4;
 	}
 	/* Often enough, NQAP and DQAP end with condition code 2. */
 	ap_control("segment 4096");
-	ret = guest_create(&four.guest, &four.env.dev, FOUR_SMALL);
+	ret = guest_create(&fixture.guest, &fixture.env.dev, SMALL_ENTRY);
 	while (!ret && time(NULL) < end)
 		ret = step();
 	ap_control("segment %d", SEGMENT);
@@ -200,6 +200,6 @@ int main(int argc, char **argv)
 		ret = queues_work();
 	if (ret)
 		fprintf(stderr, "%s\n", strerror(-ret));
-	four_teardown(&four);
+	guest_fixture_teardown(&fixture);
 	return ret ? 1 : 0;
 }

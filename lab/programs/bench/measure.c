@@ -121,7 +121,7 @@ static void set(__u32 state, int *fd)
 		die(vfio_mig_name(state), ret);
 }
 
-static void tell(const char *name, uint64_t value)
+static void print_figure(const char *name, uint64_t value)
 {
 	printf("%s %llu\n", name, (unsigned long long)value);
 }
@@ -137,7 +137,7 @@ static void measure(const char *name, uint64_t (*fn)(void))
 		if (value < least)
 			least = value;
 	}
-	tell(name, least);
+	print_figure(name, least);
 }
 
 static void span_begin(void)
@@ -171,10 +171,10 @@ static void measure_span(const char *name, void (*fn)(void))
 			least = span;
 	}
 	snprintf(text, sizeof(text), "%s_cpu", name);
-	tell(text, least.cpu);
+	print_figure(text, least.cpu);
 	for (i = 0; i < NR_INSNS; i++) {
 		snprintf(text, sizeof(text), "%s_%s", name, insns[i]);
-		tell(text, least.insns[i]);
+		print_figure(text, least.insns[i]);
 	}
 }
 
@@ -546,7 +546,7 @@ static void memory(void)
 	set(VFIO_DEVICE_STATE_STOP_COPY, &fd);
 	size = trace_end();
 	close(fd);
-	tell("save_memory", size);
+	print_figure("save_memory", size);
 
 	set(VFIO_DEVICE_STATE_STOP, NULL);
 	trace_begin();
@@ -554,7 +554,7 @@ static void memory(void)
 	write_all(fd, bench.good.data, bench.good.len);
 	size = trace_end();
 	close(fd);
-	tell("load_memory", size);
+	print_figure("load_memory", size);
 	set(VFIO_DEVICE_STATE_STOP, NULL);
 	set(VFIO_DEVICE_STATE_RUNNING, NULL);
 }
@@ -585,7 +585,7 @@ static void measure_stream(void)
 
 	save();
 	stream_put(&bench.good, bench.out, bench.len);
-	tell("size", bench.good.len);
+	print_figure("size", bench.good.len);
 	measure("save", save);
 	measure("save_floor", save_syscalls);
 	measure("load", load);
@@ -602,14 +602,14 @@ static void measure_stream(void)
 	measure("baseline_save", baseline_save);
 	before = bench.len;
 	measure("baseline_load", baseline_load);
-	tell("baseline_size", before);
+	print_figure("baseline_size", before);
 }
 
 static void measure_interrupts(const struct ap_masks *masks)
 {
 	arm(masks);
 	measure_span("target", target);
-	tell("pins", count_calls(PIN, target));
+	print_figure("pins", count_calls(PIN, target));
 	measure_span("source", source);
 	/* A machine that enables and disables an interrupt when it accepts to */
 	ap_control("aqic_polls 0");
@@ -617,7 +617,7 @@ static void measure_interrupts(const struct ap_masks *masks)
 	measure_span("source_at_once", source);
 	ap_control("aqic_polls %d", AP_AQIC_POLLS);
 	save();
-	tell("armed_size", bench.len);
+	print_figure("armed_size", bench.len);
 	set(VFIO_DEVICE_STATE_RUNNING, NULL);
 	measure("armed_data_size", data_size);
 	measure("unmap", unmap);
@@ -663,7 +663,7 @@ int main(int argc, char **argv)
 	from = now();
 	if (!ret)
 		ret = ap_mdev_assign(uuid, &masks);
-	tell("assign", now() - from);
+	print_figure("assign", now() - from);
 	if (!ret)
 		ret = vfio_ap_open(&bench.dev, uuid, VFIO_AP_GROUP);
 	if (!ret)

@@ -22,7 +22,7 @@
 
 #include "input.h"
 #include "lib/env.h"
-#include "lib/four.h"
+#include "lib/guest_fixture.h"
 #include "reference.h"
 
 #define MAX_INPUT	16384
@@ -44,7 +44,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
 
 /**
  * struct live - the run
- * @four: the device and its guest
+ * @fixture: the device and its guest
  * @good: an input with the stream that the device gives
  * @good_len: bytes of it
  * @before: counters between two streams, with the guest's interrupts registered
@@ -54,7 +54,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
  * @unfinished: streams without an end
  */
 struct live {
-	struct four four;
+	struct guest_fixture fixture;
 	uint8_t good[MAX_INPUT];
 	size_t good_len;
 	struct env_counts before;
@@ -152,7 +152,7 @@ static bool row_fits(uint64_t source, uint64_t here)
 static bool masks_fit(const struct ref_result *ref)
 {
 	return !ref->masks ||
-	       !memcmp(ref->masks, &live.four.env.decoded.masks, sizeof(struct ap_masks));
+	       !memcmp(ref->masks, &live.fixture.env.decoded.masks, sizeof(struct ap_masks));
 }
 
 /* HWINFO is compared at its end */
@@ -169,7 +169,7 @@ static bool rows_complete(const struct ref_result *ref)
 /* Whether HWINFO is one that this host can take over */
 static bool rows_fit(const struct ref_result *ref)
 {
-	const struct stream *good = &live.four.env.decoded;
+	const struct stream *good = &live.fixture.env.decoded;
 	unsigned int i;
 
 	if (!rows_complete(ref))
@@ -186,13 +186,13 @@ static bool bytes_fit(const struct ref_result *ref)
 	unsigned int i;
 
 	for (i = 0; i < ref->nr_irqs; i++)
-		if (ref_get(ref->irqs[i] + 8, 8) >= live.four.env.dev.mem_size)
+		if (ref_get(ref->irqs[i] + 8, 8) >= live.fixture.env.dev.mem_size)
 			return false;
 	return true;
 }
 
 /* The reason why write()'s result does not fit the stream, or NULL */
-static const char *judge(const struct ref_result *ref, int ret)
+static const char *check_result(const struct ref_result *ref, int ret)
 {
 	int error = ref->error == -ENODATA ? 0 : ref->error;
 
@@ -228,9 +228,9 @@ static void tally(const struct ref_result *ref, int ret)
 }
 
 /* The session is over, for the reason that the stream gave; RUNNING afterwards */
-static const char *leave(const struct ref_result *ref, int ret)
+static const char *end_session(const struct ref_result *ref, int ret)
 {
-	struct env *env = &live.four.env;
+	struct env *env = &live.fixture.env;
 	int device = env->dev.device, left;
 
 	if (vfio_mig_state(device) != VFIO_DEVICE_STATE_RESUMING)
@@ -248,21 +248,21 @@ static const char *leave(const struct ref_result *ref, int ret)
 }
 
 /* NULL, or the failure of a stream */
-static const char *try(const struct input *in)
+static const char *try_stream(const struct input *in)
 {
 	static struct ref_result ref;
 	const char *why;
 	int fd, ret;
 
-	if (vfio_mig_set(live.four.env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd))
+	if (vfio_mig_set(live.fixture.env.dev.device, VFIO_DEVICE_STATE_RESUMING, &fd))
 		return "no session";
 	ref_decode(&ref, in->stream, in->len);
 	ret = write_chunks(fd, in);
-	why = judge(&ref, ret);
+	why = check_result(&ref, ret);
 	if (!why && ret && env_try_write(fd) != ret)
 		why = "the error does not stick";
 	if (!why)
-		why = leave(&ref, ret);
+		why = end_session(&ref, ret);
 	tally(&ref, ret);
 	close(fd);
 	if (why)
@@ -271,9 +271,9 @@ static const char *try(const struct input *in)
 }
 
 /* A good migration, and nothing is left of those before; NULL, or the failure */
-static const char *good_one(void)
+static const char *check_good_stream(void)
 {
-	struct env *env = &live.four.env;
+	struct env *env = &live.fixture.env;
 	struct stream_buf out = {};
 	const char *why = NULL;
 	struct env_counts now;
@@ -305,17 +305,17 @@ static void dump(const uint8_t *data, size_t len)
 
 static int setup(void)
 {
-	struct four *f = &live.four;
+	struct guest_fixture *f = &live.fixture;
 	const char *why;
 	int ret;
 
-	why = four_setup(f, VFIO_AP_CDEV, &ret);
+	why = guest_fixture_setup(f, VFIO_AP_CDEV, &ret);
 	if (why) {
 		fprintf(stderr, "cannot run here: %s\n", why);
 		return 4;
 	}
 	if (!ret)
-		ret = four_start(f);
+		ret = guest_fixture_start(f);
 	if (!ret)
 		ret = guest_wait_answered(&f->guest, 1);
 	if (!ret)
@@ -355,9 +355,9 @@ static int run(uint64_t seed, uint64_t count, uint64_t first)
 		len = make_input(buf, seed, nr);
 		if (input_parse(&in, buf, len))
 			continue;
-		why = try(&in);
+		why = try_stream(&in);
 		if (!why && (nr + 1) % PERIOD == 0)
-			why = good_one();
+			why = check_good_stream();
 		if (why) {
 			fprintf(stderr, "seed %llu, stream %llu: %s\n", (unsigned long long)seed,
 				(unsigned long long)nr, why);
@@ -367,7 +367,7 @@ static int run(uint64_t seed, uint64_t count, uint64_t first)
 		if ((nr + 1) % NEWS == 0)
 			news(nr + 1 - first);
 	}
-	why = good_one();
+	why = check_good_stream();
 	if (why)
 		fprintf(stderr, "seed %llu, at the end: %s\n", (unsigned long long)seed, why);
 	news(count);
@@ -384,6 +384,6 @@ int main(int argc, char **argv)
 	ret = setup();
 	if (!ret)
 		ret = run(seed, count, first);
-	four_teardown(&live.four);
+	guest_fixture_teardown(&live.fixture);
 	return ret;
 }

@@ -29,14 +29,14 @@
  */
 static bool keep_going;
 
-static void violated(const char *where, int line, const char *what, bool *told)
+static void violated(const char *where, int line, const char *what, bool *reported)
 {
-	if (*told)
+	if (*reported)
 		return;
 	fprintf(stderr, "property violated: %s:%d: %s\n", where, line, what);
 	if (!keep_going)
 		abort();
-	*told = true;
+	*reported = true;
 }
 
 #define MUST(cond)							\
@@ -369,12 +369,12 @@ static void encode_again(const struct seen *seen, const struct input *in)
 }
 
 /* A line fits into its buffer with a byte to spare, so it was not cut off. */
-static void tell(void *ctx, const char *text)
+static void count_difference(void *ctx, const char *text)
 {
-	unsigned int *told = ctx;
+	unsigned int *differences = ctx;
 
 	MUST(strlen(text) > 8 && strlen(text) < VFIO_AP_STREAM_DIFF_CHARS - 1);
-	++*told;
+	++*differences;
 }
 
 static unsigned int differing(const u8 *a, const u8 *b, size_t len)
@@ -405,20 +405,20 @@ static bool fits(u64 source, u64 here)
 static void compare(const struct vfio_ap_stream_image *source,
 		    const struct vfio_ap_stream_image *here)
 {
-	unsigned int i, told = 0;
+	unsigned int i, differences = 0;
 	bool good = true, equal;
 
-	equal = vfio_ap_stream_compare_config(source, here, tell, &told);
-	MUST(told == differing((const u8 *)&source->config,
-			       (const u8 *)&here->config, sizeof(source->config)));
-	MUST(equal == !told);
+	equal = vfio_ap_stream_compare_config(source, here, count_difference, &differences);
+	MUST(differences == differing((const u8 *)&source->config,
+				      (const u8 *)&here->config, sizeof(source->config)));
+	MUST(equal == !differences);
 
-	told = 0;
-	equal = vfio_ap_stream_compare_hwinfo(source, here, tell, &told);
+	differences = 0;
+	equal = vfio_ap_stream_compare_hwinfo(source, here, count_difference, &differences);
 	for (i = 0; i < source->nr; i++)
 		good &= fits(be64_to_cpu(source->adapter[i].info),
 			     be64_to_cpu(here->adapter[i].info));
-	MUST(good == equal && good == !told);
+	MUST(good == equal && good == !differences);
 }
 
 /*
@@ -451,11 +451,11 @@ static void compare_all(const struct vfio_ap_stream_image *source,
 			const struct input *in)
 {
 	struct vfio_ap_stream_image *here = copy_of(source, sizeof(*source));
-	unsigned int i, told = 0;
+	unsigned int i, differences = 0;
 
-	MUST(vfio_ap_stream_compare_config(source, here, tell, &told));
-	MUST(vfio_ap_stream_compare_hwinfo(source, here, tell, &told));
-	MUST(!told);
+	MUST(vfio_ap_stream_compare_config(source, here, count_difference, &differences));
+	MUST(vfio_ap_stream_compare_hwinfo(source, here, count_difference, &differences));
+	MUST(!differences);
 	for (i = 0; i < in->nr_edits; i++) {
 		edit(here, in->edits + EDIT_BYTES * i);
 		compare(source, here);

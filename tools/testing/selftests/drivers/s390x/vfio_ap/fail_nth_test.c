@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "lib/env.h"
-#include "lib/four.h"
+#include "lib/guest_fixture.h"
 #include "lib/info.h"
 #include "kselftest_harness.h"
 
@@ -56,7 +56,7 @@ static const struct {
 
 /**
  * struct nth - where faults are injected
- * @four: a device, and its guest, which is stopped and has requests in its queues
+ * @fixture: a device, and its guest, which is stopped and has requests in its queues
  * @before: counters at the beginning
  * @irqs: queues that interrupted the guest then
  * @scratch: part of the stream that was read or written before the call
@@ -67,7 +67,7 @@ static const struct {
  * @event: an eventfd
  */
 struct nth {
-	struct four four;
+	struct guest_fixture fixture;
 	struct env_counts before;
 	long irqs;
 	struct stream_buf scratch;
@@ -115,31 +115,31 @@ static void knobs_reset(struct nth *t)
 }
 
 /* Counts are of a time without faults */
-static void count(struct nth *t)
+static void record_counts(struct nth *t)
 {
-	env_count(&t->four.env, &t->before);
-	t->irqs = four_irqs(&t->four);
+	env_count(&t->fixture.env, &t->before);
+	t->irqs = guest_fixture_count_irqs(&t->fixture);
 }
 
-static void expect_as_before(struct __test_metadata *_metadata, struct nth *t)
+static void expect_unchanged(struct __test_metadata *_metadata, struct nth *t)
 {
-	EXPECT_COUNTS(&t->four.env, &t->before);
-	EXPECT_EQ(t->irqs, four_irqs(&t->four));
-	EXPECT_FALSE(four_session_open(&t->four));
+	EXPECT_COUNTS(&t->fixture.env, &t->before);
+	EXPECT_EQ(t->irqs, guest_fixture_count_irqs(&t->fixture));
+	EXPECT_FALSE(guest_fixture_in_session(&t->fixture));
 }
 
 /* A guest with requests in all its queues, which is stopped now */
-static int prepare_guest(struct four *f)
+static int prepare_guest(struct guest_fixture *f)
 {
 	int ret;
 
-	ret = four_start(f);
+	ret = guest_fixture_start(f);
 	if (!ret)
 		ret = guest_wait_answered(&f->guest, ENOUGH);
 	if (!ret)
 		ret = ap_control("latency * %u", HELD);
 	if (!ret)
-		ret = four_wait_held(f);
+		ret = guest_fixture_wait_held(f);
 	return ret ?: guest_stop(&f->guest);
 }
 
@@ -149,18 +149,18 @@ static void nth_teardown(struct nth *t)
 	if (t->data >= 0)
 		close(t->data);
 	stream_free(&t->scratch);
-	four_teardown(&t->four);
+	guest_fixture_teardown(&t->fixture);
 }
 
 static const char *nth_setup(struct nth *t, enum vfio_ap_path path, int *ret)
 {
-	struct four *f = &t->four;
+	struct guest_fixture *f = &t->fixture;
 	const char *why;
 
 	memset(t, 0, sizeof(*t));
 	t->data = -1;
 	t->file = -1;
-	why = four_setup(f, path, ret);
+	why = guest_fixture_setup(f, path, ret);
 	if (!why && !*ret)
 		why = knobs_set(t, ret);
 	if (!why && !*ret)
@@ -183,9 +183,9 @@ FIXTURE_SETUP(fail_nth)
 	struct nth *t = &self->nth;
 
 	ENV_SETUP(nth_setup, t, variant->path);
-	ASSERT_LT(0U, t->four.env.decoded.nr_irqs);
-	count(t);
-	ASSERT_EQ((long)FOUR, t->irqs);
+	ASSERT_LT(0U, t->fixture.env.decoded.nr_irqs);
+	record_counts(t);
+	ASSERT_EQ((long)FIXTURE_QUEUES, t->irqs);
 	ASSERT_LT(0, t->before.pinned);
 }
 
@@ -194,7 +194,7 @@ FIXTURE_TEARDOWN(fail_nth)
 	nth_teardown(&self->nth);
 }
 
-static int arm(struct nth *t, unsigned int nth)
+static int arm_fault(struct nth *t, unsigned int nth)
 {
 	char text[16];
 	int len = snprintf(text, sizeof(text), "%u", nth);
@@ -203,10 +203,10 @@ static int arm(struct nth *t, unsigned int nth)
 }
 
 /*
- * Whether the fault was injected since arm(). If not it can hit these accesses
+ * Whether the fault was injected since arm_fault(). If not it can hit these accesses
  * themselves, which is as good as no fault.
  */
-static bool disarm(struct nth *t)
+static bool disarm_fault(struct nth *t)
 {
 	char text[16] = "";
 	bool hit;
@@ -236,9 +236,9 @@ struct call {
 };
 
 /* The guest runs again with its interrupts, after every outcome of the call */
-static int heal(struct nth *t)
+static int restore_guest(struct nth *t)
 {
-	struct env *env = &t->four.env;
+	struct env *env = &t->fixture.env;
 	int ret;
 
 	ret = env_enter(env, VFIO_DEVICE_STATE_RUNNING, NULL);
@@ -246,7 +246,7 @@ static int heal(struct nth *t)
 		close(t->data);
 	t->data = -1;
 	/* After RESUMING the device has no registrations */
-	if (!ret && four_irqs(&t->four) != (long)FOUR)
+	if (!ret && guest_fixture_count_irqs(&t->fixture) != (long)FIXTURE_QUEUES)
 		ret = env_resume(env, env->stream.data, env->stream.len, 0);
 	return ret;
 }
@@ -254,7 +254,7 @@ static int heal(struct nth *t)
 static void check_failure(struct __test_metadata *_metadata, struct nth *t,
 			  const struct call *call, int ret)
 {
-	int state = vfio_mig_state(t->four.env.dev.device);
+	int state = vfio_mig_state(t->fixture.env.dev.device);
 	unsigned int ways = call->via | 1U << call->to | 1U << env_stage_state(call->from);
 
 	if (call->never_refused)
@@ -265,9 +265,10 @@ static void check_failure(struct __test_metadata *_metadata, struct nth *t,
 }
 
 /* Repeat a call until no fault is injected; at least one fault must be */
-static void try(struct __test_metadata *_metadata, struct nth *t, const struct call *call)
+static void try_each_fault(struct __test_metadata *_metadata, struct nth *t,
+			   const struct call *call)
 {
-	struct env *env = &t->four.env;
+	struct env *env = &t->fixture.env;
 	unsigned int nth, failures = 0;
 	bool hit = true;
 	int ret;
@@ -277,9 +278,9 @@ static void try(struct __test_metadata *_metadata, struct nth *t, const struct c
 		ASSERT_EQ(0, env_enter_stage(env, call->from, &t->data, &t->scratch));
 		if (call->prepare)
 			ASSERT_EQ(0, call->prepare(t));
-		ASSERT_EQ(0, arm(t, nth));
+		ASSERT_EQ(0, arm_fault(t, nth));
 		ret = call->run(t);
-		hit = disarm(t);
+		hit = disarm_fault(t);
 		if (ret) {
 			EXPECT_TRUE(hit);
 			failures++;
@@ -287,8 +288,8 @@ static void try(struct __test_metadata *_metadata, struct nth *t, const struct c
 		} else {
 			EXPECT_EQ((int)call->to, vfio_mig_state(env->dev.device));
 		}
-		ASSERT_EQ(0, heal(t));
-		expect_as_before(_metadata, t);
+		ASSERT_EQ(0, restore_guest(t));
+		expect_unchanged(_metadata, t);
 		if (!__test_passed(_metadata))
 			TH_LOG("at point %u: %d", nth, ret);
 		ASSERT_TRUE(__test_passed(_metadata));
@@ -303,7 +304,7 @@ static int set_state(struct nth *t, __u32 state)
 {
 	int fd = -1, ret;
 
-	ret = vfio_mig_set(t->four.env.dev.device, state, &fd);
+	ret = vfio_mig_set(t->fixture.env.dev.device, state, &fd);
 	if (!ret && fd >= 0)
 		t->data = fd;
 	return ret;
@@ -343,7 +344,7 @@ static int to_resuming(struct nth *t)
 #define VIA(name) (1U << STATE(name))
 
 #define TRY(from_, run_, to_, ...)					\
-	try(_metadata, &self->nth, &(const struct call){		\
+	try_each_fault(_metadata, &self->nth, &(const struct call){		\
 		.from = (from_), .run = (run_), .to = (to_), __VA_ARGS__ })
 
 TEST_F_TIMEOUT(fail_nth, session_begins, ENV_TIMEOUT)
@@ -370,7 +371,7 @@ TEST_F_TIMEOUT(fail_nth, pre_copy_ends, ENV_TIMEOUT)
 TEST_F_TIMEOUT(fail_nth, pre_copy_ends_and_read_is_out_of_memory, ENV_TIMEOUT)
 {
 	struct nth *t = &self->nth;
-	struct env *env = &t->four.env;
+	struct env *env = &t->fixture.env;
 	unsigned int nth, out_of_memory = 0;
 	bool hit = true;
 	int ret;
@@ -378,9 +379,9 @@ TEST_F_TIMEOUT(fail_nth, pre_copy_ends_and_read_is_out_of_memory, ENV_TIMEOUT)
 	for (nth = 1; hit; nth++) {
 		ASSERT_GT(MAX_POINTS, nth);
 		ASSERT_EQ(0, env_enter_stage(env, ENV_PRE_COPY_P2P, &t->data, &t->scratch));
-		ASSERT_EQ(0, arm(t, nth));
+		ASSERT_EQ(0, arm_fault(t, nth));
 		ret = to_stop_copy(t);
-		hit = disarm(t);
+		hit = disarm_fault(t);
 		if (!ret) {
 			ASSERT_EQ(STATE(STOP_COPY), vfio_mig_state(env->dev.device));
 			ret = env_read(t->data, 0, &t->scratch);
@@ -393,8 +394,8 @@ TEST_F_TIMEOUT(fail_nth, pre_copy_ends_and_read_is_out_of_memory, ENV_TIMEOUT)
 				EXPECT_EQ(-ENOMEM, env_try_read(t->data));
 			}
 		}
-		ASSERT_EQ(0, heal(t));
-		expect_as_before(_metadata, t);
+		ASSERT_EQ(0, restore_guest(t));
+		expect_unchanged(_metadata, t);
 		ASSERT_TRUE(__test_passed(_metadata));
 	}
 	EXPECT_LT(0U, out_of_memory);
@@ -434,7 +435,7 @@ static int read_on(struct nth *t, __u8 *buf, size_t *at)
 static int read_rest(struct nth *t)
 {
 	static __u8 buf[STREAM_MAX_SIZE];
-	struct stream_buf *want = &t->four.env.stream;
+	struct stream_buf *want = &t->fixture.env.stream;
 	size_t at = t->scratch.len;
 	int ret;
 
@@ -460,7 +461,7 @@ TEST_F_TIMEOUT(fail_nth, stream_is_read, ENV_TIMEOUT)
 
 static int write_rest(struct nth *t)
 {
-	struct stream_buf *s = &t->four.env.stream;
+	struct stream_buf *s = &t->fixture.env.stream;
 	size_t done = t->scratch.len;
 	ssize_t n;
 
@@ -490,26 +491,26 @@ static int data_size(struct nth *t)
 {
 	__u64 size;
 
-	return vfio_mig_data_size(t->four.env.dev.device, &size);
+	return vfio_mig_data_size(t->fixture.env.dev.device, &size);
 }
 
 static int mig_flags(struct nth *t)
 {
 	__u64 flags;
 
-	return vfio_mig_flags(t->four.env.dev.device, &flags);
+	return vfio_mig_flags(t->fixture.env.dev.device, &flags);
 }
 
 static int get_state(struct nth *t)
 {
 	__u32 state;
 
-	return vfio_mig_get(t->four.env.dev.device, &state);
+	return vfio_mig_get(t->fixture.env.dev.device, &state);
 }
 
 static int opt_in(struct nth *t)
 {
-	return vfio_mig_opt_in(t->four.env.dev.device);
+	return vfio_mig_opt_in(t->fixture.env.dev.device);
 }
 
 TEST_F_TIMEOUT(fail_nth, query_ioctls, ENV_TIMEOUT)
@@ -522,7 +523,7 @@ TEST_F_TIMEOUT(fail_nth, query_ioctls, ENV_TIMEOUT)
 
 static int reset(struct nth *t)
 {
-	return vfio_ap_reset(&t->four.env.dev);
+	return vfio_ap_reset(&t->fixture.env.dev);
 }
 
 /* The ioctl copies nothing: only the driver could fail it, and does not */
@@ -532,7 +533,7 @@ TEST_F_TIMEOUT(fail_nth, reset_never_fails, ENV_TIMEOUT)
 		ENV_RUNNING, ENV_PRE_COPY, ENV_STOP_COPY, ENV_RESUMING_WHOLE, ENV_RESUMED,
 	};
 	struct nth *t = &self->nth;
-	struct env *env = &t->four.env;
+	struct env *env = &t->fixture.env;
 	unsigned int i, nth;
 	bool hit;
 
@@ -541,12 +542,12 @@ TEST_F_TIMEOUT(fail_nth, reset_never_fails, ENV_TIMEOUT)
 		for (nth = 1; hit; nth++) {
 			ASSERT_GT(MAX_POINTS, nth);
 			ASSERT_EQ(0, env_enter_stage(env, stages[i], &t->data, &t->scratch));
-			ASSERT_EQ(0, arm(t, nth));
+			ASSERT_EQ(0, arm_fault(t, nth));
 			EXPECT_EQ(0, reset(t));
-			hit = disarm(t);
+			hit = disarm_fault(t);
 			EXPECT_EQ(STATE(RUNNING), vfio_mig_state(env->dev.device));
-			ASSERT_EQ(0, heal(t));
-			expect_as_before(_metadata, t);
+			ASSERT_EQ(0, restore_guest(t));
+			expect_unchanged(_metadata, t);
 			ASSERT_TRUE(__test_passed(_metadata));
 		}
 	}
@@ -560,7 +561,7 @@ static int log_start(struct nth *t)
 		.num_ranges = 1,
 		.ranges = (uintptr_t)&range,
 	};
-	int device = t->four.env.dev.device, ret;
+	int device = t->fixture.env.dev.device, ret;
 
 	ret = vfio_feature(device, VFIO_DEVICE_FEATURE_SET |
 			   VFIO_DEVICE_FEATURE_DMA_LOGGING_START, &control, sizeof(control));
@@ -569,7 +570,7 @@ static int log_start(struct nth *t)
 
 static int log_stop(struct nth *t)
 {
-	return vfio_feature(t->four.env.dev.device, VFIO_DEVICE_FEATURE_SET |
+	return vfio_feature(t->fixture.env.dev.device, VFIO_DEVICE_FEATURE_SET |
 			    VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, NULL, 0);
 }
 
@@ -582,7 +583,7 @@ static int log_report(struct nth *t)
 		.bitmap = (uintptr_t)bitmap,
 	};
 
-	return vfio_feature(t->four.env.dev.device, VFIO_DEVICE_FEATURE_GET |
+	return vfio_feature(t->fixture.env.dev.device, VFIO_DEVICE_FEATURE_GET |
 			    VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &report, sizeof(report));
 }
 
@@ -618,7 +619,7 @@ static int dirty_pages(struct nth *t)
 	int nr, ret;
 
 	memset(bitmap, 0, sizeof(bitmap));
-	ret = vfio_feature(t->four.env.dev.device, VFIO_DEVICE_FEATURE_GET |
+	ret = vfio_feature(t->fixture.env.dev.device, VFIO_DEVICE_FEATURE_GET |
 			   VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &report, sizeof(report));
 	for (i = 0, nr = 0; i < sizeof(bitmap) / sizeof(*bitmap); i++)
 		nr += __builtin_popcountll(bitmap[i]);
@@ -663,20 +664,21 @@ TEST_F_TIMEOUT(fail_nth, released_page_is_reported_if_memory_runs_out, ENV_TIMEO
 		EXPECT_EQ(1, dirty_pages(t));
 		EXPECT_EQ(0, dirty_pages(t));
 		ASSERT_EQ(0, log_stop(t));
-		ASSERT_EQ(0, heal(t));
-		expect_as_before(_metadata, t);
+		ASSERT_EQ(0, restore_guest(t));
+		expect_unchanged(_metadata, t);
 	}
 }
 
 /* The same configuration again */
 static int store_config(struct nth *t)
 {
-	return ap_mdev_write(t->four.env.dev.uuid, "ap_config", "%s", t->before.masks);
+	return ap_mdev_write(t->fixture.env.dev.uuid, "ap_config", "%s", t->before.masks);
 }
 
 static int store_domain(struct nth *t, const char *attr)
 {
-	return ap_mdev_write(t->four.env.dev.uuid, attr, "0x%x", t->four.env.pool.cdomains[0]);
+	return ap_mdev_write(t->fixture.env.dev.uuid, attr, "0x%x",
+			     t->fixture.env.pool.cdomains[0]);
 }
 
 /* Assign and unassign; a failed store is undone */
@@ -699,7 +701,7 @@ TEST_F_TIMEOUT(fail_nth, attributes_are_stored, ENV_TIMEOUT)
 
 static int set_event(struct nth *t)
 {
-	int device = t->four.env.dev.device, ret, off;
+	int device = t->fixture.env.dev.device, ret, off;
 
 	ret = vfio_ap_set_event(device, VFIO_AP_REQ_IRQ_INDEX, t->event);
 	if (ret)
@@ -712,7 +714,7 @@ static int get_info(struct nth *t)
 {
 	union info info;
 
-	return info_get(t->four.env.dev.device, sizeof(info), &info);
+	return info_get(t->fixture.env.dev.device, sizeof(info), &info);
 }
 
 TEST_F_TIMEOUT(fail_nth, get_info_and_set_irqs, ENV_TIMEOUT)
@@ -722,7 +724,7 @@ TEST_F_TIMEOUT(fail_nth, get_info_and_set_irqs, ENV_TIMEOUT)
 	t->event = event_new();
 	ASSERT_LE(0, t->event);
 	/* One file more than when the fixture counted */
-	count(t);
+	record_counts(t);
 	TRY(ENV_RUNNING, get_info, STATE(RUNNING));
 	TRY(ENV_RUNNING, set_event, STATE(RUNNING));
 	close(t->event);
@@ -731,7 +733,7 @@ TEST_F_TIMEOUT(fail_nth, get_info_and_set_irqs, ENV_TIMEOUT)
 /* The device is open afterwards, after a failure too */
 static int reopen(struct nth *t)
 {
-	struct vfio_ap *dev = &t->four.env.dev;
+	struct vfio_ap *dev = &t->fixture.env.dev;
 	int ret;
 
 	ret = vfio_ap_open_device(dev);
@@ -743,7 +745,7 @@ static int reopen(struct nth *t)
 
 static int close_first(struct nth *t)
 {
-	vfio_ap_close_device(&t->four.env.dev);
+	vfio_ap_close_device(&t->fixture.env.dev);
 	return 0;
 }
 

@@ -110,7 +110,7 @@ static int value(const char *uuid)
 }
 
 /* The value in VFIO_DEVICE_GET_INFO, or a negative errno */
-static int told(int device)
+static int get_info_flag(int device)
 {
 	const struct vfio_device_info_cap_ap *cap;
 	union info info;
@@ -137,7 +137,7 @@ static bool has_feature(const char *word)
 }
 
 /* NULL, or the reason why there is nothing to test: a driver without the switch */
-static const char *no_switch(const char *uuid)
+static const char *why_no_migratable(const char *uuid)
 {
 	if (has_feature("migratable") || !access(ap_mdev_path(uuid, "migratable"), F_OK))
 		return NULL;
@@ -161,7 +161,7 @@ FIXTURE_SETUP(attribute)
 	self->uuid = ap_mdev_uuid(0);
 	/* ap_mdev_create() would set the attribute */
 	ASSERT_EQ(0, ap_file_write(CREATE_FILE, self->uuid));
-	why = no_switch(self->uuid);
+	why = why_no_migratable(self->uuid);
 	if (why)
 		SKIP(return, "%s", why);
 }
@@ -308,7 +308,7 @@ static const char *setup(struct env *env, enum vfio_ap_path path, int *ret)
 	why = env_setup(env, path, ret);
 	if (why || *ret)
 		return why;
-	why = no_switch(ap_mdev_uuid(0));
+	why = why_no_migratable(ap_mdev_uuid(0));
 	if (why) {
 		env_teardown(env);
 		return why;
@@ -473,7 +473,7 @@ TEST_F_TIMEOUT(migratable, value_survives_close, ENV_TIMEOUT)
 		EXPECT_EQ(!i, value(self->uuid));
 		ASSERT_EQ(0, vfio_ap_open(&env->dev, self->uuid, variant->path));
 		EXPECT_EQ(!i, value(self->uuid));
-		EXPECT_EQ(!i, told(env->dev.device));
+		EXPECT_EQ(!i, get_info_flag(env->dev.device));
 		EXPECT_EQ(i ? -EPERM : 0, vfio_mig_set(env->dev.device,
 						       VFIO_DEVICE_STATE_STOP_COPY, NULL));
 		EXPECT_EQ(0, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RUNNING, NULL));
@@ -483,7 +483,7 @@ TEST_F_TIMEOUT(migratable, value_survives_close, ENV_TIMEOUT)
 	vfio_ap_close(&env->dev);
 	ASSERT_EQ(0, store(self->uuid, "1"));
 	ASSERT_EQ(0, vfio_ap_open(&env->dev, self->uuid, variant->path));
-	EXPECT_EQ(1, told(env->dev.device));
+	EXPECT_EQ(1, get_info_flag(env->dev.device));
 	EXPECT_EQ(0, env_stream(env));
 }
 
@@ -656,7 +656,7 @@ FIXTURE_TEARDOWN(session)
 #define BY_RESET	0x100
 #define BY_CLOSE	0x101
 
-static int leave(struct env *env, __u32 way)
+static int end_session(struct env *env, __u32 way)
 {
 	int ret;
 
@@ -692,7 +692,7 @@ TEST_F_TIMEOUT(session, store_succeeds_after_each_session_end, ENV_TIMEOUT)
 				ASSERT_EQ(0, env_write(fd, env->stream.data, env->stream.len,
 						       0, NULL));
 			EXPECT_EQ(-EBUSY, store(self->uuid, "0"));
-			ASSERT_EQ(0, leave(env, ways[way])) {
+			ASSERT_EQ(0, end_session(env, ways[way])) {
 				TH_LOG("%s > %#x", vfio_mig_name(session_states[from]), ways[way]);
 			}
 			/* Its file may be open: that is no session */
@@ -742,7 +742,7 @@ TEST_F_TIMEOUT(session, failed_session_blocks_store, ENV_TIMEOUT)
 	EXPECT_EQ(-EBUSY, store(self->uuid, "0"));
 	EXPECT_GT(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
 	EXPECT_EQ(-EBUSY, store(self->uuid, "0"));
-	EXPECT_EQ(1, told(self->device));
+	EXPECT_EQ(1, get_info_flag(self->device));
 	EXPECT_EQ(0, vfio_ap_reset(&self->env.dev));
 	EXPECT_EQ(0, store(self->uuid, "0"));
 	EXPECT_EQ(-ENODEV, env_try_write(fd));
@@ -786,7 +786,7 @@ TEST_F_TIMEOUT(session, migratable_is_checked_first, ENV_TIMEOUT)
 	EXPECT_EQ(-EPERM, vfio_mig_set(device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
 	EXPECT_EQ(-EPERM, vfio_mig_set(device, VFIO_DEVICE_STATE_RESUMING, NULL));
 	EXPECT_EQ(VFIO_DEVICE_STATE_STOP, vfio_mig_state(device));
-	EXPECT_EQ(0, told(device));
+	EXPECT_EQ(0, get_info_flag(device));
 	vfio_ap_close(&self->env.dev);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_EQ(0, status);
@@ -886,7 +886,7 @@ struct watcher {
 	sem_t seen;
 };
 
-static void *watch(void *arg)
+static void *watch_migratable(void *arg)
 {
 	struct watcher *w = arg;
 	struct pollfd event = { .fd = w->event, .events = POLLIN };
@@ -895,7 +895,7 @@ static void *watch(void *arg)
 	for (i = 0; i < w->rounds; i++) {
 		while (!event_count(w->event))
 			poll(&event, 1, -1);
-		if (told(w->device) != atomic_load(&w->want))
+		if (get_info_flag(w->device) != atomic_load(&w->want))
 			w->wrong++;
 		sem_post(&w->seen);
 	}
@@ -912,7 +912,7 @@ TEST_F_TIMEOUT(session, signalled_change_is_visible, ENV_TIMEOUT)
 	ASSERT_LE(0, w.event);
 	ASSERT_EQ(0, sem_init(&w.seen, 0, 0));
 	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, w.event));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, watch, &w));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, watch_migratable, &w));
 	for (i = 0; i < w.rounds; i++) {
 		atomic_store(&w.want, i % 2);
 		ASSERT_EQ(0, store(self->uuid, i % 2 ? "1" : "0"));
@@ -1001,7 +1001,7 @@ enum race_step {
  * @why: the violation
  * @sessions: sessions that were entered
  * @refused: SET_STATE that gave -EPERM
- * @judged: looks at the attribute while a session was open for certain
+ * @checks: looks at the attribute while a session was open for certain
  * @zeros: stores of 0 that succeeded
  * @busy: stores of 0 that gave -EBUSY
  * @looks: looks at the state while 0 was set
@@ -1025,13 +1025,13 @@ struct race {
 	char why[160];
 	unsigned int sessions;
 	unsigned int refused;
-	unsigned int judged;
+	unsigned int checks;
 	unsigned int zeros;
 	unsigned int busy;
 	unsigned int looks;
 };
 
-static void __printf(2, 3) broken(struct race *r, const char *fmt, ...)
+static void __printf(2, 3) report_violation(struct race *r, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -1060,14 +1060,14 @@ static void hold_zero(struct race *r)
 	do {
 		state = vfio_mig_state(device);
 		if (state < 0 || is_session(state))
-			broken(r, "0 is set, the state is %d", state);
+			report_violation(r, "0 is set, the state is %d", state);
 		if (value(r->env->dev.uuid))
-			broken(r, "0 was set, and is no more");
+			report_violation(r, "0 was set, and is no more");
 		r->looks++;
 	} while (!span_passed(&r->attempts, mark) && !race_ends(r));
 	atomic_store(&r->zero, false);
 	if (store(r->env->dev.uuid, "1"))
-		broken(r, "0 is set, and 1 cannot be");
+		report_violation(r, "0 is set, and 1 cannot be");
 	atomic_store(&r->settling, false);
 }
 
@@ -1102,7 +1102,7 @@ static void offer_one(struct race *r, unsigned int *seed)
 		watch_attempt(r, mark, rand_r(seed) % (r->turns + 1));
 }
 
-static void *administrate(void *arg)
+static void *change_migratable(void *arg)
 {
 	const char *uuid = ((struct race *)arg)->env->dev.uuid;
 	struct race *r = arg;
@@ -1123,11 +1123,11 @@ static void *administrate(void *arg)
 			continue;
 		}
 		if (ret != -EBUSY)
-			broken(r, "a store of 0 gave %d", ret);
+			report_violation(r, "a store of 0 gave %d", ret);
 		else if (idle && !span_since(&r->attempts, mark))
-			broken(r, "a store of 0 gave -EBUSY without a session");
+			report_violation(r, "a store of 0 gave -EBUSY without a session");
 		if (value(uuid) != 1)
-			broken(r, "a store of 0 gave -EBUSY and was done");
+			report_violation(r, "a store of 0 gave -EBUSY and was done");
 		r->busy++;
 		span_end(&r->tries);
 		span_end(&r->stores);
@@ -1135,7 +1135,7 @@ static void *administrate(void *arg)
 	return NULL;
 }
 
-static void *reset_when_asked(void *arg)
+static void *run_requested_resets(void *arg)
 {
 	struct race *r = arg;
 	int ret;
@@ -1149,11 +1149,11 @@ static void *reset_when_asked(void *arg)
 		ret = vfio_ap_reset(&r->env->dev);
 		span_end(&r->resets);
 		if (ret)
-			broken(r, "a reset gave %d", ret);
+			report_violation(r, "a reset gave %d", ret);
 	}
 }
 
-static void want_reset(struct race *r)
+static void request_reset(struct race *r)
 {
 	r->posted++;
 	sem_post(&r->reset_wanted);
@@ -1165,36 +1165,36 @@ static bool resets_done(struct race *r)
 }
 
 /* A session was open before; unless a reset has ended it, the attribute is 1 */
-static void judge(struct race *r, bool idle, unsigned int mark)
+static void check_migratable(struct race *r, bool idle, unsigned int mark)
 {
 	int now = value(r->env->dev.uuid);
 
 	if (!idle || span_since(&r->resets, mark))
 		return;
 	if (now != 1)
-		broken(r, "a session is open, the attribute gives %d", now);
-	r->judged++;
+		report_violation(r, "a session is open, the attribute gives %d", now);
+	r->checks++;
 }
 
 /* Stay in the session until the step has had its effect */
-static void stay(struct race *r, unsigned int step, bool idle, unsigned int mark)
+static void stay_in_session(struct race *r, unsigned int step, bool idle, unsigned int mark)
 {
 	unsigned int tries;
 
-	judge(r, idle, mark);
+	check_migratable(r, idle, mark);
 	switch (step) {
 	case RACE_UNTIL_STORE:
 		span_idle(&r->tries, &tries);
 		while (!span_passed(&r->tries, tries) && !atomic_load(&r->broken))
-			judge(r, idle, mark);
+			check_migratable(r, idle, mark);
 		break;
 	case RACE_UNTIL_RESET:
-		want_reset(r);
+		request_reset(r);
 		while (!resets_done(r) && !atomic_load(&r->broken))
-			judge(r, idle, mark);
+			check_migratable(r, idle, mark);
 		break;
 	case RACE_IN_RESET:
-		want_reset(r);
+		request_reset(r);
 		while (vfio_mig_state(r->env->dev.device) != VFIO_DEVICE_STATE_RUNNING &&
 		       !atomic_load(&r->broken))
 			;
@@ -1204,7 +1204,7 @@ static void stay(struct race *r, unsigned int step, bool idle, unsigned int mark
 		while (!resets_done(r))
 			sched_yield();
 		idle = span_idle(&r->resets, &mark);
-		judge(r, idle, mark);
+		check_migratable(r, idle, mark);
 		break;
 	}
 }
@@ -1220,18 +1220,18 @@ static void leave_session(struct race *r, __u32 state, int fd, bool idle, unsign
 	else if (state != VFIO_DEVICE_STATE_STOP_COPY && rand_r(&r->seed) % 2)
 		ret = vfio_mig_set(device, VFIO_DEVICE_STATE_STOP_COPY, NULL);
 	if (ret && idle && !span_since(&r->resets, mark))
-		broken(r, "a session in %s gave %d", vfio_mig_name(state), ret);
+		report_violation(r, "a session in %s gave %d", vfio_mig_name(state), ret);
 	if (state != VFIO_DEVICE_STATE_RESUMING)
-		judge(r, idle, mark);
+		check_migratable(r, idle, mark);
 	/* From here on it may be over */
 	atomic_store(&r->entered, false);
 	ret = vfio_mig_set(device, VFIO_DEVICE_STATE_RUNNING, NULL);
 	if (ret)
-		broken(r, "%s > RUNNING gave %d", vfio_mig_name(state), ret);
+		report_violation(r, "%s > RUNNING gave %d", vfio_mig_name(state), ret);
 }
 
 /* Enter a session and leave it again; whether it could be entered */
-static bool attempt(struct race *r, unsigned int step)
+static bool attempt_session(struct race *r, unsigned int step)
 {
 	__u32 state = session_states[rand_r(&r->seed) % ARRAY_SIZE_OF(session_states)];
 	unsigned int stores, resets;
@@ -1245,26 +1245,26 @@ static bool attempt(struct race *r, unsigned int step)
 	if (!ret) {
 		r->sessions++;
 		atomic_store(&r->entered, true);
-		stay(r, step, idle, resets);
+		stay_in_session(r, step, idle, resets);
 		if (step == RACE_IN_RESET)
 			atomic_store(&r->entered, false);
 		else
 			leave_session(r, state, fd, idle, resets);
 		close(fd);
 	} else if (ret != -EPERM) {
-		broken(r, "RUNNING > %s gave %d", vfio_mig_name(state), ret);
+		report_violation(r, "RUNNING > %s gave %d", vfio_mig_name(state), ret);
 	} else {
 		r->refused++;
 		if (no_store && !span_since(&r->stores, stores))
-			broken(r, "RUNNING > %s gave -EPERM while 1 was set",
-			       vfio_mig_name(state));
+			report_violation(r, "RUNNING > %s gave -EPERM while 1 was set",
+					 vfio_mig_name(state));
 	}
 	span_end(&r->attempts);
 	return !ret;
 }
 
 /* A thread that asks again and again keeps the other one from the mutex */
-static void give_way(struct race *r)
+static void yield_to_administrator(struct race *r)
 {
 	unsigned int n;
 
@@ -1296,24 +1296,24 @@ static void migrate_repeatedly(struct race *r)
 			while (!resets_done(r))
 				sched_yield();
 			await_store(r);
-			attempt(r, step);
+			attempt_session(r, step);
 			break;
 		case RACE_UNTIL_STORE:
 		case RACE_UNTIL_RESET:
 		case RACE_IN_RESET:
 			/* The administrator gives 1 a chance after every other 0 */
-			while (!attempt(r, step) && !atomic_load(&r->broken))
-				give_way(r);
+			while (!attempt_session(r, step) && !atomic_load(&r->broken))
+				yield_to_administrator(r);
 			break;
 		case RACE_BEHIND_RESET:
 			/* Every other time let the store be the first that waits */
 			for (n = 0; i / RACE_STEPS % 2 && n < RACE_YIELDS; n++)
 				sched_yield();
-			attempt(r, step);
+			attempt_session(r, step);
 			break;
 		default:
-			if (!attempt(r, step))
-				give_way(r);
+			if (!attempt_session(r, step))
+				yield_to_administrator(r);
 			break;
 		}
 	}
@@ -1334,8 +1334,8 @@ TEST_F_TIMEOUT(session, no_session_unless_migratable, ENV_TIMEOUT)
 	ASSERT_LE(0, event);
 	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_MIGRATABLE_IRQ_INDEX, event));
 	ASSERT_EQ(0, sem_init(&r.reset_wanted, 0, 0));
-	ASSERT_EQ(0, pthread_create(&resetter, NULL, reset_when_asked, &r));
-	ASSERT_EQ(0, pthread_create(&administrator, NULL, administrate, &r));
+	ASSERT_EQ(0, pthread_create(&resetter, NULL, run_requested_resets, &r));
+	ASSERT_EQ(0, pthread_create(&administrator, NULL, change_migratable, &r));
 	migrate_repeatedly(&r);
 	atomic_store(&r.over, true);
 	sem_post(&r.reset_wanted);
@@ -1343,7 +1343,7 @@ TEST_F_TIMEOUT(session, no_session_unless_migratable, ENV_TIMEOUT)
 	ASSERT_EQ(0, pthread_join(resetter, NULL));
 
 	TH_LOG("%u sessions, %u looks at their switch, %u refused; %u resets",
-	       r.sessions, r.judged, r.refused, atomic_load(&r.resets.done));
+	       r.sessions, r.checks, r.refused, atomic_load(&r.resets.done));
 	TH_LOG("%u times 0, %u looks at the state, %u busy", r.zeros, r.looks, r.busy);
 	EXPECT_STREQ("", r.why);
 	/* Each of these was made to happen, so each was looked at */
@@ -1351,7 +1351,7 @@ TEST_F_TIMEOUT(session, no_session_unless_migratable, ENV_TIMEOUT)
 	EXPECT_LE((unsigned int)RACE_ROUNDS, r.refused);
 	EXPECT_LE((unsigned int)RACE_ROUNDS, r.busy);
 	EXPECT_LE(3U * RACE_ROUNDS, r.sessions);
-	EXPECT_LT(0U, r.judged);
+	EXPECT_LT(0U, r.checks);
 	EXPECT_EQ(2L * r.zeros, event_count(event));
 	EXPECT_EQ(1, value(self->uuid));
 	/* A refused attempt stays in the last state that it reached, STOP */

@@ -38,7 +38,7 @@ enum outcome {
 };
 
 /* A control domain that no guest has */
-#define STRANGE		0xf7
+#define FOREIGN		0xf7
 
 #define HARMLESS	"========="
 #define CHANGES		"nnccncchn"
@@ -141,7 +141,7 @@ static void site_teardown(struct site *site)
 	env_teardown(&site->env);
 	if (!site->card.spec[0])
 		return;
-	ap_control("cdomain del %02x", STRANGE);
+	ap_control("cdomain del %02x", FOREIGN);
 	ap_control("config %02x on", site->apid);
 	ap_control("checkstop %02x off", site->other);
 	ap_control("card add %s", site->card.spec);
@@ -210,7 +210,8 @@ static void expect_hotplug(struct __test_metadata *_metadata, struct env *env, i
 }
 
 /* From where the stage has got to; afterwards the file is of no use */
-static void leave(struct __test_metadata *_metadata, struct env *env, enum env_stage stage, int fd)
+static void leave_stage(struct __test_metadata *_metadata, struct env *env, enum env_stage stage,
+			int fd)
 {
 	int device = env->dev.device;
 
@@ -247,7 +248,7 @@ static void run_half(struct __test_metadata *_metadata, struct site *site, enum 
 		expect_canceled(_metadata, env, stage, fd);
 	else if (outcome == HOTPLUG)
 		expect_hotplug(_metadata, env, fd);
-	leave(_metadata, env, stage, fd);
+	leave_stage(_metadata, env, stage, fd);
 
 	/* The next migration, which is independent of this one, has the guest's resources */
 	stream_put(&before, env->stream.data, env->stream.len);
@@ -300,12 +301,12 @@ static void run_event(struct __test_metadata *_metadata, struct site *site,
 
 ENV_FIXTURE_OF(event, site, ENV_CDEV)
 
-static int card_goes(struct site *site)
+static int remove_card(struct site *site)
 {
 	return ap_card_remove(&site->card);
 }
 
-static int card_comes(struct site *site)
+static int add_card(struct site *site)
 {
 	return ap_card_add(&site->card);
 }
@@ -315,19 +316,19 @@ TEST_F_TIMEOUT(event, card_goes_and_comes, ENV_TIMEOUT)
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -ENXIO,
-		.happen = card_goes,
-		.undo = card_comes,
+		.happen = remove_card,
+		.undo = add_card,
 		.back = CHANGES,
 	});
 }
 
 /* Seen by one scan of the AP bus: the host's configuration stays the same */
-static int card_gets_older(struct site *site)
+static int replace_card(struct site *site)
 {
 	return ap_control("card del %02x", site->apid) ?: ap_card_add(&site->older);
 }
 
-static int card_is_back(struct site *site)
+static int restore_card(struct site *site)
 {
 	return ap_control("card del %02x", site->apid) ?: ap_card_add(&site->card);
 }
@@ -337,18 +338,18 @@ TEST_F_TIMEOUT(event, card_is_replaced_by_older_one_and_back, ENV_TIMEOUT)
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -ENXIO,
-		.happen = card_gets_older,
-		.undo = card_is_back,
+		.happen = replace_card,
+		.undo = restore_card,
 		.back = CHANGES,
 	});
 }
 
-static int domain_goes(struct site *site)
+static int remove_domain(struct site *site)
 {
 	return ap_change("domain del %02x", site->domain);
 }
 
-static int domain_comes(struct site *site)
+static int add_domain(struct site *site)
 {
 	return ap_change("domain add %02x", site->domain);
 }
@@ -358,18 +359,18 @@ TEST_F_TIMEOUT(event, domain_goes_and_comes, ENV_TIMEOUT)
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_CHANGES,
 		.refused = -ENXIO,
-		.happen = domain_goes,
-		.undo = domain_comes,
+		.happen = remove_domain,
+		.undo = add_domain,
 		.back = SESSION_CHANGES,
 	});
 }
 
-static int cdomain_goes(struct site *site)
+static int remove_cdomain(struct site *site)
 {
 	return ap_change("cdomain del %02x", site->cdomain);
 }
 
-static int cdomain_comes(struct site *site)
+static int add_cdomain(struct site *site)
 {
 	return ap_change("cdomain add %02x", site->cdomain);
 }
@@ -379,22 +380,22 @@ TEST_F_TIMEOUT(event, control_domain_goes_and_comes, ENV_TIMEOUT)
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_CHANGES,
 		.refused = -ENXIO,
-		.happen = cdomain_goes,
-		.undo = cdomain_comes,
+		.happen = remove_cdomain,
+		.undo = add_cdomain,
 		.back = SESSION_CHANGES,
 	});
 }
 
-static int several_go(struct site *site)
+static int remove_several(struct site *site)
 {
 	return ap_control("card del %02x", site->apid) ?:
-	       ap_control("cdomain del %02x", site->cdomain) ?: domain_goes(site);
+	       ap_control("cdomain del %02x", site->cdomain) ?: remove_domain(site);
 }
 
-static int several_come(struct site *site)
+static int add_several(struct site *site)
 {
 	return ap_control("card add %s", site->card.spec) ?:
-	       ap_control("cdomain add %02x", site->cdomain) ?: domain_comes(site);
+	       ap_control("cdomain add %02x", site->cdomain) ?: add_domain(site);
 }
 
 TEST_F_TIMEOUT(event, host_is_reconfigured, ENV_TIMEOUT)
@@ -402,31 +403,31 @@ TEST_F_TIMEOUT(event, host_is_reconfigured, ENV_TIMEOUT)
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -ENXIO,
-		.happen = several_go,
-		.undo = several_come,
+		.happen = remove_several,
+		.undo = add_several,
 		.back = CHANGES,
 	});
 }
 
 /* A domain that is not assigned to the guest */
-static int strange_domain_comes(struct site *site)
+static int add_foreign_cdomain(struct site *site)
 {
 	(void)site;
-	return ap_change("cdomain add %02x", STRANGE);
+	return ap_change("cdomain add %02x", FOREIGN);
 }
 
-static int strange_domain_goes(struct site *site)
+static int remove_foreign_cdomain(struct site *site)
 {
 	(void)site;
-	return ap_change("cdomain del %02x", STRANGE);
+	return ap_change("cdomain del %02x", FOREIGN);
 }
 
 TEST_F_TIMEOUT(event, host_is_reconfigured_for_others, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_HARMLESS,
-		.happen = strange_domain_comes,
-		.undo = strange_domain_goes,
+		.happen = add_foreign_cdomain,
+		.undo = remove_foreign_cdomain,
 		.back = SESSION_HARMLESS,
 	});
 }
@@ -441,7 +442,7 @@ static bool cards_are(struct site *site, bool configured, bool checkstopped)
 	       ap_card_attr(site->other, "chkstop") == checkstopped;
 }
 
-static int cards_fail(struct site *site)
+static int disable_cards(struct site *site)
 {
 	int ret;
 
@@ -450,7 +451,7 @@ static int cards_fail(struct site *site)
 	return ret ?: cards_are(site, false, true) ? 0 : -EPROTO;
 }
 
-static int cards_recover(struct site *site)
+static int enable_cards(struct site *site)
 {
 	int ret;
 
@@ -463,19 +464,19 @@ TEST_F_TIMEOUT(event, cards_are_deconfigured_and_checkstopped, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_HARMLESS,
-		.happen = cards_fail,
-		.undo = cards_recover,
+		.happen = disable_cards,
+		.undo = enable_cards,
 		.back = SESSION_HARMLESS,
 	});
 }
 
 /* A guest has a matrix: without one of its queues it loses the adapter */
-static int queue_goes(struct site *site)
+static int unbind_queue(struct site *site)
 {
 	return ap_queue_bind(site->apid, site->domain, "vfio_ap", false);
 }
 
-static int queue_comes(struct site *site)
+static int bind_queue(struct site *site)
 {
 	return ap_queue_bind(site->apid, site->domain, "vfio_ap", true);
 }
@@ -485,14 +486,14 @@ TEST_F_TIMEOUT(event, queue_is_unbound_and_bound, ENV_TIMEOUT)
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = CHANGES,
 		.refused = -ENXIO,
-		.happen = queue_goes,
-		.undo = queue_comes,
+		.happen = unbind_queue,
+		.undo = bind_queue,
 		.back = CHANGES,
 	});
 }
 
 /* The AP bus asks vfio_ap before it takes queues away: a mask stays as it is */
-static int try_mask(const char *name, unsigned int id)
+static int take_by_mask(const char *name, unsigned int id)
 {
 	char before[80], after[80];
 	int ret;
@@ -507,18 +508,18 @@ static int try_mask(const char *name, unsigned int id)
 	return ret < 0 ? ret : strcmp(before, after) ? -EPROTO : 0;
 }
 
-static int apmask_takes(struct site *site)
+static int take_by_apmask(struct site *site)
 {
-	return try_mask("apmask", site->apid);
+	return take_by_mask("apmask", site->apid);
 }
 
-static int aqmask_takes(struct site *site)
+static int take_by_aqmask(struct site *site)
 {
-	return try_mask("aqmask", site->domain);
+	return take_by_mask("aqmask", site->domain);
 }
 
 /* Where a queue is vfio_ap's because of both masks */
-static int aqmask_gives(struct site *site)
+static int release_by_aqmask(struct site *site)
 {
 	return ap_bus_write("aqmask", "-%u\n", site->domain);
 }
@@ -527,7 +528,7 @@ TEST_F_TIMEOUT(event, apmask_cannot_take_adapter, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
-		.happen = apmask_takes,
+		.happen = take_by_apmask,
 	});
 }
 
@@ -535,13 +536,13 @@ TEST_F_TIMEOUT(event, aqmask_cannot_take_domain, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
-		.prepare = aqmask_gives,
-		.happen = aqmask_takes,
+		.prepare = release_by_aqmask,
+		.happen = take_by_aqmask,
 	});
 }
 
 /* Masks that are in use exclude overrides */
-static int override_is_refused(struct site *site)
+static int write_refused_override(struct site *site)
 {
 	int ret;
 
@@ -553,22 +554,22 @@ TEST_F_TIMEOUT(event, driver_override_is_refused_beside_masks, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
-		.happen = override_is_refused,
+		.happen = write_refused_override,
 	});
 }
 
 /* An override is looked at when a driver is to be bound, not before */
-static int override_for_zcrypt(struct site *site)
+static int override_with_zcrypt(struct site *site)
 {
 	return ap_queue_write(site->apid, site->domain, "driver_override", "cex4queue\n");
 }
 
-static int override_for_vfio(struct site *site)
+static int override_with_vfio_ap(struct site *site)
 {
 	return ap_queue_write(site->apid, site->domain, "driver_override", "vfio_ap\n");
 }
 
-static int override_one(unsigned int apid, unsigned int domain)
+static int bind_by_override(unsigned int apid, unsigned int domain)
 {
 	return ap_queue_write(apid, domain, "driver_override", "vfio_ap\n") ?:
 	       ap_queue_bind(apid, domain, "cex4queue", false) ?:
@@ -586,7 +587,7 @@ static int use_overrides(struct site *site)
 	ret = ap_bus_write("apmask", "+0-255\n") ?: ap_bus_write("aqmask", "+0-255\n");
 	for (i = 0; !ret && i < pool->nr_adapters; i++)
 		for (j = 0; !ret && j < pool->nr_domains; j++)
-			ret = override_one(pool->adapters[i], pool->domains[j]);
+			ret = bind_by_override(pool->adapters[i], pool->domains[j]);
 	if (!ret)
 		env_setup(&site->env, VFIO_AP_CDEV, &ret);
 	return ret;
@@ -613,8 +614,8 @@ TEST_F_TIMEOUT(event, driver_override_alone_moves_no_queue, ENV_TIMEOUT)
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
 		.prepare = use_overrides,
-		.happen = override_for_zcrypt,
-		.undo = override_for_vfio,
+		.happen = override_with_zcrypt,
+		.undo = override_with_vfio_ap,
 		.back = HARMLESS,
 	});
 	/* The masks can be written when no override is left */
@@ -647,10 +648,10 @@ TEST_F_TIMEOUT(event, masks_and_overrides_give_same_stream, ENV_TIMEOUT)
 
 static int move_queue(struct site *site)
 {
-	return override_for_zcrypt(site) ?:
+	return override_with_zcrypt(site) ?:
 	       ap_queue_bind(site->apid, site->domain, "vfio_ap", false) ?:
 	       ap_queue_bind(site->apid, site->domain, "cex4queue", true) ?:
-	       override_for_vfio(site) ?:
+	       override_with_vfio_ap(site) ?:
 	       ap_queue_bind(site->apid, site->domain, "cex4queue", false) ?:
 	       ap_queue_bind(site->apid, site->domain, "vfio_ap", true);
 }
@@ -756,7 +757,7 @@ enum way {
 };
 
 /* Out of a session, by state or otherwise; the state in which that ends */
-static int go(struct site *site, enum way way, int *end)
+static int end_session(struct site *site, enum way way, int *end)
 {
 	static const __u32 targets[] = {
 		[WAY_STOP] = VFIO_DEVICE_STATE_STOP,
@@ -794,15 +795,15 @@ TEST_F_TIMEOUT(event, failed_session_permits_every_exit, ENV_TIMEOUT)
 		way = env_stage_source(stages[i]) ? WAY_STOP : WAY_RESET;
 		for (; way < NR_WAYS; way++) {
 			ASSERT_EQ(0, env_enter_stage(env, stages[i], &fd, &out));
-			ASSERT_EQ(0, queue_goes(site));
-			EXPECT_EQ(0, go(site, way, &end)) {
+			ASSERT_EQ(0, unbind_queue(site));
+			EXPECT_EQ(0, end_session(site, way, &end)) {
 				TH_LOG("way %d out of %s", way, env_stage_name(stages[i]));
 			}
 			EXPECT_EQ(end, vfio_mig_state(env->dev.device));
 			EXPECT_EQ(-ENODEV, env_stage_source(stages[i]) ? env_try_read(fd) :
 				  env_try_write(fd));
 			close(fd);
-			ASSERT_EQ(0, queue_comes(site));
+			ASSERT_EQ(0, bind_queue(site));
 			ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RUNNING, NULL));
 			ASSERT_EQ(0, env_save(env, &now));
 			EXPECT_TRUE(same_bytes(&env->stream, &now));
@@ -828,16 +829,16 @@ TEST_F_TIMEOUT(event, last_domain_goes, ENV_TIMEOUT)
 	ASSERT_EQ(0, env_stream(env));
 	for (i = ENV_PRE_COPY; i <= ENV_PRE_COPY_P2P; i++) {
 		ASSERT_EQ(0, env_enter_stage(env, i, &fd, &out));
-		ASSERT_EQ(0, domain_goes(site));
+		ASSERT_EQ(0, remove_domain(site));
 		EXPECT_EQ((int)env_stage_state(i), vfio_mig_state(env->dev.device));
 		expect_canceled(_metadata, env, i, fd);
-		leave(_metadata, env, i, fd);
+		leave_stage(_metadata, env, i, fd);
 
 		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_PRE_COPY, NULL));
 		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
 		EXPECT_EQ(-ENXIO, vfio_mig_set(env->dev.device, VFIO_DEVICE_STATE_RESUMING, NULL));
 		EXPECT_EQ(VFIO_DEVICE_STATE_STOP, vfio_mig_state(env->dev.device));
-		ASSERT_EQ(0, domain_comes(site));
+		ASSERT_EQ(0, add_domain(site));
 		ASSERT_EQ(0, env_save(env, &out));
 		EXPECT_TRUE(same_bytes(&env->stream, &out));
 		stream_free(&out);
@@ -893,7 +894,7 @@ TEST_F_TIMEOUT(event, device_is_requested_back, ENV_TIMEOUT)
 			expect_hotplug(_metadata, env, fd);
 		else if (env_stage_session(stage))
 			expect_canceled(_metadata, env, stage, fd);
-		leave(_metadata, env, stage, fd);
+		leave_stage(_metadata, env, stage, fd);
 		expect_withdrawn(_metadata, env);
 
 		vfio_ap_close(&env->dev);
@@ -949,7 +950,7 @@ TEST_F_TIMEOUT(event, no_session_begins_while_hotplug_is_pending, ENV_TIMEOUT)
 	int ret, state;
 
 	for (tries = 0; tries < 20 && !(seen[0] && seen[1] && seen[2]); tries++) {
-		ASSERT_EQ(0, domain_goes(site));
+		ASSERT_EQ(0, remove_domain(site));
 		ASSERT_EQ(0, ap_control("domain add %02x", site->domain));
 		scan.ended = false;
 		ASSERT_EQ(0, pthread_create(&scan.thread, NULL, scan_job, &scan));
@@ -994,7 +995,7 @@ static int kvm_file_del(struct vfio_ap *dev)
 }
 
 /* An open device keeps its VM though userspace closes that */
-static int kvm_goes(struct site *site)
+static int close_kvm(struct site *site)
 {
 	struct vfio_ap *dev = &site->env.dev;
 	int *fds[] = { &dev->kvm_vfio, &dev->vm, &dev->kvm };
@@ -1013,7 +1014,7 @@ TEST_F_TIMEOUT(path_event, virtual_machine_is_closed, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = SESSION_HARMLESS,
-		.happen = kvm_goes,
+		.happen = close_kvm,
 		.undo = close_and_open,
 	});
 }
@@ -1087,7 +1088,7 @@ static int replace_ioas(struct site *site)
 	return ioctl(dev->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? -errno : 0;
 }
 
-static int memory_goes(struct site *site)
+static int unmap_memory(struct site *site)
 {
 	struct vfio_ap *dev = &site->env.dev;
 
@@ -1096,7 +1097,7 @@ static int memory_goes(struct site *site)
 	return replace_ioas(site) ?: unmap_ioas(dev, site->ioas);
 }
 
-static int memory_comes(struct site *site)
+static int map_memory(struct site *site)
 {
 	struct vfio_ap *dev = &site->env.dev;
 
@@ -1107,8 +1108,8 @@ TEST_F_TIMEOUT(path_event, memory_of_guest_is_unmapped, ENV_TIMEOUT)
 {
 	run_event(_metadata, &self->site, &(struct event){
 		.outcome = HARMLESS,
-		.happen = memory_goes,
-		.undo = memory_comes,
+		.happen = unmap_memory,
+		.undo = map_memory,
 		.back = HARMLESS,
 	});
 }

@@ -42,8 +42,8 @@ FIXTURE_TEARDOWN(log)
 }
 
 /* The messages of one device, of which the log may have more */
-static void message(const struct env *env, const char *kind, const char *text, char *buf,
-		    size_t size)
+static void format_message(const struct env *env, const char *kind, const char *text, char *buf,
+			   size_t size)
 {
 	snprintf(buf, size, "%s: %s%s", env->dev.uuid, kind, text);
 }
@@ -59,8 +59,8 @@ static void expect_refused(struct __test_metadata *_metadata, struct env *env, i
 	unsigned int nr = 0, tries;
 	int fd;
 
-	message(env, FAILED, text, line, sizeof(line));
-	message(env, FAILED, "", any, sizeof(any));
+	format_message(env, FAILED, text, line, sizeof(line));
+	format_message(env, FAILED, "", any, sizeof(any));
 	for (tries = 0; tries < ENV_PATIENCE && !nr; tries++) {
 		log_count(log, any);
 		ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RESUMING, &fd));
@@ -179,7 +179,7 @@ TEST_F_TIMEOUT(log, einval_if_stream_is_incomplete, ENV_TIMEOUT)
 	char line[256];
 	int fd;
 
-	message(env, REFUSED, "the stream is incomplete", line, sizeof(line));
+	format_message(env, REFUSED, "the stream is incomplete", line, sizeof(line));
 	ASSERT_EQ(0, env_enter(env, VFIO_DEVICE_STATE_RESUMING, &fd));
 	ASSERT_EQ(0, env_write(fd, env->stream.data, env->stream.len - 1, 0, NULL));
 	EXPECT_EQ(-EINVAL, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP, NULL));
@@ -200,7 +200,7 @@ TEST_F_TIMEOUT(log, ecanceled_if_host_changes_configuration, ENV_TIMEOUT)
 	char line[256];
 	int fd;
 
-	message(env, FAILED, "the host changed the AP configuration", line, sizeof(line));
+	format_message(env, FAILED, "the host changed the AP configuration", line, sizeof(line));
 	for (i = 0; i < ARRAY_SIZE_OF(stages); i++) {
 		ASSERT_EQ(0, env_enter_stage(env, stages[i], &fd, &out));
 		ASSERT_EQ(0, ap_mdev_write(env->dev.uuid, "unassign_control_domain", "%#x", cdom));
@@ -224,8 +224,8 @@ TEST_F_TIMEOUT(log, ecanceled_and_ebusy_if_device_is_requested_back, ENV_TIMEOUT
 	__u64 count;
 	pid_t pid;
 
-	message(env, FAILED, "the device was requested back", failed, sizeof(failed));
-	message(env, REFUSED, "the device was requested back", refused, sizeof(refused));
+	format_message(env, FAILED, "the device was requested back", failed, sizeof(failed));
+	format_message(env, REFUSED, "the device was requested back", refused, sizeof(refused));
 	event = eventfd(0, EFD_CLOEXEC);
 	ASSERT_LE(0, event);
 	ASSERT_EQ(0, vfio_ap_set_event(self->device, VFIO_AP_REQ_IRQ_INDEX, event));

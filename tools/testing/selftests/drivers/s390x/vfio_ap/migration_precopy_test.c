@@ -99,7 +99,7 @@ static int source_begin(struct source *src, __u32 state)
 }
 
 /* The host takes the control domain away, or gives it back */
-static int change(struct source *src)
+static int toggle_cdomain(struct source *src)
 {
 	int ret;
 
@@ -110,7 +110,7 @@ static int change(struct source *src)
 }
 
 /* The same with the card */
-static int change_card(struct source *src)
+static int toggle_card(struct source *src)
 {
 	int ret;
 
@@ -176,7 +176,7 @@ static bool same_bytes(const struct stream_buf *a, const struct stream_buf *b)
 }
 
 /* Whether the bytes read are the guest's present stream */
-static bool is_right(const struct source *src)
+static bool stream_matches(const struct source *src)
 {
 	struct stream_buf want = {};
 	bool right;
@@ -403,7 +403,7 @@ enum way_out {
 	NR_WAYS_OUT,
 };
 
-static int leave(struct source *src, enum way_out way)
+static int leave_session(struct source *src, enum way_out way)
 {
 	static const __u32 states[] = {
 		[OUT_RUNNING] = VFIO_DEVICE_STATE_RUNNING,
@@ -434,7 +434,7 @@ TEST_F_TIMEOUT(precopy, end_of_session_wakes_pollers, ENV_TIMEOUT)
 		ASSERT_EQ(0, source_begin(src, variant->state));
 		ASSERT_EQ(0, source_read_all(src));
 		ASSERT_EQ(0, waiter_start(&waiter, src->fd));
-		EXPECT_EQ(0, leave(src, way));
+		EXPECT_EQ(0, leave_session(src, way));
 		revents = waiter_join(&waiter);
 		EXPECT_EQ(POLLIN | POLLERR, revents & (POLLIN | POLLERR)) {
 			TH_LOG("way %d", way);
@@ -696,7 +696,7 @@ TEST_F_TIMEOUT(change, change_ends_session_at_each_read_position, ENV_TIMEOUT)
 		ASSERT_EQ(0, source_read(src, places[i]));
 		if (places[i] == src->start)
 			ASSERT_EQ(0, waiter_start(&waiter, src->fd));
-		ASSERT_EQ(0, i % 2 ? change(src) : change_card(src));
+		ASSERT_EQ(0, i % 2 ? toggle_cdomain(src) : toggle_card(src));
 		if (places[i] == src->start)
 			EXPECT_EQ(POLLIN | POLLERR, waiter_join(&waiter) & (POLLIN | POLLERR));
 		/* The last change leaves the host as it was */
@@ -708,7 +708,7 @@ TEST_F_TIMEOUT(change, change_ends_session_at_each_read_position, ENV_TIMEOUT)
 			EXPECT_TRUE(readable(src->fd));
 			EXPECT_EQ(VFIO_DEVICE_STATE_PRE_COPY, vfio_mig_state(self->device));
 			/* Undoing the change does not mend it */
-			ASSERT_EQ(0, i % 2 ? change(src) : change_card(src));
+			ASSERT_EQ(0, i % 2 ? toggle_cdomain(src) : toggle_card(src));
 		}
 		/* Half of them go on, half are stopped */
 		if (i % 2) {
@@ -721,7 +721,7 @@ TEST_F_TIMEOUT(change, change_ends_session_at_each_read_position, ENV_TIMEOUT)
 
 		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
 		EXPECT_EQ(0, source_finish(src));
-		EXPECT_TRUE(is_right(src));
+		EXPECT_TRUE(stream_matches(src));
 		EXPECT_EQ(0, env_resume(&src->env, src->out.data, src->out.len, 0));
 	}
 }
@@ -733,7 +733,7 @@ TEST_F_TIMEOUT(change, failed_stop_copy_gives_no_precopy_info, ENV_TIMEOUT)
 	int fd;
 
 	ASSERT_EQ(0, env_enter(&src->env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
-	ASSERT_EQ(0, change(src));
+	ASSERT_EQ(0, toggle_cdomain(src));
 	EXPECT_EQ(-ECANCELED, env_try_read(fd));
 	EXPECT_EQ(-EINVAL, try_info(fd));
 	close(fd);
@@ -840,7 +840,7 @@ TEST_F_TIMEOUT(change, concurrent_change_fails_read, ENV_TIMEOUT)
 		ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
 		c = (struct collector){ .fd = src->fd, .seed = seed + round };
 		ASSERT_EQ(0, pthread_create(&c.thread, NULL, collect_job, &c));
-		ASSERT_EQ(0, round % 4 ? change(src) : change_card(src));
+		ASSERT_EQ(0, round % 4 ? toggle_cdomain(src) : toggle_card(src));
 		EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
 		ASSERT_EQ(0, pthread_join(c.thread, NULL));
 		EXPECT_EQ(-ECANCELED, c.ret);
@@ -879,7 +879,7 @@ TEST_F_TIMEOUT(change, stop_copy_succeeds_while_hotplug_is_pending, ENV_TIMEOUT)
 	struct scan scan;
 	long before;
 
-	ASSERT_EQ(0, change_card(src));
+	ASSERT_EQ(0, toggle_card(src));
 	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
 	ASSERT_EQ(0, source_read_all(src));
 	before = ap_counter("tapq");
@@ -899,7 +899,7 @@ TEST_F_TIMEOUT(change, stop_copy_succeeds_while_hotplug_is_pending, ENV_TIMEOUT)
 	EXPECT_EQ(0, vfio_mig_set(self->device, VFIO_DEVICE_STATE_RUNNING, NULL));
 	ASSERT_EQ(0, source_begin(src, VFIO_DEVICE_STATE_PRE_COPY));
 	EXPECT_EQ(0, source_finish(src));
-	EXPECT_TRUE(is_right(src));
+	EXPECT_TRUE(stream_matches(src));
 }
 
 TEST_HARNESS_MAIN

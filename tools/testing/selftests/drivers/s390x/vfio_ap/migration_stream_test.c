@@ -627,7 +627,7 @@ DIFFERENT(identical_stream)
 }
 
 /* More than the source has does not disturb a guest */
-static bool less_there(struct stream_buf *b, struct stream *s, __u64 field)
+static bool lower_field(struct stream_buf *b, struct stream *s, __u64 field)
 {
 	bool done = false;
 	unsigned int i;
@@ -645,17 +645,17 @@ static bool less_there(struct stream_buf *b, struct stream *s, __u64 field)
 
 DIFFERENT(fewer_domains_there)
 {
-	return less_there(b, s, STREAM_HW_ND);
+	return lower_field(b, s, STREAM_HW_ND);
 }
 
 DIFFERENT(flatter_queues_there)
 {
-	return less_there(b, s, STREAM_HW_QD);
+	return lower_field(b, s, STREAM_HW_QD);
 }
 
 DIFFERENT(shorter_messages_there)
 {
-	return less_there(b, s, STREAM_HW_ML);
+	return lower_field(b, s, STREAM_HW_ML);
 }
 
 /* The AP bus takes 0 to 3 for the same 12 KiB */

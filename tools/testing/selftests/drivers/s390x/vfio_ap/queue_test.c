@@ -34,7 +34,7 @@
 #define ASSOC_SECRET_NOT_UNIQUE	0x35
 #define ASSOC_FAILED		0x36
 /* One that neither PQAP(TAPQ) nor PQAP(ZAPQ) has any reason to give */
-#define ODD			0x07
+#define UNKNOWN_RC		0x07
 
 /* As often as the driver asks a queue that is busy to interrupt no more */
 #define MAX_TRIES		6
@@ -100,7 +100,7 @@ static int hold_scans(void)
 }
 
 /* Answer an instruction with a response code; @count 0: until told otherwise */
-static int answer(struct place *p, const char *insn, unsigned int rc, unsigned int count)
+static int set_response(struct place *p, const char *insn, unsigned int rc, unsigned int count)
 {
 	int ret = hold_scans();
 
@@ -111,10 +111,10 @@ static int answer(struct place *p, const char *insn, unsigned int rc, unsigned i
 	return ap_control("rc %02x.%04x %s %x %u", p->apid, p->domain, insn, rc, count);
 }
 
-static void answer_truly(struct place *p)
+static void clear_responses(struct place *p)
 {
-	answer(p, "tapq", 0, 0);
-	answer(p, "zapq", 0, 0);
+	set_response(p, "tapq", 0, 0);
+	set_response(p, "zapq", 0, 0);
 }
 
 /* All domains; the environment assigns fewer */
@@ -165,7 +165,7 @@ static void place_teardown(struct place *p)
 		env_teardown(&p->env);
 		return;
 	}
-	answer_truly(p);
+	clear_responses(p);
 	kvm_cpu_close(&p->cpu);
 	for (i = 0; i < ARRAY_SIZE_OF(p->spare); i++)
 		close_fd(&p->spare[i]);
@@ -278,7 +278,7 @@ static int run_bounded(struct place *p, int (*run)(struct place *p))
 	ret = pthread_timedjoin_np(thread, NULL, &end);
 	if (!ret)
 		return task.ret;
-	answer_truly(p);
+	clear_responses(p);
 	pthread_join(thread, NULL);
 	return -ETIME;
 }
@@ -330,8 +330,8 @@ static int bind_sibling(struct place *p)
 }
 
 /* Unassign the queue of a filtered adapter, remove the device, then the queue */
-static void forget(struct __test_metadata *_metadata, struct place *p,
-		   int (*unassign)(struct place *p))
+static void remove_filtered_queue(struct __test_metadata *_metadata, struct place *p,
+				  int (*unassign)(struct place *p))
 {
 	char uuid[AP_UUID_SIZE];
 
@@ -358,9 +358,9 @@ TEST_F_TIMEOUT(queue, unassigned_queue_has_no_device, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
-	forget(_metadata, p, unassign_adapter);
-	forget(_metadata, p, unassign_domain);
-	forget(_metadata, p, unassign_by_config);
+	remove_filtered_queue(_metadata, p, unassign_adapter);
+	remove_filtered_queue(_metadata, p, unassign_domain);
+	remove_filtered_queue(_metadata, p, unassign_by_config);
 	EXPECT_FALSE(log_has(p, "BUG:"));
 }
 
@@ -391,7 +391,7 @@ static bool wait_for_request(int request, int change)
 }
 
 /* Make the driver filter the guest's matrix, in each way it has */
-static void change_the_host(struct __test_metadata *_metadata, struct place *p)
+static void change_host(struct __test_metadata *_metadata, struct place *p)
 {
 	unsigned int cdomain = p->env.pool.cdomains[0];
 
@@ -430,7 +430,7 @@ TEST_F_TIMEOUT(queue, device_requested_back_gets_no_resources, ENV_TIMEOUT)
 	EXPECT_STREQ("assigned", queue_status(p->other, p->sibling));
 
 	/* Only the requests, which are repeated, change something for the guest */
-	change_the_host(_metadata, p);
+	change_host(_metadata, p);
 	changes = event_count(change);
 	EXPECT_GE(event_count(request), changes);
 	EXPECT_EQ(-EBUSY, vfio_mig_set(dev->device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
@@ -571,7 +571,7 @@ static void expect_not_passed(struct __test_metadata *_metadata, struct place *p
 /* The reset that closing requests has come to its end */
 static void expect_recovers(struct __test_metadata *_metadata, struct place *p)
 {
-	answer_truly(p);
+	clear_responses(p);
 	ASSERT_EQ(0, reopen(p));
 	EXPECT_TRUE(guest_has(p->env.dev.uuid, p->apid));
 	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
@@ -584,7 +584,7 @@ TEST_F_TIMEOUT(queue, closing_ends_with_stuck_reset, ENV_TIMEOUT)
 	const char *uuid = p->env.dev.uuid;
 	char text[64];
 
-	ASSERT_EQ(0, answer(p, "tapq", RESET_IN_PROGRESS, 0));
+	ASSERT_EQ(0, set_response(p, "tapq", RESET_IN_PROGRESS, 0));
 	ASSERT_EQ(0, run_bounded(p, close_device));
 	expect_not_passed(_metadata, p, uuid);
 	snprintf(text, sizeof(text), "Reset of queue %02x.%04x failed", p->apid, p->domain);
@@ -595,7 +595,7 @@ TEST_F_TIMEOUT(queue, closing_ends_with_stuck_reset, ENV_TIMEOUT)
 	expect_not_passed(_metadata, p, uuid);
 	EXPECT_STREQ("assigned", queue_status(p->apid, p->domain));
 	EXPECT_STREQ("in use", queue_status(p->other, p->domain));
-	answer_truly(p);
+	clear_responses(p);
 	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
 	EXPECT_TRUE(guest_has(uuid, p->apid));
 	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
@@ -606,7 +606,7 @@ TEST_F_TIMEOUT(queue, unassigning_ends_with_stuck_reset, ENV_TIMEOUT)
 	struct place *p = &self->place;
 	char *uuid = p->env.dev.uuid;
 
-	ASSERT_EQ(0, answer(p, "tapq", BUSY, 0));
+	ASSERT_EQ(0, set_response(p, "tapq", BUSY, 0));
 	ASSERT_EQ(0, run_bounded(p, unassign_adapter));
 	EXPECT_STREQ("unassigned", queue_status(p->apid, p->domain));
 	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));
@@ -621,7 +621,7 @@ TEST_F_TIMEOUT(queue, unassigning_ends_with_stuck_reset, ENV_TIMEOUT)
 	EXPECT_TRUE(lists_adapter(ap_mdev_uuid(1), "matrix", p->apid));
 	ASSERT_EQ(0, ap_mdev_remove(ap_mdev_uuid(1)));
 
-	answer_truly(p);
+	clear_responses(p);
 	ASSERT_EQ(0, ap_mdev_write(uuid, "assign_adapter", "%u", p->apid));
 	expect_recovers(_metadata, p);
 }
@@ -630,11 +630,11 @@ TEST_F_TIMEOUT(queue, unbinding_ends_with_stuck_reset, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
-	ASSERT_EQ(0, answer(p, "zapq", BUSY, 0));
+	ASSERT_EQ(0, set_response(p, "zapq", BUSY, 0));
 	ASSERT_EQ(0, run_bounded(p, unbind_queue));
 	EXPECT_FALSE(is_bound(p->apid, p->domain));
 	EXPECT_FALSE(guest_has(p->env.dev.uuid, p->apid));
-	answer_truly(p);
+	clear_responses(p);
 	ASSERT_EQ(0, bind_queue(p));
 	expect_recovers(_metadata, p);
 }
@@ -644,9 +644,9 @@ TEST_F_TIMEOUT(queue, filtering_ends_with_stuck_reset, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
-	ASSERT_EQ(0, answer(p, "tapq", RESET_IN_PROGRESS, 0));
+	ASSERT_EQ(0, set_response(p, "tapq", RESET_IN_PROGRESS, 0));
 	ASSERT_EQ(0, run_bounded(p, unbind_sibling));
-	answer_truly(p);
+	clear_responses(p);
 	ASSERT_EQ(0, bind_sibling(p));
 	expect_not_passed(_metadata, p, p->env.dev.uuid);
 	expect_recovers(_metadata, p);
@@ -657,10 +657,10 @@ TEST_F_TIMEOUT(queue, slow_reset_is_repeated_when_device_is_opened, ENV_TIMEOUT)
 {
 	struct place *p = &self->place;
 
-	ASSERT_EQ(0, answer(p, "tapq", RESET_IN_PROGRESS, 0));
+	ASSERT_EQ(0, set_response(p, "tapq", RESET_IN_PROGRESS, 0));
 	ASSERT_EQ(0, run_bounded(p, close_device));
 	expect_not_passed(_metadata, p, p->env.dev.uuid);
-	answer_truly(p);
+	clear_responses(p);
 	ASSERT_EQ(0, reopen(p));
 	EXPECT_TRUE(guest_has(p->env.dev.uuid, p->apid));
 	EXPECT_STREQ("in use", queue_status(p->apid, p->domain));
@@ -671,7 +671,7 @@ TEST_F_TIMEOUT(queue, adapter_with_stuck_queue_is_taken_by_reset_and_given_back,
 {
 	struct place *p = &self->place;
 
-	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	ASSERT_EQ(0, set_response(p, "tapq", UNKNOWN_RC, 1));
 	EXPECT_EQ(-EIO, vfio_ap_reset(&p->env.dev));
 	expect_not_passed(_metadata, p, p->env.dev.uuid);
 	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
@@ -685,14 +685,14 @@ TEST_F_TIMEOUT(queue, reset_with_unknown_response_fails, ENV_TIMEOUT)
 	struct place *p = &self->place;
 	struct vfio_ap *dev = &p->env.dev;
 
-	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	ASSERT_EQ(0, set_response(p, "tapq", UNKNOWN_RC, 1));
 	EXPECT_EQ(-EIO, vfio_ap_reset(dev));
 	EXPECT_EQ(0, vfio_ap_reset(dev));
-	ASSERT_EQ(0, answer(p, "zapq", ODD, 1));
+	ASSERT_EQ(0, set_response(p, "zapq", UNKNOWN_RC, 1));
 	EXPECT_EQ(-EIO, vfio_ap_reset(dev));
 	EXPECT_EQ(0, vfio_ap_reset(dev));
 
-	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	ASSERT_EQ(0, set_response(p, "tapq", UNKNOWN_RC, 1));
 	ASSERT_EQ(0, run_bounded(p, close_device));
 	expect_not_passed(_metadata, p, dev->uuid);
 	expect_recovers(_metadata, p);
@@ -793,7 +793,7 @@ TEST_F_TIMEOUT(queue, refused_registration_leaves_nothing, ENV_TIMEOUT)
 	before = vfio_ap_pinned();
 	ASSERT_LE(0, before);
 	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
-		ASSERT_EQ(0, answer(p, "aqic", codes[i], 1));
+		ASSERT_EQ(0, set_response(p, "aqic", codes[i], 1));
 		EXPECT_EQ((int)codes[i], vcpu_aqic(p, true));
 		EXPECT_EQ(before, vfio_ap_await_pinned(before));
 		EXPECT_FALSE(queue_notifies(p));
@@ -807,7 +807,7 @@ TEST_F_TIMEOUT(queue, refused_registration_leaves_nothing, ENV_TIMEOUT)
 
 	/* With one registered, the page of both is the same */
 	EXPECT_EQ(0, vcpu_aqic(p, true));
-	ASSERT_EQ(0, answer(p, "aqic", BUSY, 1));
+	ASSERT_EQ(0, set_response(p, "aqic", BUSY, 1));
 	EXPECT_EQ(BUSY, vcpu_aqic(p, true));
 	vfio_ap_close_device(&p->env.dev);
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
@@ -827,7 +827,7 @@ TEST_F_TIMEOUT(queue, interrupt_is_released_with_adapter, ENV_TIMEOUT)
 
 	enable_interrupts(_metadata, p, &before);
 	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
-		ASSERT_EQ(0, answer(p, "aqic", codes[i], 1));
+		ASSERT_EQ(0, set_response(p, "aqic", codes[i], 1));
 		EXPECT_EQ((int)codes[i], vcpu_aqic(p, false));
 		EXPECT_EQ(before, vfio_ap_await_pinned(before));
 		/* The machine did not reset the queue */
@@ -835,12 +835,12 @@ TEST_F_TIMEOUT(queue, interrupt_is_released_with_adapter, ENV_TIMEOUT)
 		EXPECT_EQ(0, vcpu_aqic(p, true));
 	}
 	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
-		ASSERT_EQ(0, answer(p, "tapq", codes[i], 1));
+		ASSERT_EQ(0, set_response(p, "tapq", codes[i], 1));
 		EXPECT_EQ(0, vcpu_aqic(p, false));
 		EXPECT_EQ(before, vfio_ap_await_pinned(before));
 		EXPECT_EQ(0, vcpu_aqic(p, true));
 	}
-	ASSERT_EQ(0, answer(p, "aqic", BUSY, MAX_TRIES));
+	ASSERT_EQ(0, set_response(p, "aqic", BUSY, MAX_TRIES));
 	EXPECT_EQ(BUSY, vcpu_aqic(p, false));
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 	ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
@@ -859,31 +859,31 @@ TEST_F_TIMEOUT(queue, unknown_response_to_disable_keeps_pages_without_warning, E
 
 	enable_interrupts(_metadata, p, &before);
 	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
-		ASSERT_EQ(0, answer(p, "aqic", codes[i], 0));
+		ASSERT_EQ(0, set_response(p, "aqic", codes[i], 0));
 		EXPECT_EQ((int)codes[i], vcpu_aqic(p, false));
-		ASSERT_EQ(0, answer(p, "aqic", 0, 0));
+		ASSERT_EQ(0, set_response(p, "aqic", 0, 0));
 		EXPECT_EQ(before, vfio_ap_await_pinned(before));
 		ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
 		EXPECT_EQ(0, vcpu_aqic(p, true));
 
-		ASSERT_EQ(0, answer(p, "tapq", codes[i], 0));
+		ASSERT_EQ(0, set_response(p, "tapq", codes[i], 0));
 		EXPECT_EQ(0, vcpu_aqic(p, false));
-		ASSERT_EQ(0, answer(p, "tapq", 0, 0));
+		ASSERT_EQ(0, set_response(p, "tapq", 0, 0));
 		EXPECT_EQ(before, vfio_ap_await_pinned(before));
 		ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
 		EXPECT_EQ(0, vcpu_aqic(p, true));
 	}
 	EXPECT_FALSE(log_has(p, "WARNING:"));
 
-	ASSERT_EQ(0, answer(p, "aqic", ASSOC_FAILED, 0));
+	ASSERT_EQ(0, set_response(p, "aqic", ASSOC_FAILED, 0));
 	EXPECT_EQ(ASSOC_FAILED, vcpu_aqic(p, false));
-	ASSERT_EQ(0, answer(p, "aqic", 0, 0));
+	ASSERT_EQ(0, set_response(p, "aqic", 0, 0));
 	EXPECT_TRUE(log_has(p, "may still interrupt: two pages stay allocated"));
 	ASSERT_EQ(0, vfio_ap_reset(&p->env.dev));
 
 	/* A change of the state ends by itself: the queue is asked again */
 	EXPECT_EQ(0, vcpu_aqic(p, true));
-	ASSERT_EQ(0, answer(p, "aqic", STATE_CHANGE_IN_PROGRESS, 1));
+	ASSERT_EQ(0, set_response(p, "aqic", STATE_CHANGE_IN_PROGRESS, 1));
 	EXPECT_EQ(0, vcpu_aqic(p, false));
 	EXPECT_FALSE(log_has(p, "may still interrupt"));
 }
@@ -964,15 +964,15 @@ TEST_F_TIMEOUT(queue, abandoned_reset_is_not_pending, ENV_TIMEOUT)
 	long before;
 
 	enable_interrupts(_metadata, p, &before);
-	ASSERT_EQ(0, answer(p, "tapq", RESET_IN_PROGRESS, 0));
+	ASSERT_EQ(0, set_response(p, "tapq", RESET_IN_PROGRESS, 0));
 	EXPECT_EQ(-EIO, vfio_ap_reset(&p->env.dev));
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 	snprintf(text, sizeof(text), "Reset of queue %02x.%04x failed", p->apid, p->domain);
 	EXPECT_TRUE(log_has(p, text));
 
 	/* The machine has completed the reset */
-	ASSERT_EQ(0, answer(p, "tapq", 0, 0));
-	ASSERT_EQ(0, answer(p, "aqic", BUSY, 1));
+	ASSERT_EQ(0, set_response(p, "tapq", 0, 0));
+	ASSERT_EQ(0, set_response(p, "aqic", BUSY, 1));
 	EXPECT_EQ(BUSY, vcpu_aqic(p, true));
 	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
 	EXPECT_EQ(0, vcpu_aqic(p, true));
@@ -1036,13 +1036,13 @@ TEST_F_TIMEOUT(queue, reset_with_unknown_response_releases_pin, ENV_TIMEOUT)
 	long before;
 
 	enable_interrupts(_metadata, p, &before);
-	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	ASSERT_EQ(0, set_response(p, "tapq", UNKNOWN_RC, 1));
 	EXPECT_EQ(-EIO, vfio_ap_reset(&p->env.dev));
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 
 	EXPECT_EQ(0, vfio_ap_reset(&p->env.dev));
 	EXPECT_EQ(0, vcpu_aqic(p, true));
-	ASSERT_EQ(0, answer(p, "tapq", ODD, 1));
+	ASSERT_EQ(0, set_response(p, "tapq", UNKNOWN_RC, 1));
 	vfio_ap_close_device(&p->env.dev);
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 }
@@ -1069,7 +1069,7 @@ static void expect_no_stray_writes(struct __test_metadata *_metadata, struct pla
 	EXPECT_FALSE(log_has(p, "BUG:"));
 
 	/* When the queue can be reset the two pages go */
-	answer_truly(p);
+	clear_responses(p);
 	ASSERT_EQ(0, vfio_ap_open(dev, uuid, dev->path));
 	EXPECT_TRUE(guest_has(uuid, p->apid));
 	expect_recovers(_metadata, p);
@@ -1081,7 +1081,7 @@ TEST_F_TIMEOUT(queue, stuck_queue_writes_to_no_foreign_page, ENV_TIMEOUT)
 	long before;
 
 	enable_interrupts(_metadata, p, &before);
-	ASSERT_EQ(0, answer(p, "zapq", BUSY, 0));
+	ASSERT_EQ(0, set_response(p, "zapq", BUSY, 0));
 	expect_no_stray_writes(_metadata, p, before);
 }
 
@@ -1091,7 +1091,7 @@ TEST_F_TIMEOUT(queue, queue_without_reset_writes_to_no_foreign_page, ENV_TIMEOUT
 	long before;
 
 	enable_interrupts(_metadata, p, &before);
-	ASSERT_EQ(0, answer(p, "zapq", ODD, 1));
+	ASSERT_EQ(0, set_response(p, "zapq", UNKNOWN_RC, 1));
 	expect_no_stray_writes(_metadata, p, before);
 }
 

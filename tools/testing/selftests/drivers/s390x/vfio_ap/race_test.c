@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #include "lib/env.h"
-#include "lib/four.h"
+#include "lib/guest_fixture.h"
 #include "lib/info.h"
 #include "kselftest_harness.h"
 
@@ -59,7 +59,7 @@ enum operation {
 	CALL_READ,
 	CALL_WRITE,
 	CALL_RESET,
-	CALL_LOOK,
+	CALL_QUERY,
 	CALL_MIGRATABLE,
 	CALL_ASSIGN,
 };
@@ -80,7 +80,7 @@ static const struct {
 	[CALL_WRITE] = { "write", false, { ENXIO, EINVAL, EOPNOTSUPP, ECANCELED, ENODEV } },
 	/* A queue of an adapter that went away was not reset */
 	[CALL_RESET] = { "VFIO_DEVICE_RESET", true, { EIO } },
-	[CALL_LOOK] = { "GET_STATE or MIG_DATA_SIZE", true, {} },
+	[CALL_QUERY] = { "GET_STATE or MIG_DATA_SIZE", true, {} },
 	[CALL_MIGRATABLE] = { "migratable", false, { EBUSY } },
 	/* The AP bus is scanning, or has just lost the card */
 	[CALL_ASSIGN] = { "assign", false, { EBUSY, EAGAIN, ENODEV, EADDRNOTAVAIL } },
@@ -88,7 +88,7 @@ static const struct {
 
 /**
  * struct race - where the threads meet
- * @four: the device; its guest only executes PQAP(AQIC) while they do
+ * @fixture: the device; its guest only executes PQAP(AQIC) while they do
  * @cards: its adapters
  * @before: counters at the beginning
  * @stop: the round is over
@@ -101,7 +101,7 @@ static const struct {
  * @where: the call that returned it
  */
 struct race {
-	struct four four;
+	struct guest_fixture fixture;
 	struct ap_card cards[2];
 	struct env_counts before;
 	atomic_bool stop;
@@ -179,7 +179,7 @@ static int reset_device(struct worker *w)
 	int ret;
 
 	pthread_rwlock_rdlock(&w->race->arcs);
-	ret = vfio_ap_reset(&w->race->four.env.dev);
+	ret = vfio_ap_reset(&w->race->fixture.env.dev);
 	pthread_rwlock_unlock(&w->race->arcs);
 	return check_errno(w, CALL_RESET, ret);
 }
@@ -189,7 +189,7 @@ static int set_state_locked(struct worker *w, __u32 state, int *fd)
 	int unused = -1;
 	int ret;
 
-	ret = vfio_mig_set(w->race->four.env.dev.device, state, fd ?: &unused);
+	ret = vfio_mig_set(w->race->fixture.env.dev.device, state, fd ?: &unused);
 	if (unused >= 0)
 		close(unused);
 	return check_errno(w, CALL_SET_STATE, ret);
@@ -206,14 +206,14 @@ static int set_state(struct worker *w, __u32 state, int *fd)
 }
 
 /* To STOP_COPY, where no queue interrupts; the state stays until that is checked */
-static int stop_and_look(struct worker *w, int *fd)
+static int stop_and_count_irqs(struct worker *w, int *fd)
 {
 	struct race *race = w->race;
 	int ret;
 
 	pthread_rwlock_wrlock(&race->arcs);
 	ret = set_state_locked(w, VFIO_DEVICE_STATE_STOP_COPY, fd);
-	if (!ret && four_irqs(&race->four))
+	if (!ret && guest_fixture_count_irqs(&race->fixture))
 		race->noisy++;
 	else if (!ret)
 		race->quiet++;
@@ -239,7 +239,7 @@ static bool read_some(struct worker *w, int fd, __u8 *stream, size_t *len)
 	return !n;
 }
 
-static bool save(struct worker *w)
+static bool save_stream(struct worker *w)
 {
 	__u8 stream[MAX_STREAM];
 	bool whole = false;
@@ -252,9 +252,9 @@ static bool save(struct worker *w)
 		read_some(w, fd, stream, &len);
 		if (pick(w, 2))
 			set_state(w, VFIO_DEVICE_STATE_PRE_COPY_P2P, NULL);
-		if (!stop_and_look(w, NULL))
+		if (!stop_and_count_irqs(w, NULL))
 			whole = read_some(w, fd, stream, &len);
-	} else if (!stop_and_look(w, &fd)) {
+	} else if (!stop_and_count_irqs(w, &fd)) {
 		whole = read_some(w, fd, stream, &len);
 	}
 	/* It may outlive its session, and the device */
@@ -271,7 +271,7 @@ static bool save(struct worker *w)
 	return whole;
 }
 
-static bool load(struct worker *w)
+static bool load_stream(struct worker *w)
 {
 	size_t at, part;
 	ssize_t n = 0;
@@ -291,11 +291,11 @@ static bool load(struct worker *w)
 
 static void migrate(struct worker *w)
 {
-	bool good = save(w);
+	bool good = save_stream(w);
 
 	if (pick(w, 2))
 		set_state(w, VFIO_DEVICE_STATE_STOP, NULL);
-	good &= load(w);
+	good &= load_stream(w);
 	if (set_state(w, VFIO_DEVICE_STATE_RUNNING, NULL)) {
 		good = false;
 		reset_device(w);
@@ -306,7 +306,7 @@ static void migrate(struct worker *w)
 }
 
 /* A second one, without a plan */
-static void disturb(struct worker *w)
+static void set_random_state(struct worker *w)
 {
 	int state = pick(w, VFIO_DEVICE_STATE_PRE_COPY_P2P + 1);
 
@@ -314,22 +314,22 @@ static void disturb(struct worker *w)
 		set_state(w, state, NULL);
 }
 
-static void flip(struct worker *w)
+static void write_migratable(struct worker *w)
 {
-	const char *uuid = w->race->four.env.dev.uuid;
+	const char *uuid = w->race->fixture.env.dev.uuid;
 
 	if (!access(ap_mdev_path(uuid, "migratable"), F_OK))
 		check_errno(w, CALL_MIGRATABLE,
 			    ap_mdev_write(uuid, "migratable", pick(w, 4) ? "1" : "0"));
 }
 
-static void assign(struct worker *w)
+static void write_assignment(struct worker *w)
 {
 	static const char * const attributes[] = {
 		"assign_adapter", "unassign_adapter", "assign_domain", "unassign_domain",
 		"assign_control_domain", "unassign_control_domain",
 	};
-	const struct four *f = &w->race->four;
+	const struct guest_fixture *f = &w->race->fixture;
 	unsigned int attr = pick(w, ARRAY_SIZE_OF(attributes));
 	unsigned int apids[] = { f->apids[0], f->apids[1], f->other };
 	unsigned int id;
@@ -339,27 +339,27 @@ static void assign(struct worker *w)
 		    ap_mdev_write(f->env.dev.uuid, attributes[attr], "0x%02x", id));
 }
 
-static void reset(struct worker *w)
+static void try_reset(struct worker *w)
 {
 	reset_device(w);
 }
 
-static void look(struct worker *w)
+static void query_device(struct worker *w)
 {
-	const struct vfio_ap *dev = &w->race->four.env.dev;
+	const struct vfio_ap *dev = &w->race->fixture.env.dev;
 	char text[64];
 	__u64 size;
 
 	ap_mdev_debug_state(dev->uuid, text, sizeof(text));
-	check_errno(w, CALL_LOOK, vfio_mig_data_size(dev->device, &size));
-	check_errno(w, CALL_LOOK, vfio_mig_state(dev->device));
+	check_errno(w, CALL_QUERY, vfio_mig_data_size(dev->device, &size));
+	check_errno(w, CALL_QUERY, vfio_mig_state(dev->device));
 	sched_yield();
 }
 
 /* The data file and calls under way go on without the device */
-static void reopen(struct worker *w)
+static void reopen_device(struct worker *w)
 {
-	struct vfio_ap *dev = &w->race->four.env.dev;
+	struct vfio_ap *dev = &w->race->fixture.env.dev;
 
 	pthread_rwlock_rdlock(&w->race->arcs);
 	vfio_ap_close_device(dev);
@@ -368,15 +368,15 @@ static void reopen(struct worker *w)
 	pthread_rwlock_unlock(&w->race->arcs);
 }
 
-static void aqic(struct worker *w)
+static void execute_aqic(struct worker *w)
 {
-	struct four *f = &w->race->four;
+	struct guest_fixture *f = &w->race->fixture;
 	unsigned int apqn = f->apids[pick(w, 2)] << 8 | f->domains[pick(w, 2)];
 
 	guest_aqic(&f->guest, apqn, pick(w, 3), GUEST_NIB + 8 * pick(w, 4));
 }
 
-static void hardware(struct worker *w)
+static void change_hardware(struct worker *w)
 {
 	const struct ap_card *card = &w->race->cards[pick(w, 2)];
 
@@ -411,14 +411,14 @@ static const struct {
 	void (*step)(struct worker *w);
 } plan[] = {
 	{ "migrate", migrate },
-	{ "disturb", disturb },
-	{ "flip", flip },
-	{ "assign", assign },
-	{ "reset", reset },
-	{ "look", look },
-	{ "reopen", reopen },
-	{ "aqic", aqic },
-	{ "hardware", hardware },
+	{ "set_random_state", set_random_state },
+	{ "write_migratable", write_migratable },
+	{ "write_assignment", write_assignment },
+	{ "try_reset", try_reset },
+	{ "query_device", query_device },
+	{ "reopen_device", reopen_device },
+	{ "execute_aqic", execute_aqic },
+	{ "change_hardware", change_hardware },
 };
 
 /* In a calm round the other threads only do things that fail no migration */
@@ -433,11 +433,11 @@ static bool takes_part(size_t nr, unsigned int round)
 	if (plan[nr].step == migrate)
 		return true;
 	if (is_calm(round))
-		return plan[nr].step == look || plan[nr].step == aqic;
+		return plan[nr].step == query_device || plan[nr].step == execute_aqic;
 	return (nr + round) % 3;
 }
 
-static void *work(void *arg)
+static void *run_worker(void *arg)
 {
 	struct worker *w = arg;
 
@@ -449,7 +449,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static int play(struct race *race, unsigned int seed, unsigned int round)
+static int run_round(struct race *race, unsigned int seed, unsigned int round)
 {
 	static struct worker workers[ARRAY_SIZE_OF(plan)];
 	struct worker *w;
@@ -471,7 +471,7 @@ static int play(struct race *race, unsigned int seed, unsigned int round)
 			.state = (uint64_t)seed << 32 | round << 8 | i,
 			.fd = -1,
 		};
-		ret = -pthread_create(&w->thread, NULL, work, w);
+		ret = -pthread_create(&w->thread, NULL, run_worker, w);
 		if (ret)
 			w->step = NULL;
 	}
@@ -523,24 +523,24 @@ static bool is_settled(unsigned int apid, unsigned int domain)
 }
 
 /* The AP bus enables its queues' interrupts at the end, without an event */
-static int wait_settled(const struct four *f)
+static int wait_settled(const struct guest_fixture *f)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
 	unsigned int i, ms;
 
-	for (i = 0, ms = 0; i < FOUR && ms < GUEST_DEADLINE_MS; ms++) {
+	for (i = 0, ms = 0; i < FIXTURE_QUEUES && ms < GUEST_DEADLINE_MS; ms++) {
 		if (is_settled(f->apids[i / 2], f->domains[i % 2]))
 			i++;
 		else
 			nanosleep(&pause, NULL);
 	}
-	return i == FOUR ? 0 : -ETIME;
+	return i == FIXTURE_QUEUES ? 0 : -ETIME;
 }
 
 /* The device with its configuration, for a guest of its own that has not run */
-static int restore(struct race *race)
+static int restore_device(struct race *race)
 {
-	struct four *f = &race->four;
+	struct guest_fixture *f = &race->fixture;
 	struct ap_masks masks = {};
 	unsigned int i;
 	int ret;
@@ -559,7 +559,7 @@ static int restore(struct race *race)
 	if (!ret && !access(ap_mdev_path(f->env.dev.uuid, "migratable"), F_OK))
 		ret = ap_mdev_write(f->env.dev.uuid, "migratable", "1");
 	if (!ret)
-		ret = four_renew(f);
+		ret = guest_fixture_reopen(f);
 	/* As a VMM does it: the former user of the queues left interrupts on */
 	return ret ?: vfio_ap_reset(&f->env.dev);
 }
@@ -567,7 +567,7 @@ static int restore(struct race *race)
 FIXTURE_SETUP(race)
 {
 	struct race *race = &self->race;
-	struct four *f = &race->four;
+	struct guest_fixture *f = &race->fixture;
 	pthread_rwlockattr_t attr;
 	unsigned int i;
 
@@ -575,24 +575,24 @@ FIXTURE_SETUP(race)
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	ASSERT_EQ(0, pthread_rwlock_init(&race->arcs, &attr));
-	ENV_SETUP(four_setup, f, variant->path);
+	ENV_SETUP(guest_fixture_setup, f, variant->path);
 	ASSERT_EQ(0, env_stream(&f->env));
 	ASSERT_EQ(2U, f->env.decoded.nr_rows);
 	for (i = 0; i < 2; i++)
 		ap_card_describe(&race->cards[i], f->env.decoded.rows[i].apid,
 				 f->env.decoded.rows[i].info);
 	stream_free(&f->env.stream);
-	ASSERT_EQ(0, four_renew(f));
+	ASSERT_EQ(0, guest_fixture_reopen(f));
 	env_count(&f->env, &race->before);
 }
 
 FIXTURE_TEARDOWN(race)
 {
 	restore_hardware(&self->race);
-	four_teardown(&self->race.four);
+	guest_fixture_teardown(&self->race.fixture);
 }
 
-static unsigned int from_environment(const char *name, unsigned int otherwise)
+static unsigned int get_env_number(const char *name, unsigned int otherwise)
 {
 	const char *text = getenv(name);
 
@@ -600,37 +600,38 @@ static unsigned int from_environment(const char *name, unsigned int otherwise)
 }
 
 /* The device is as it was, for a guest that uses it */
-static void expect_well(struct __test_metadata *_metadata, struct race *race)
+static void expect_restored(struct __test_metadata *_metadata, struct race *race)
 {
-	struct four *f = &race->four;
+	struct guest_fixture *f = &race->fixture;
 	struct guest_counters c;
 
-	ASSERT_EQ(0, restore(race));
+	ASSERT_EQ(0, restore_device(race));
 	EXPECT_COUNTS(&f->env, &race->before);
-	EXPECT_FALSE(four_session_open(f));
+	EXPECT_FALSE(guest_fixture_in_session(f));
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(f->env.dev.device));
 
-	ASSERT_EQ(0, four_start(f));
+	ASSERT_EQ(0, guest_fixture_start(f));
 	EXPECT_EQ(0, guest_wait_answered(&f->guest, ENOUGH));
 	ASSERT_EQ(0, guest_stop(&f->guest));
 	guest_counters(&f->guest, &c);
-	EXPECT_TRUE(four_is_well(&c));
-	EXPECT_EQ((long)FOUR, four_irqs(f));
-	ASSERT_EQ(0, four_renew(f));
+	EXPECT_TRUE(guest_counters_valid(&c));
+	EXPECT_EQ((long)FIXTURE_QUEUES, guest_fixture_count_irqs(f));
+	ASSERT_EQ(0, guest_fixture_reopen(f));
 }
 
 TEST_F_TIMEOUT(race, everything_at_once, LONG)
 {
-	unsigned int rounds = from_environment("VFIO_AP_ROUNDS", ROUNDS);
-	unsigned int first = from_environment("VFIO_AP_FIRST", 0);
-	unsigned int seed = from_environment("VFIO_AP_SEED", SEED);
+	unsigned int rounds = get_env_number("VFIO_AP_ROUNDS", ROUNDS);
+	unsigned int first = get_env_number("VFIO_AP_FIRST", 0);
+	unsigned int seed = get_env_number("VFIO_AP_SEED", SEED);
 	struct race *race = &self->race;
 	unsigned long migrations = 0, failed = 0;
 	unsigned int round;
 
 	for (round = first; round < first + rounds; round++) {
-		ASSERT_EQ(0, guest_create(&race->four.guest, &race->four.env.dev, GUEST_ENTRY));
-		EXPECT_EQ(0, play(race, seed, round));
+		ASSERT_EQ(0, guest_create(&race->fixture.guest, &race->fixture.env.dev,
+					  GUEST_ENTRY));
+		EXPECT_EQ(0, run_round(race, seed, round));
 		EXPECT_EQ(0, race->undocumented) {
 			TH_LOG("%s", race->where);
 		}
@@ -638,7 +639,7 @@ TEST_F_TIMEOUT(race, everything_at_once, LONG)
 		failed += race->failed;
 		if (is_calm(round))
 			EXPECT_LT(race->failed, race->migrations);
-		expect_well(_metadata, race);
+		expect_restored(_metadata, race);
 		if (_metadata->exit_code) {
 			TH_LOG("VFIO_AP_SEED=%u VFIO_AP_FIRST=%u VFIO_AP_ROUNDS=1", seed, round);
 			break;

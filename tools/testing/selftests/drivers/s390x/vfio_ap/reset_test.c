@@ -49,7 +49,7 @@ static int hold_scans(void)
 	return ap_bus_write("config_time", "120\n");
 }
 
-static int answer(const struct env *env, unsigned int rc)
+static int set_response(const struct env *env, unsigned int rc)
 {
 	return hold_scans() ?: ap_control("rc %02x.%04x tapq %x", env->pool.adapters[0],
 			      env->pool.domains[0], rc);
@@ -68,7 +68,7 @@ FIXTURE_SETUP(reset)
 FIXTURE_TEARDOWN(reset)
 {
 	if (self->scan_interval[0])
-		answer(&self->env, 0);
+		set_response(&self->env, 0);
 	env_teardown(&self->env);
 	if (self->scan_interval[0])
 		ap_bus_write("config_time", "%s", self->scan_interval);
@@ -109,7 +109,7 @@ static int resetter_join(struct resetter *resetter, const struct env *env)
 	end.tv_sec += ENV_PATIENCE;
 	if (!pthread_timedjoin_np(resetter->thread, NULL, &end))
 		return resetter->ret;
-	answer(env, 0);
+	set_response(env, 0);
 	pthread_join(resetter->thread, NULL);
 	return -ETIME;
 }
@@ -122,7 +122,7 @@ TEST_F_TIMEOUT(reset, slow_queue_delays_no_other_guest, ENV_TIMEOUT)
 	__u64 size;
 
 	ASSERT_EQ(0, env_neighbour(&self->env, &neighbour, variant->path));
-	ASSERT_EQ(0, answer(&self->env, RESET_IN_PROGRESS));
+	ASSERT_EQ(0, set_response(&self->env, RESET_IN_PROGRESS));
 	ASSERT_EQ(0, resetter_start(&self->resetter));
 	EXPECT_EQ(0, vfio_mig_set(neighbour.device, VFIO_DEVICE_STATE_STOP_COPY, NULL));
 	EXPECT_EQ(0, vfio_mig_data_size(neighbour.device, &size));
@@ -130,7 +130,7 @@ TEST_F_TIMEOUT(reset, slow_queue_delays_no_other_guest, ENV_TIMEOUT)
 	EXPECT_LT(0, ap_mdev_read(self->env.dev.uuid, "matrix", text, sizeof(text)));
 	EXPECT_FALSE(__atomic_load_n(&self->resetter.done, __ATOMIC_SEQ_CST));
 
-	ASSERT_EQ(0, answer(&self->env, 0));
+	ASSERT_EQ(0, set_response(&self->env, 0));
 	EXPECT_EQ(0, resetter_join(&self->resetter, &self->env));
 	vfio_ap_close(&neighbour);
 }
@@ -145,7 +145,7 @@ TEST_F_TIMEOUT(reset, slow_queue_stays_with_its_guest, ENV_TIMEOUT)
 	ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", before, sizeof(before)));
 	ASSERT_EQ(0, ap_control("rc %02x.%04x zapq %x 1", pool->adapters[0], pool->domains[0],
 				RESET_IN_PROGRESS));
-	ASSERT_EQ(0, answer(&self->env, RESET_IN_PROGRESS));
+	ASSERT_EQ(0, set_response(&self->env, RESET_IN_PROGRESS));
 	ASSERT_EQ(0, resetter_start(&self->resetter));
 	EXPECT_EQ(0, ap_queue_bind(pool->adapters[1], pool->domains[0], "vfio_ap", false));
 	EXPECT_EQ(0, ap_queue_bind(pool->adapters[1], pool->domains[0], "vfio_ap", true));
@@ -153,7 +153,7 @@ TEST_F_TIMEOUT(reset, slow_queue_stays_with_its_guest, ENV_TIMEOUT)
 	EXPECT_LT(0, ap_mdev_read(uuid, "guest_matrix", now, sizeof(now)));
 	EXPECT_STREQ(before, now);
 
-	ASSERT_EQ(0, answer(&self->env, 0));
+	ASSERT_EQ(0, set_response(&self->env, 0));
 	EXPECT_EQ(0, resetter_join(&self->resetter, &self->env));
 }
 
@@ -183,7 +183,7 @@ TEST_F_TIMEOUT(reset, reset_times_out_on_stuck_queue, ENV_TIMEOUT)
 	ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", before, sizeof(before)));
 	for (i = 0; i < ARRAY_SIZE_OF(codes); i++) {
 		ASSERT_EQ(0, env_enter(&self->env, VFIO_DEVICE_STATE_STOP_COPY, &fd));
-		ASSERT_EQ(0, answer(&self->env, codes[i]));
+		ASSERT_EQ(0, set_response(&self->env, codes[i]));
 		self->resetter.done = false;
 		ASSERT_EQ(0, resetter_start(&self->resetter));
 		/* The session ends before the queues are waited for */
@@ -197,7 +197,7 @@ TEST_F_TIMEOUT(reset, reset_times_out_on_stuck_queue, ENV_TIMEOUT)
 		ASSERT_EQ(0, await_change(event));
 		ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", now, sizeof(now)));
 		EXPECT_STRNE(before, now);
-		ASSERT_EQ(0, answer(&self->env, 0));
+		ASSERT_EQ(0, set_response(&self->env, 0));
 		ASSERT_EQ(0, await_change(event));
 		ASSERT_LT(0, ap_mdev_read(uuid, "guest_matrix", now, sizeof(now)));
 		EXPECT_STREQ(before, now);

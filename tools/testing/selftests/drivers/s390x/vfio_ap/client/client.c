@@ -15,17 +15,17 @@
 /* QEMU asks 1 to 6000 times before it has an idea of the bandwidth */
 #define NR_ESTIMATES	32
 
-static void tell(const struct client *c, const char *what, long value)
+static void print_call(const struct client *c, const char *call, long value)
 {
 	if (c->log)
-		fprintf(c->log, "%-24s %ld\n", what, value);
+		fprintf(c->log, "%-24s %ld\n", call, value);
 }
 
-static int reset(struct client *c)
+static int reset_device(struct client *c)
 {
 	int ret = ioctl(c->device, VFIO_DEVICE_RESET) ? -errno : 0;
 
-	tell(c, "VFIO_DEVICE_RESET", ret);
+	print_call(c, "VFIO_DEVICE_RESET", ret);
 	return ret;
 }
 
@@ -40,14 +40,14 @@ static int set_state(struct client *c, __u32 state, __u32 recover)
 	if (c->state == state)
 		return 0;
 	ret = vfio_mig_set(c->device, state, &fd);
-	tell(c, vfio_mig_name(state), ret);
+	print_call(c, vfio_mig_name(state), ret);
 	if (ret) {
 		if (recover != VFIO_DEVICE_STATE_ERROR &&
 		    !vfio_mig_set(c->device, recover, NULL)) {
 			c->state = recover;
 			return ret;
 		}
-		if (!reset(c))
+		if (!reset_device(c))
 			c->state = VFIO_DEVICE_STATE_RUNNING;
 		return ret;
 	}
@@ -120,7 +120,7 @@ int client_realize(struct client *c, const struct vfio_ap *dev)
 	if (c->flags & VFIO_MIGRATION_PRE_COPY) {
 		/* Kernels that do not know this have nothing to tell, either */
 		ret = vfio_mig_opt_in(device);
-		tell(c, "MIG_PRECOPY_INFOv2", ret);
+		print_call(c, "MIG_PRECOPY_INFOv2", ret);
 		if (ret && ret != -ENOTTY)
 			return ret;
 	}
@@ -130,7 +130,7 @@ int client_realize(struct client *c, const struct vfio_ap *dev)
 			   NULL, 0);
 	if (ret && ret != -ENOTTY)
 		return ret;
-	return reset(c);
+	return reset_device(c);
 }
 
 static int append(struct client_data *data, const void *bytes, size_t len)
@@ -183,7 +183,7 @@ static int track_dirty(struct client *c, __u32 action)
 		dirty->argsz = sizeof(*dirty);
 	}
 	ret = ioctl(c->container, VFIO_IOMMU_DIRTY_PAGES, dirty) ? -errno : 0;
-	tell(c, "VFIO_IOMMU_DIRTY_PAGES", ret);
+	print_call(c, "VFIO_IOMMU_DIRTY_PAGES", ret);
 	free(bits);
 	free(dirty);
 	return ret;
@@ -200,7 +200,7 @@ static bool in_pre_copy(const struct client *c)
  * of them stops. In a migration a device of which some was read goes on to the
  * rest at once.
  */
-static int stop(struct client *c)
+static int stop_device(struct client *c)
 {
 	bool saving = in_pre_copy(c);
 	int ret;
@@ -228,7 +228,7 @@ static ssize_t read_chunk(struct client *c, struct client_data *data)
 	if (n < 0)
 		n = -errno;
 	data->nr_reads++;
-	tell(c, "read", n);
+	print_call(c, "read", n);
 	if (n > 0) {
 		ret = append(data, buf, n);
 		if (ret)
@@ -242,7 +242,7 @@ static int get_data_size(struct client *c, __u64 *size)
 {
 	int ret = vfio_mig_data_size(c->device, size);
 
-	tell(c, "MIG_DATA_SIZE", ret ? ret : (long)*size);
+	print_call(c, "MIG_DATA_SIZE", ret ? ret : (long)*size);
 	return ret;
 }
 
@@ -252,8 +252,8 @@ static int get_precopy_info(struct client *c)
 	int ret;
 
 	ret = vfio_precopy_info(c->data_fd, &info);
-	tell(c, "MIG_GET_PRECOPY_INFO",
-	     ret ? ret : (long)(info.initial_bytes + info.dirty_bytes));
+	print_call(c, "MIG_GET_PRECOPY_INFO",
+		   ret ? ret : (long)(info.initial_bytes + info.dirty_bytes));
 	return ret;
 }
 
@@ -313,7 +313,7 @@ int client_save_complete(struct client *c, struct client_data *data)
 
 	data->precopied = data->len;
 	if (!c->paused) {
-		ret = stop(c);
+		ret = stop_device(c);
 		if (!ret)
 			ret = track_dirty(c, VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP);
 		if (ret)
@@ -376,7 +376,7 @@ static int write_chunk(struct client *c, size_t *at, const __u8 *bytes, size_t l
 	while (len) {
 		room = CLIENT_FILE_BUFFER - *at;
 		n = write(c->data_fd, bytes, len < room ? len : room);
-		tell(c, "write", n < 0 ? -errno : n);
+		print_call(c, "write", n < 0 ? -errno : n);
 		if (n < 0)
 			return -errno;
 		if (!n)
@@ -426,7 +426,7 @@ int client_quit(struct client *c)
 
 	/* Only a VM that runs is stopped */
 	if (c->state == VFIO_DEVICE_STATE_RUNNING && !c->paused)
-		ret = stop(c);
+		ret = stop_device(c);
 	close_data(c);
 	return ret;
 }

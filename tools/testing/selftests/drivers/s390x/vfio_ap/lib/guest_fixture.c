@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A device with four queues and a guest that uses them, see four.h.
+ * A device with four queues and a guest that uses them, see guest_fixture.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -8,10 +8,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "four.h"
+#include "guest_fixture.h"
 
 /* The device of the environment with two adapters and two domains */
-static int assign(struct four *f)
+static int assign_resources(struct guest_fixture *f)
 {
 	const struct ap_pool *pool = &f->env.pool;
 	struct ap_masks masks = {};
@@ -27,7 +27,7 @@ static int assign(struct four *f)
 	return ap_mdev_assign(f->env.dev.uuid, &masks);
 }
 
-const char *four_setup(struct four *f, enum vfio_ap_path path, int *ret)
+const char *guest_fixture_setup(struct guest_fixture *f, enum vfio_ap_path path, int *ret)
 {
 	const char *why;
 
@@ -37,14 +37,14 @@ const char *four_setup(struct four *f, enum vfio_ap_path path, int *ret)
 		return why;
 	f->ready = true;
 	if (f->env.pool.nr_adapters < 3) {
-		four_teardown(f);
+		guest_fixture_teardown(f);
 		return "needs three adapters";
 	}
-	*ret = assign(f);
+	*ret = assign_resources(f);
 	return NULL;
 }
 
-void four_teardown(struct four *f)
+void guest_fixture_teardown(struct guest_fixture *f)
 {
 	if (!f->ready)
 		return;
@@ -58,7 +58,7 @@ void four_teardown(struct four *f)
 	f->ready = false;
 }
 
-int four_renew(struct four *f)
+int guest_fixture_reopen(struct guest_fixture *f)
 {
 	enum vfio_ap_path path = f->env.dev.path;
 	char uuid[AP_UUID_SIZE];
@@ -70,7 +70,7 @@ int four_renew(struct four *f)
 	return vfio_ap_open(&f->env.dev, uuid, path);
 }
 
-int four_start(struct four *f)
+int guest_fixture_start(struct guest_fixture *f)
 {
 	int ret;
 
@@ -82,12 +82,12 @@ int four_start(struct four *f)
 	return ret;
 }
 
-long four_sum(struct four *f, const char *name)
+long guest_fixture_sum(struct guest_fixture *f, const char *name)
 {
 	long value, sum = 0;
 	unsigned int i;
 
-	for (i = 0; i < FOUR; i++) {
+	for (i = 0; i < FIXTURE_QUEUES; i++) {
 		value = ap_queue_value(f->apids[i / 2], f->domains[i % 2], name);
 		if (value < 0)
 			return value;
@@ -99,12 +99,12 @@ long four_sum(struct four *f, const char *name)
 /* The host's subclass of the interrupts that wake up guests: GAL_ISC in asm/isc.h */
 #define HOST_ISC	5
 
-long four_irqs(struct four *f)
+long guest_fixture_count_irqs(struct guest_fixture *f)
 {
 	unsigned int i, apid, domain;
 	long nr = 0;
 
-	for (i = 0; i < FOUR; i++) {
+	for (i = 0; i < FIXTURE_QUEUES; i++) {
 		apid = f->apids[i / 2];
 		domain = f->domains[i % 2];
 		nr += ap_queue_value(apid, domain, "irq") == 1 &&
@@ -114,7 +114,7 @@ long four_irqs(struct four *f)
 	return nr;
 }
 
-static int wait_for(struct four *f, bool (*done)(struct four *f))
+static int wait_for(struct guest_fixture *f, bool (*done)(struct guest_fixture *f))
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
 	unsigned int ms;
@@ -128,27 +128,28 @@ static int wait_for(struct four *f, bool (*done)(struct four *f))
 	return -ETIME;
 }
 
-static bool all_held(struct four *f)
+static bool all_held(struct guest_fixture *f)
 {
-	return four_sum(f, "qlen") == (long)FOUR * GUEST_WINDOW && !four_sum(f, "replies");
+	return guest_fixture_sum(f, "qlen") == (long)FIXTURE_QUEUES * GUEST_WINDOW &&
+	       !guest_fixture_sum(f, "replies");
 }
 
-static bool all_answered(struct four *f)
+static bool all_answered(struct guest_fixture *f)
 {
-	return four_sum(f, "replies") == four_sum(f, "qlen");
+	return guest_fixture_sum(f, "replies") == guest_fixture_sum(f, "qlen");
 }
 
-int four_wait_held(struct four *f)
+int guest_fixture_wait_held(struct guest_fixture *f)
 {
 	return wait_for(f, all_held);
 }
 
-int four_wait_replies(struct four *f)
+int guest_fixture_wait_replies(struct guest_fixture *f)
 {
 	return wait_for(f, all_answered);
 }
 
-__u64 four_requeued(const struct guest_counters *c)
+__u64 guest_requeued(const struct guest_counters *c)
 {
 	__u64 sum = 0;
 	unsigned int i;
@@ -158,7 +159,7 @@ __u64 four_requeued(const struct guest_counters *c)
 	return sum;
 }
 
-static bool queue_is_well(const struct guest_counters *c, const struct guest_queue *q)
+static bool queue_counters_valid(const struct guest_counters *c, const struct guest_queue *q)
 {
 	/* One of them may just have its reply looked at */
 	return q->used && !q->wrong && !q->duplicate &&
@@ -166,16 +167,16 @@ static bool queue_is_well(const struct guest_counters *c, const struct guest_que
 	       q->sent - q->last <= GUEST_WINDOW;
 }
 
-bool four_is_well(const struct guest_counters *c)
+bool guest_counters_valid(const struct guest_counters *c)
 {
 	const struct guest_queue *q;
-	bool well = c->magic == GUEST_MAGIC && c->nr_queues == FOUR && !c->flags &&
+	bool valid = c->magic == GUEST_MAGIC && c->nr_queues == FIXTURE_QUEUES && !c->flags &&
 		    !c->answer && c->interrupts;
 	unsigned int i;
 
 	for (i = 0; i < c->nr_queues && i < GUEST_MAX_QUEUES; i++)
-		well &= queue_is_well(c, &c->queues[i]);
-	if (well)
+		valid &= queue_counters_valid(c, &c->queues[i]);
+	if (valid)
 		return true;
 	fprintf(stderr, "# guest: queues %llu interrupts %llu spurious %llu polls %llu\n",
 		c->nr_queues, c->interrupts, c->spurious, c->polls);
@@ -190,7 +191,7 @@ bool four_is_well(const struct guest_counters *c)
 	return false;
 }
 
-bool four_session_open(const struct four *f)
+bool guest_fixture_in_session(const struct guest_fixture *f)
 {
 	const char *uuid = f->env.dev.uuid;
 
