@@ -87,12 +87,12 @@ def baseline_cost(f: Figures, name: str, tapqs: int) -> float:
     return f[f"baseline_{name}"] - tapqs * f["tapq"]
 
 
-def both(f: Figures) -> float:
+def save_and_load_cost(f: Figures) -> float:
     """Instructions of a save and a load."""
     return f["save"] + f["load"]
 
 
-def both_baseline(f: Figures) -> float:
+def baseline_save_and_load_cost(f: Figures) -> float:
     """The same of the baseline, which is read twice: once for the bytes, once to find the end."""
     return baseline_cost(f, "save", 2) + baseline_cost(f, "load", 1)
 
@@ -128,8 +128,9 @@ ROWS = (
         lambda f: baseline_cost(f, "save", 2)),
     Row("load, instructions", lambda f: f["load"], lambda f: f["load_floor"],
         lambda f: baseline_cost(f, "load", 1)),
-    Row("save + load, instructions", both, lambda f: f["save_floor"] + f["load_floor"],
-        both_baseline),
+    Row("save + load, instructions", save_and_load_cost,
+        lambda f: f["save_floor"] + f["load_floor"],
+        baseline_save_and_load_cost),
     Row("MIG_DATA_SIZE, instructions", lambda f: f["armed_data_size"],
         lambda f: f["data_size_floor"]),
     Row("blackout at the source, instructions per queue", lambda f: own(f, "source")),
@@ -185,10 +186,10 @@ def read_missed(text: str) -> dict[str, Missed]:
     return found
 
 
-def judge(judged: Sequence[Goal], missed: dict[str, Missed]) -> tuple[list[str], bool]:
+def check_goals(checked: Sequence[Goal], missed: dict[str, Missed]) -> tuple[list[str], bool]:
     """A line for each goal, with the reason if it is missed; and whether all is as recorded."""
     lines, good = [], True
-    for goal in judged:
+    for goal in checked:
         known = missed.get(goal.key)
         if goal.met:
             word, fine = ("MET, BUT LISTED", False) if known else ("met", True)
@@ -205,7 +206,7 @@ def judge(judged: Sequence[Goal], missed: dict[str, Missed]) -> tuple[list[str],
                          f"{' '.join(known.reason.split())}")
         elif not fine:
             lines.append(f"{'':<16} no entry {goal.key} in {MISSED.relative_to(config.REPO)}")
-    unknown = sorted(missed.keys() - {goal.key for goal in judged})
+    unknown = sorted(missed.keys() - {goal.key for goal in checked})
     lines += [f"{'NO SUCH GOAL':<16} {key}" for key in unknown]
     return lines, good and not unknown
 
@@ -318,7 +319,7 @@ def streams_of_all() -> tuple[int, int]:
 def goals(found: dict[int, Figures], waits: Waits) -> list[Goal]:
     """Each goal and the figure that was measured."""
     large = found[LARGE]
-    part = both(large) / both_baseline(large)
+    part = save_and_load_cost(large) / baseline_save_and_load_cost(large)
     sizes = [f["armed_data_size"] for f in found.values()]
     flat = max(sizes) / min(sizes)
     medians = {queues: statistics.median(seconds) for queues, seconds in waits.items()}
@@ -426,7 +427,7 @@ def machine_line() -> str:
 def report(folder: pathlib.Path, found: dict[int, Figures], waits: Waits,
            everything: tuple[int, int]) -> int:
     """Write and print all of it; 1 if a goal is not as recorded."""
-    lines, good = judge(goals(found, waits), read_missed(MISSED.read_text(encoding="utf-8")))
+    lines, good = check_goals(goals(found, waits), read_missed(MISSED.read_text(encoding="utf-8")))
     text = [time.strftime("%Y-%m-%d, ") + machine_line(), "", table(found), "",
             f"stream of 65,536 queues, bytes: {everything[0]:,}, with interrupts "
             f"{everything[1]:,}",

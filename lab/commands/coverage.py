@@ -166,7 +166,7 @@ def percentages(sources: Iterable[str], files: dict[str, list[Line]],
     return table, good
 
 
-def judge(files: dict[str, list[Line]], reasons: list[tuple[Place, str]]) -> list[str]:
+def check_reasons(files: dict[str, list[Line]], reasons: list[tuple[Place, str]]) -> list[str]:
     """The lines that are missed without an entry, and the entries that no missed line needs."""
     missed = Counter(line.place for lines in files.values() for line in lines if not line.count)
     known = {line.place for lines in files.values() for line in lines}
@@ -199,7 +199,7 @@ def main(pattern: str) -> int:
     for path, lines in files.items():
         (folder / f"{pathlib.Path(path).name}.missed").write_text(listing(path, lines))
     table, good = percentages(data.sources, files, data.counted)
-    wrong = judge(files, read_reasons(REASONS.read_text(encoding="utf-8")))
+    wrong = check_reasons(files, read_reasons(REASONS.read_text(encoding="utf-8")))
     print("\n".join([*table, *wrong]))
     (folder / "coverage.txt").write_text("\n".join([*table, *wrong]) + "\n")
     print(f"Lines that were not reached: {folder}/*.missed; reasons: lab/commands/unreached")

@@ -140,7 +140,7 @@ class Demo:
 
     def boot(self) -> None:
         """Boot the guest; its queues as the guest sees them."""
-        self.guest.wait_right(ENOUGH, timeout=BOOT)
+        self.guest.wait_replies(ENOUGH, timeout=BOOT)
         found = self.guest.queues()
         for apqn, kind in found.items():
             print(f"  guest: queue {apqn}, {kind}")
@@ -169,7 +169,7 @@ class Demo:
 
     def expect_answers(self) -> None:
         """The guest goes on with all its queues."""
-        last = self.guest.wait_right(ENOUGH, since=self.guest.last())
+        last = self.guest.wait_replies(ENOUGH, since=self.guest.last())
         show_counts(f"guest on {self.guest.vm.host.name}", last)
         faults = self.guest.faults()
         self.expect("the guest found no wrong reply, and its kernel log is clean", not faults,
@@ -235,7 +235,7 @@ class Demo:
         source = self.guest.vm
         target = self.guests.add(LinuxVm(self.mdevs[1], incoming=True))
         counted = total(self.b, "nqap")
-        before = self.guest.wait_right(ENOUGH, since=self.guest.last())
+        before = self.guest.wait_replies(ENOUGH, since=self.guest.last())
         show_counts("guest on a", before)
         timeline = Timeline()
         record = Record(title, source.host.name, target.host.name)
@@ -247,7 +247,7 @@ class Demo:
             if midway:
                 migration.wait(source, MIDWAY)
                 midway(timeline)
-                migration.go_on()
+                migration.continue_paused()
             outcome = migration.outcome()
             if outcome.completed:
                 self.guest.moved(target)

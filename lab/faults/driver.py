@@ -81,7 +81,7 @@ class FaultHost:
         self._marks = 0
 
     def _clean(self, name: str, host: Host) -> bool:
-        return host.alive and not host.reports and self._traces[name] == self._look(host)
+        return host.alive and not host.reports and self._traces[name] == self._read_traces(host)
 
     def hosts(self, profiles: Sequence[str]) -> list[Host]:
         """Hosts of these profiles, without reports and without traces of earlier tests."""
@@ -94,7 +94,7 @@ class FaultHost:
             booted = self._lab.boot_all(list(profiles))
             self._hosts = dict(zip(profiles, booted, strict=True))
             for name, host in self._hosts.items():
-                self._traces[name] = self._look(host)
+                self._traces[name] = self._read_traces(host)
                 host.run("modprobe kunit enable=1 autorun=1")
         return [self._hosts[name] for name in profiles]
 
@@ -106,7 +106,7 @@ class FaultHost:
         self._hosts = {}
 
     @staticmethod
-    def _look(host: Host) -> str:
+    def _read_traces(host: Host) -> str:
         try:
             return host.run(TRACES, timeout=60, check=False).out
         except LabError as error:
@@ -162,7 +162,7 @@ def run_case(host: Host, named: Named) -> list[tap.Outcome]:
     return tap.parse(text)
 
 
-def judge(named: Named, outcomes: list[tap.Outcome]) -> Verdict:
+def verdict_of(named: Named, outcomes: list[tap.Outcome]) -> Verdict:
     """Whether the named test failed; FaultError if it did not run."""
     mine = []
     for result in outcomes:
@@ -190,7 +190,7 @@ def run_loaded(bench: FaultHost, hosts: Sequence[Host], named: Named, leak: bool
     """Run a test in hosts that have the module with the fault."""
     if leak:
         hosts[0].run("echo clear >/sys/kernel/debug/kmemleak")
-    verdict = run_pair(hosts, named) if named.pair else judge(named, run_case(hosts[0], named))
+    verdict = run_pair(hosts, named) if named.pair else verdict_of(named, run_case(hosts[0], named))
     for host in hosts:
         bench.settle(host)
     if leak and not verdict.red:
@@ -244,7 +244,7 @@ def run_suite(bench: FaultHost, tests: list[Named], path: pathlib.Path) -> Found
         bench.insert(host, path, f"{tests[0].suite}.*")
         outcomes = run_case(host, tests[0])
         bench.settle(host)
-        return {test: judge(test, outcomes) for test in tests}
+        return {test: verdict_of(test, outcomes) for test in tests}
     except LabError as error:
         bench.close()
         return {test: FaultError(str(error)) for test in tests}

@@ -181,7 +181,7 @@ def run_all(checks: Sequence[Check]) -> Iterator[tuple[Check, Found]]:
         yield from zip(checks, pool.map(verify, checks), strict=True)
 
 
-def judge(check: Check, found: Found) -> str:
+def check_outcome(check: Check, found: Found) -> str:
     """The reason why the outcome is wrong, or ""."""
     if not check.finds:
         return f"{check.name}: {found.error}" if found.error else ""
@@ -204,7 +204,7 @@ def main() -> int:
     """`make model`; the exit status."""
     failed = 0
     for check, found in run_all((*HOLDS, *FAULTS)):
-        wrong = judge(check, found)
+        wrong = check_outcome(check, found)
         failed += bool(wrong)
         print(f"{'not ok' if wrong else 'ok'} model.{check.name}: {found.states} states, "
               f"{found.seconds:.1f} s{': ' + found.error if found.error else ''}", flush=True)

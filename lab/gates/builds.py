@@ -140,7 +140,7 @@ class Tree:
         """The commit whose files are there; without one, the folder is made anew from commit."""
         if self._at:
             return self._at
-        self._alone()
+        self._lock_folder()
         stamp = self._where / "commit"
         last, _, read = (stamp.read_text() if stamp.exists() else "").partition(" ")
         if last and read == repr((READ, UNREAD)) and self._tree.commit(last):
@@ -157,7 +157,7 @@ class Tree:
                            stdin=b"".join(os.fsencode(name) + b"\0" for name in names))
         return commit
 
-    def _alone(self) -> None:
+    def _lock_folder(self) -> None:
         """Wait until no other process works here; the lock goes with this one."""
         self._where.parent.mkdir(parents=True, exist_ok=True)
         self._held = self._where.with_name(f".{self._where.name}.lock").open("w")

@@ -53,7 +53,7 @@ class Watch(Generic[V]):
         """Seconds between two looks."""
         return (self._last - self._began) / max(self.looks - 1, 1)
 
-    def _look(self, vm: V) -> None:
+    def _poll_answers(self, vm: V) -> None:
         begin = time.monotonic()
         answers = self._answered(vm)
         now = time.monotonic()
@@ -76,7 +76,7 @@ class Watch(Generic[V]):
     def _watch(self) -> None:
         try:
             while not self._end:
-                self._look(self._target if self._target.events("RESUME") else self._source)
+                self._poll_answers(self._target if self._target.events("RESUME") else self._source)
         except LabError as error:
             with self._changed:
                 self._error = error

@@ -5,7 +5,7 @@
         domain = Domain(mdev.uuid)
         here.start(domain)
         here.virsh(f"migrate --live {domain.name} {there.uri} {there.migration_uri}")
-        there.wait_right(domain, 10)
+        there.wait_replies(domain, 10)
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Libvirt:
         text = path.read_bytes().decode(errors="replace") if path.exists() else ""
         return text.replace("\r", "")
 
-    def wait_right(self, domain: Domain, number: int, since: Count | None = None) -> Count:
+    def wait_replies(self, domain: Domain, number: int, since: Count | None = None) -> Count:
         """Wait until each queue of the guest has so many right replies, or more than since."""
         deadline = time.monotonic() + speed.scaled(STEP)
         while True:

@@ -3,7 +3,7 @@
 
     vm = guests.add(LinuxVm(guests.mdev(a, AP)))
     guest = LinuxGuest(vm)
-    guest.wait_right(10)
+    guest.wait_replies(10)
     assert not guest.faults(), guest.faults()
 
 Its program crypto_load keeps requests in each of its AP queues, compares the replies, and prints
@@ -213,8 +213,8 @@ class LinuxGuest:
                                 f"{what}\n{vm.log()}\n{self.console()[-4000:]}")
             vm.host.wait_for(lambda: vm.process.poll() is not None, LOOK)
 
-    def wait_right(self, number: int, since: Count | None = None,
-                   timeout: float = STEP) -> Count:
+    def wait_replies(self, number: int, since: Count | None = None,
+                     timeout: float = STEP) -> Count:
         """Wait until each queue has so many right replies, or so many more than it had then."""
         return self.wait(lambda counts: reached(counts, number, since),
                          f"{number} right replies of each queue", timeout)

@@ -99,7 +99,7 @@ class LinuxTrips:
             stack.enter_context(slow_queues(*self._hosts))
             self.guest = LinuxGuest(
                 self._guests.add(LinuxVm(self._mdevs[0], cpus=self._cpus)))
-            self.guest.wait_right(ENOUGH, timeout=BOOT)
+            self.guest.wait_replies(ENOUGH, timeout=BOOT)
             queues = {apqn: TYPES[apqn[:2]] for apqn in AP.matrix()}
             assert self.guest.queues() == queues, self.guest.queues()
             self._stack = stack.pop_all()
@@ -126,7 +126,7 @@ class LinuxTrips:
 
     def leave(self) -> Count:
         """Migrate to the other host; the last counts of the guest before that."""
-        before = self.guest.wait_right(ENOUGH, since=self.guest.last())
+        before = self.guest.wait_replies(ENOUGH, since=self.guest.last())
         counted = total(self.there.host, "nqap")
         migration = self.start()
         source, target = migration.source, migration.target
@@ -142,15 +142,15 @@ class LinuxTrips:
         self.guest.moved(target)
         return before
 
-    def check_goes_on(self, before: Count) -> None:
+    def check_guest_continues(self, before: Count) -> None:
         """Each queue of the guest gets replies, and the guest has reported no fault."""
-        self.guest.wait_right(ENOUGH, since=self.guest.last())
+        self.guest.wait_replies(ENOUGH, since=self.guest.last())
         self.gaps.append(self.guest.gap_since(before))
         assert not self.guest.faults(), self.guest.faults()
 
     def migrate_once(self) -> None:
         """One migration; the guest goes on with all its queues."""
-        self.check_goes_on(self.leave())
+        self.check_guest_continues(self.leave())
 
     def check_stayed(self, before: Count) -> None:
         """The guest goes on where it was."""
@@ -158,7 +158,7 @@ class LinuxTrips:
         assert vm.status() == "running", vm.status()
         assert self.here.state() == "RUNNING", self.here.state()
         assert self.here.guest_matrix() == AP.matrix(), self.here.guest_matrix()
-        self.check_goes_on(before)
+        self.check_guest_continues(before)
 
     def power_off(self) -> None:
         """The guest waits for its replies and powers off. Each request was answered once; the

@@ -95,7 +95,7 @@ class Migration:
                   for e in vm.events("VFIO_MIGRATION", self._first[vm])]
         return [state for state in states if not state.endswith("-prepare")]
 
-    def go_on(self) -> None:
+    def continue_paused(self) -> None:
         """Let a migration that waits midway go on."""
         try:
             self.source.call("migrate-continue", state=MIDWAY)

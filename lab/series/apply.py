@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from lab.series.git import KernelTree, SeriesError
 from lab.series.layout import Layout, say
-from lab.series.membership import note_sets
+from lab.series.membership import record_sets
 from lab.series.patches import digest, git_am, load
-from lab.series.state import remember, saved_state, unsaved, way_out
+from lab.series.state import record_saved, saved_state, unsaved, way_out
 
 
 def apply_patches(layout: Layout | None = None) -> None:
@@ -38,8 +38,8 @@ def apply_patches(layout: Layout | None = None) -> None:
         sets = {p.subject: p.set for p in patches}
         check_subjects(kernel, tip, sets)
         kernel.move_to(tip)
-        note_sets(kernel, layout, tip, sets)
-        remember(kernel, patches, tip)
+        record_sets(kernel, layout, tip, sets)
+        record_saved(kernel, patches, tip)
         say(f"{len(patches)} patches applied in {tree}")
 
 

@@ -102,7 +102,7 @@ def write_set(layout: Layout, chains: Chains, one: Set, who: Identity, add: list
                  "-o", str(where), f"{base}..{ours}", env=identity_env(who))
         text = cover(layout, tree, one, lab)
         fill_cover(next(where.glob("0000-*")), text, who.mail != MAIL)
-        prove(tree, where, base, tip, who)
+        check_mails(tree, where, base, tip, who)
         shutil.rmtree(target, ignore_errors=True)
         where.rename(target)
     return target
@@ -137,7 +137,7 @@ def fill_cover(file: pathlib.Path, text: str, final: bool) -> None:
     file.write_text(letter.replace(BLURB, text.strip(), 1), encoding="utf-8")
 
 
-def prove(tree: KernelTree, where: pathlib.Path, base: str, tip: str, who: Identity) -> None:
+def check_mails(tree: KernelTree, where: pathlib.Path, base: str, tip: str, who: Identity) -> None:
     """Raise unless git am of the mails on the commit base gives the tree of tip."""
     mails = [patches.Patch(f.name, where.name, f.read_bytes())
              for f in sorted(where.glob("*.patch")) if not f.name.startswith("0000-")]

@@ -42,7 +42,7 @@ def sets_of(tree: KernelTree, layout: Layout, commits: Sequence[Commit],
     return found
 
 
-def note_sets(tree: KernelTree, layout: Layout, tip: str, sets: Mapping[str, str]) -> None:
+def record_sets(tree: KernelTree, layout: Layout, tip: str, sets: Mapping[str, str]) -> None:
     """Note each commit's set, and keep a branch set/NAME at the last commit of each."""
     tree.run("config", "notes.rewriteRef", NOTES)
     tree.run("config", "notes.rewriteMode", "overwrite")

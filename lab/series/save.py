@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 
 from lab.series.git import BRANCH, PRISTINE, Blob, KernelTree, SeriesError
 from lab.series.layout import Layout, say
-from lab.series.membership import note_sets, sets_of
+from lab.series.membership import record_sets, sets_of
 from lab.series.patches import (Patch, digest, format_patches, git_am, load, load_lenient, rewrite,
                                 write_patches)
-from lab.series.state import remember, saved_state, way_out
+from lab.series.state import record_saved, saved_state, way_out
 from lab.series.top_level import present, remove_file, wanted, write_file
 
 
@@ -80,8 +80,8 @@ def save_commit(tree: KernelTree, layout: Layout, tip: str, into: str = "",
     for name in set(last) - set(files):
         remove_file(layout.root / name, layout.root)
         changed += 1
-    note_sets(tree, layout, tip, sets)
-    remember(tree, patches, tip)
+    record_sets(tree, layout, tip, sets)
+    record_saved(tree, patches, tip)
     say(f"saved {len(patches)} patches, {len(files)} new files; {changed} files changed")
     for name in sorted(mine):
         say(f"note: {name} is edited at the top level (make take)")

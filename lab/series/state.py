@@ -28,7 +28,7 @@ def saved_state(tree: KernelTree) -> tuple[str, str]:
         return "", ""
 
 
-def remember(tree: KernelTree, patches: Sequence[Patch], tip: str) -> None:
+def record_saved(tree: KernelTree, patches: Sequence[Patch], tip: str) -> None:
     """Note that the tree's commit tip and these patches are the same."""
     tree.run("update-ref", SAVED, tip)
     data = {"digest": digest(tree, patches), "commit": tip}

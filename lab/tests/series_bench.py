@@ -131,7 +131,7 @@ class Bench:
         (self.linux / TEST).chmod(0o755)
         self.commit("selftests: test it\n\nFor proof.")
         self.save("selftests-migration")
-        self.agree()
+        self.check_agreement()
 
     def save(self, into: str = "", force: bool = False) -> str:
         """make save; return its output."""
@@ -160,7 +160,7 @@ class Bench:
         """The difference test."""
         return difference(self.layout)
 
-    def agree(self) -> None:
+    def check_agreement(self) -> None:
         """Fail unless top level, patches/ and tree agree."""
         found = self.difference()
         assert not found, found

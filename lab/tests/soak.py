@@ -56,7 +56,7 @@ class Soak:
         except (ValueError, AttributeError, TypeError) as error:
             raise SoakError(f"{self._path}: {error}; remove it to begin at 0") from None
 
-    def goes_on(self) -> bool:
+    def is_unfinished(self) -> bool:
         """Neither the time is over nor, if none was given, the goal reached."""
         if self._until is not None:
             return time.monotonic() < self._until

@@ -52,10 +52,10 @@ class Suite:
         return False
 
     def claim(self) -> bool:
-        """Whether the caller is the one that has to call go()."""
+        """Whether the caller is the one that has to call run()."""
         return self._claim.acquire(blocking=False)
 
-    def go(self, pool: Pool) -> None:
+    def run(self, pool: Pool) -> None:
         """Run it; problems and outcomes are there afterwards."""
         title = self.section.complete().rpartition(".")[0]
         progress.say(f"{title} starts")
@@ -70,12 +70,12 @@ class Suite:
             self._done.set()
 
     def wait(self) -> None:
-        """Return when go() is over, in whichever thread."""
+        """Return when run() is over, in whichever thread."""
         self._done.wait()
 
     @property
     def done(self) -> bool:
-        """Whether go() is over."""
+        """Whether run() is over."""
         return self._done.is_set()
 
     def _run(self, pool: Pool) -> None:
@@ -213,15 +213,15 @@ class Runner:
 
     def _beside(self) -> None:
         # An emulator ends with the thread that started it, so this thread shuts it down.
-        while not self.ending.is_set() and self._go_on(self._second):
+        while not self.ending.is_set() and self._run_next(self._second):
             pass
         self._second.close()
 
-    def _go_on(self, pool: Pool) -> bool:
+    def _run_next(self, pool: Pool) -> bool:
         """Run one program that has not been started; return whether there was one."""
         for suite in self._programs:
             if suite.claim():
-                suite.go(pool)
+                suite.run(pool)
                 return True
         return False
 
@@ -229,8 +229,8 @@ class Runner:
         """The suite after it ran. Runs other programs while the second host has it."""
         while not suite.done:
             if suite.claim():
-                suite.go(self._pool)
-            elif not self._go_on(self._pool):
+                suite.run(self._pool)
+            elif not self._run_next(self._pool):
                 suite.wait()
         return suite
 

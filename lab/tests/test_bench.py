@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 from lab.commands import bench
-from lab.commands.bench import (Figures, Goal, Missed, Waits, goals, judge, markdown, parse,
+from lab.commands.bench import (Figures, Goal, Missed, Waits, check_goals, goals, markdown, parse,
                                 read_missed, spread, streams_of_all, table)
 from lab.common import config
 from lab.common.errors import LabError
@@ -72,13 +72,14 @@ def test_missed_goal_fails() -> None:
     """Unless it is listed, within its margin, and still missed."""
     goal = Goal("one", "a goal", "< 1", "2", 2.0, False)
     listed = {"one": Missed(1.9, 0.1, "a reason")}
-    assert not judge([goal], {})[1], "a missed goal without a reason"
-    lines, good = judge([goal], listed)
+    assert not check_goals([goal], {})[1], "a missed goal without a reason"
+    lines, good = check_goals([goal], listed)
     assert good and any("a reason" in line for line in lines), lines
-    assert not judge([dataclasses.replace(goal, figure=2.1)], listed)[1], "worse than the margin"
-    assert not judge([dataclasses.replace(goal, met=True)], listed)[1], "not missed any more"
-    assert judge([dataclasses.replace(goal, met=True)], {})[1]
-    assert not judge([], listed)[1], "no such goal"
+    worse = dataclasses.replace(goal, figure=2.1)
+    assert not check_goals([worse], listed)[1], "worse than the margin"
+    assert not check_goals([dataclasses.replace(goal, met=True)], listed)[1], "not missed any more"
+    assert check_goals([dataclasses.replace(goal, met=True)], {})[1]
+    assert not check_goals([], listed)[1], "no such goal"
 
 
 def test_list_of_missed_goals() -> None:

@@ -73,7 +73,7 @@ def checked() -> Iterator[Bench]:
         b.put(TEST, "#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0\n")
         b.commit("fixup! selftests: test it")
         b.save(force=True)
-        b.agree()
+        b.check_agreement()
         b.put("lab/gates/exceptions", "# none\n", b.root)
         b.put("lab/gates/patterns", "# SPDX-License-Identifier: GPL-2.0\nonce more\n", b.root)
         b.put("README.md", "Read [the patterns](lab/gates/patterns).\n", b.root)

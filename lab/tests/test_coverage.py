@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from lab.commands.coverage import (REASONS, Line, Place, functions_of, judge, percentages,
+from lab.commands.coverage import (REASONS, Line, Place, check_reasons, functions_of, percentages,
                                    read_lines, read_reasons)
 from lab.common import config
 from lab.common.errors import LabError
@@ -62,24 +62,24 @@ def test_lines_have_their_function(tmp: pathlib.Path) -> None:
 def test_missed_line_needs_a_reason(tmp: pathlib.Path) -> None:
     """One entry for each line: another line of the same function needs its own."""
     reasons = read_reasons(LISTED)
-    assert not judge(lines(tmp), [])
-    assert not judge(lines(tmp, 11), reasons)
-    assert judge(lines(tmp, 11), []) == ["NOT REACHED: x.c:two: return -EINVAL;"]
-    assert judge(lines(tmp, 11, 13), reasons) == ["NOT REACHED: x.c:two: return -EINVAL;"]
-    assert not judge(lines(tmp, 11, 13), read_reasons(LISTED * 2))
-    assert judge(lines(tmp, 4, 11), reasons) == ["NOT REACHED: x.c:one: return -EINVAL;"]
-    assert judge(lines(tmp, 11, 14), reasons) == ["NOT REACHED: x.c:two: return 0;"]
+    assert not check_reasons(lines(tmp), [])
+    assert not check_reasons(lines(tmp, 11), reasons)
+    assert check_reasons(lines(tmp, 11), []) == ["NOT REACHED: x.c:two: return -EINVAL;"]
+    assert check_reasons(lines(tmp, 11, 13), reasons) == ["NOT REACHED: x.c:two: return -EINVAL;"]
+    assert not check_reasons(lines(tmp, 11, 13), read_reasons(LISTED * 2))
+    assert check_reasons(lines(tmp, 4, 11), reasons) == ["NOT REACHED: x.c:one: return -EINVAL;"]
+    assert check_reasons(lines(tmp, 11, 14), reasons) == ["NOT REACHED: x.c:two: return 0;"]
 
 
 def test_reached_line_needs_no_entry(tmp: pathlib.Path) -> None:
     """An entry of a line that is reached, or that is gone, fails."""
-    assert judge(lines(tmp), read_reasons(LISTED)) == [
+    assert check_reasons(lines(tmp), read_reasons(LISTED)) == [
         "REACHED, BUT LISTED: x.c:two: return -EINVAL;"]
-    assert judge(lines(tmp), read_reasons("x.c:two: return 7;: nobody asks\n")) == [
+    assert check_reasons(lines(tmp), read_reasons("x.c:two: return 7;: nobody asks\n")) == [
         "NO SUCH LINE, BUT LISTED: x.c:two: return 7;"]
     sometimes = read_reasons("x.c:two: return -EINVAL;: sometimes, by luck\n")
-    assert not judge(lines(tmp), sometimes) and not judge(lines(tmp, 11), sometimes)
-    assert judge(lines(tmp), read_reasons("x.c:two: return 7;: sometimes, by luck\n"))
+    assert not check_reasons(lines(tmp), sometimes) and not check_reasons(lines(tmp, 11), sometimes)
+    assert check_reasons(lines(tmp), read_reasons("x.c:two: return 7;: sometimes, by luck\n"))
 
 
 def test_file_below_the_floor_fails(tmp: pathlib.Path) -> None:

@@ -23,7 +23,7 @@ def arc(at: float, host: str, text: str) -> Event:
     return Event(at, host, "kernel", "vfio_ap_arc", text)
 
 
-def told(at: float, host: str, state: str) -> Event:
+def device_event(at: float, host: str, state: str) -> Event:
     """QEMU's event for a state of a device."""
     return Event(at, host, "qemu", "VFIO_MIGRATION", state)
 
@@ -34,10 +34,10 @@ def migrated() -> Record:
     record.events = [
         Event(0.5, "a", "qemu", "MIGRATION", "setup"), arc(1, "a", "RUNNING -> PRE_COPY: 0"),
         arc(1.1, "b", "RUNNING -> STOP: 0"), arc(1.2, "b", "STOP -> RESUMING: 0"),
-        told(1.3, "b", "resuming"), told(1.4, "a", "pre-copy"),
+        device_event(1.3, "b", "resuming"), device_event(1.4, "a", "pre-copy"),
         arc(2, "a", "PRE_COPY -> PRE_COPY_P2P: 0"), arc(2.5, "a", "PRE_COPY_P2P -> STOP_COPY: 0"),
         arc(3, "b", "RESUMING -> STOP: 0"), arc(3.5, "b", "STOP -> RUNNING: 0"),
-        told(3.6, "b", "running"), arc(3.7, "a", "STOP_COPY -> STOP: 0"),
+        device_event(3.6, "b", "running"), arc(3.7, "a", "STOP_COPY -> STOP: 0"),
         Event(4, "a", "qemu", "MIGRATION", "completed")]
     record.answers = [Answers(1, "a", 10), Answers(4, "b", 20)]
     record.figures = {"bytes in all": 300783}
@@ -102,9 +102,9 @@ def test_qemu_and_driver_are_compared() -> None:
     """Each state in QEMU's events needs its arc, in order; setting the same again needs none."""
     record = migrated()
     assert arc_of_each_state(record, "a") and arc_of_each_state(record, "b")
-    record.events.append(told(5, "a", "running"))
+    record.events.append(device_event(5, "a", "running"))
     assert not arc_of_each_state(record, "a")
-    assert arc_of_each_state(Record("", "a", "b", [told(1, "b", "running")]), "b")
+    assert arc_of_each_state(Record("", "a", "b", [device_event(1, "b", "running")]), "b")
 
 
 def test_record_is_kept(tmp: pathlib.Path) -> None:

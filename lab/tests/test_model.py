@@ -13,7 +13,7 @@ def problems(checks: tuple[Check, ...]) -> list[str]:
     wrong = []
     for check, found in models.run_all(checks):
         print(f"{check.name}: {found.states} states, {found.seconds} s, {found.error or 'holds'}")
-        wrong += [models.judge(check, found)]
+        wrong += [models.check_outcome(check, found)]
     return [line for line in wrong if line]
 
 
@@ -63,5 +63,6 @@ def test_judgement() -> None:
     """A fault has to break the claim it was made for."""
     good, bad = Check("a", "pins", ""), Check("b", "pins", "X", "not held")
     none, other, right = Found("", 1, 0), Found("assert (else)", 1, 0), Found("( notheld)", 1, 0)
-    assert not models.judge(good, none) and not models.judge(bad, right)
-    assert models.judge(good, right) and models.judge(bad, none) and models.judge(bad, other)
+    assert not models.check_outcome(good, none) and not models.check_outcome(bad, right)
+    assert models.check_outcome(good, right) and models.check_outcome(bad, none)
+    assert models.check_outcome(bad, other)

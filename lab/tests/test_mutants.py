@@ -129,17 +129,17 @@ def test_update_keeps_equal_files(tmp: pathlib.Path) -> None:
 
 def test_red_outcomes() -> None:
     """A test that failed is red; one that did not run is an error."""
-    def judge(name: str, *outcomes: tuple[str, str]) -> Verdict:
-        return driver.judge(Named(name), [tap.Outcome(n, s) for n, s in outcomes])
+    def verdict_of(name: str, *outcomes: tuple[str, str]) -> Verdict:
+        return driver.verdict_of(Named(name), [tap.Outcome(n, s) for n, s in outcomes])
 
-    assert judge("a.x_test.f.v.t", ("f.v.t", "not ok")).red
-    assert not judge("a.x_test.f.v.t", ("f.v.t", "ok"), ("f.v.other", "not ok")).red
-    assert judge("a.vfio_x.case", ("vfio_x.case.one", "ok"), ("vfio_x.case.two", "not ok")).red
-    assert not judge("a.vfio_x.case.one", ("vfio_x.case.one", "ok"),
-                     ("vfio_x.case.two", "not ok")).red
-    assert "did not run" in refused(judge, "a.x_test.f.v.t")
+    assert verdict_of("a.x_test.f.v.t", ("f.v.t", "not ok")).red
+    assert not verdict_of("a.x_test.f.v.t", ("f.v.t", "ok"), ("f.v.other", "not ok")).red
+    assert verdict_of("a.vfio_x.case", ("vfio_x.case.one", "ok"), ("vfio_x.case.two", "not ok")).red
+    assert not verdict_of("a.vfio_x.case.one", ("vfio_x.case.one", "ok"),
+                          ("vfio_x.case.two", "not ok")).red
+    assert "did not run" in refused(verdict_of, "a.x_test.f.v.t")
     for other in (("plan", "not ok"), ("f.v.t", "skip"), ("f.v.tt", "not ok")):
-        assert "did not run" in refused(judge, "a.x_test.f.v.t", other), other
+        assert "did not run" in refused(verdict_of, "a.x_test.f.v.t", other), other
 
 
 class FakeHost(Host):

@@ -88,7 +88,7 @@ def test_target_ends(a: Host, b: Host) -> None:
         migration = start(source, target)
         target.kill()
         assert there.state() == "RUNNING", "a closed device keeps no state"
-        migration.go_on()
+        migration.continue_paused()
         assert migration.wait(source, "failed", "completed") == "failed", source.migration()
         assert source.migration()["error-desc"], source.migration()
         check_intact(source)
@@ -125,7 +125,7 @@ def test_target_loses_a_card(a: Host, b: Host) -> None:
         with ap_control.pulled(b, "06"):
             pass
         assert there.state() == "RESUMING", "no state changes by itself"
-        migration.go_on()
+        migration.continue_paused()
         outcome = migration.outcome()
         assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
         assert names_errno(outcome.target_error, errno.ECANCELED), outcome.target_error
@@ -147,7 +147,7 @@ def test_source_loses_a_card(a: Host, b: Host) -> None:
         migration = start(source, target)
         with ap_control.pulled(a, "06"):
             assert here.state() == "STOP_COPY", "no state changes by itself"
-            migration.go_on()
+            migration.continue_paused()
             outcome = migration.outcome()
             assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
             assert log.failures(here) == [CHANGED], log.of(here)
@@ -168,7 +168,7 @@ def test_source_loses_a_card_late(a: Host, b: Host) -> None:
         target = guests.vm(there, incoming=True)
         migration = start(source, target)
         with target.frozen():
-            migration.go_on()
+            migration.continue_paused()
             source.wait_log(READ)
             with ap_control.pulled(a, "06"):
                 assert here.guest_matrix() == LESS.matrix(), here.guest_matrix()

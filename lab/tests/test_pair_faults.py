@@ -189,7 +189,7 @@ def fail_midway(source: Vm, target: Vm, fail: Callable[[], object]) -> tuple[str
     migration = Migration(source, target, *EARLY, "pause-before-switchover")
     migration.wait(source, MIDWAY)
     fail()
-    migration.go_on()
+    migration.continue_paused()
     outcome = migration.outcome()
     assert outcome.stopped, outcome
     return outcome.source, outcome.target

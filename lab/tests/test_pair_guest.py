@@ -116,7 +116,7 @@ def test_hangs_without_interrupts(a: Host, b: Host) -> None:
 
 # Migrations that come to nothing
 
-def check_goes_on(source: Vm) -> None:
+def check_guest_continues(source: Vm) -> None:
     """The guest has its interrupts, and its requests: their replies were waiting for it."""
     assert source.mdev is not None
     assert source.status() == "running", source.status()
@@ -152,7 +152,7 @@ def test_cancelled_before_the_guest_is_stopped(a: Host, b: Host) -> None:
         source.call("migrate_cancel")
         outcome = migration.outcome()
         assert (outcome.source, outcome.stopped) == ("cancelled", False), outcome
-        check_goes_on(source)
+        check_guest_continues(source)
 
 
 def test_cancelled_midway(a: Host, b: Host) -> None:
@@ -166,7 +166,7 @@ def test_cancelled_midway(a: Host, b: Host) -> None:
         source.call("migrate_cancel")
         outcome = migration.outcome()
         assert (outcome.source, outcome.stopped) == ("cancelled", True), outcome
-        check_goes_on(source)
+        check_guest_continues(source)
         target.quit()
         target = guests.vm(there, incoming=True, kernel=GUEST)
         target.wait_answered(ENOUGH, since=migrate_running_guest(source, target))
@@ -184,7 +184,7 @@ def test_refused_in_pre_copy(a: Host, b: Host) -> None:
             outcome = migrate(source, target, *EARLY)
             assert (outcome.source, outcome.stopped) == ("failed", False), outcome
             assert names_errno(outcome.target_error, errno.ENXIO), outcome
-            check_goes_on(source)
+            check_guest_continues(source)
 
 
 def test_refused_midway(a: Host, b: Host) -> None:
@@ -195,11 +195,11 @@ def test_refused_midway(a: Host, b: Host) -> None:
         target = guests.vm(guests.mdev(b, AP), incoming=True, kernel=GUEST)
         migration = migrate_until_switchover(source, target)
         with ap_control.pulled(b, "06"):
-            migration.go_on()
+            migration.continue_paused()
             outcome = migration.outcome()
             assert (outcome.source, outcome.stopped) == ("failed", True), outcome
             assert names_errno(outcome.target_error, errno.ECANCELED), outcome
-            check_goes_on(source)
+            check_guest_continues(source)
 
 
 # The log of the pages that the machine writes to

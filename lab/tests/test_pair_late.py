@@ -56,7 +56,7 @@ def test_refused_without_return_path(a: Host, b: Host) -> None:
         migration.wait(source, MIDWAY)
         with ap_control.pulled(b, "06"):
             with target.frozen():
-                migration.go_on()
+                migration.continue_paused()
                 migration.wait(source, "failed", "completed")
             outcome = migration.outcome()
         assert (outcome.source, outcome.target) == ("completed", "failed"), outcome
@@ -76,7 +76,7 @@ def test_refused_late_with_multifd(a: Host, b: Host) -> None:
         migration = Migration(source, target, *EARLY, "multifd", "pause-before-switchover")
         migration.wait(source, MIDWAY)
         with ap_control.pulled(b, "06"):
-            migration.go_on()
+            migration.continue_paused()
             outcome = migration.outcome()
         assert (outcome.source, outcome.target) == ("failed", "failed"), outcome
         # It tells the number alone.
@@ -94,7 +94,7 @@ def test_target_ends_late(a: Host, b: Host) -> None:
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
         with target.frozen():
-            migration.go_on()
+            migration.continue_paused()
             source.wait_log(READ)
             target.kill()
         assert migration.wait(source, "failed", "completed") == "failed", source.migration()

@@ -26,7 +26,7 @@ def migrate(domain: Domain, there: Libvirt, options: str = "") -> tuple[str, str
 def check_works(domain: Domain, here: Libvirt, *before: Libvirt) -> None:
     """The guest's requests are answered, each rightly, and its kernel reports nothing. before: the
     hosts that it was in."""
-    here.wait_right(domain, ENOUGH, since=here.wait_right(domain, 0))
+    here.wait_replies(domain, ENOUGH, since=here.wait_replies(domain, 0))
     faults = find_faults("".join(side.console(domain) for side in (*before, here)))
     assert not faults, faults
 
@@ -46,7 +46,7 @@ def test_live(a: Host, b: Host) -> None:
         target = guests.mdev(b, AP, ident=mdev.uuid)
         domain = Domain(mdev.uuid)
         here.start(domain)
-        here.wait_right(domain, ENOUGH)
+        here.wait_replies(domain, ENOUGH)
         here.virsh(*migrate(domain, there))
         check_moved(domain, here, there)
         assert target.guest_matrix() == AP.matrix(), target.guest_matrix()
@@ -59,7 +59,7 @@ def long_other_uuid(a: Host, b: Host) -> None:
         mdev, target = guests.mdev(a, AP), guests.mdev(b, AP)
         domain = Domain(mdev.uuid)
         here.start(domain)
-        here.wait_right(domain, ENOUGH)
+        here.wait_replies(domain, ENOUGH)
         text = here.virsh(f"dumpxml --migratable {domain.name}").out
         assert mdev.uuid in text, text
         file = "/lab/results/other.xml"
@@ -75,7 +75,7 @@ def long_saved_and_restored(a: Host) -> None:
     with slow_queues(a), Guests() as guests, Libvirt(a) as here:
         domain = Domain(guests.mdev(a, AP).uuid)
         here.start(domain)
-        here.wait_right(domain, ENOUGH)
+        here.wait_replies(domain, ENOUGH)
         here.virsh(f"save {domain.name} {STATE}")
         assert here.virsh(f"domstate {domain.name}").out.split() == ["shut", "off"]
         here.virsh(f"restore {STATE}")
@@ -91,7 +91,7 @@ def long_refused(a: Host, b: Host) -> None:
         target = guests.mdev(b, GuestAp("05,06", "04", cdomains="04,06"), ident=mdev.uuid)
         domain = Domain(mdev.uuid)
         here.start(domain)
-        here.wait_right(domain, ENOUGH)
+        here.wait_replies(domain, ENOUGH)
         log = KernelLog(b)
         result = here.virsh(*migrate(domain, there), check=False)
         assert result.rc == 1, result
@@ -109,7 +109,7 @@ def long_migratable(a: Host, b: Host) -> None:
         guests.mdev(b, AP, ident=mdev.uuid)
         domain = Domain(mdev.uuid)
         here.start(domain)
-        here.wait_right(domain, ENOUGH)
+        here.wait_replies(domain, ENOUGH)
         result = here.virsh(*migrate(domain, there), check=False)
         assert result.rc == 1, result
         assert HELD_OFF in result.out, result

@@ -174,7 +174,7 @@ def test_changed_while_open(a: Host, b: Host) -> None:
             assert read_migratable(there) == 0
             there.set_migratable(True)
             target = guests.vm(there, incoming=True, started=False)
-        migration.go_on()
+        migration.continue_paused()
         outcome = migration.outcome()
         assert outcome.completed, outcome
         # The source's session is over; the destination's lasts until the guest is started.

@@ -93,7 +93,7 @@ def test_cut_midway(a: Host, b: Host) -> None:
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
         with link_down(b):
-            migration.go_on()
+            migration.continue_paused()
             # QEMU's main loop waits for the thread that writes: only out-of-band commands work.
             migration.wait(source, "device", "failed", "completed")
             assert target.status() == "inmigrate", target.status()

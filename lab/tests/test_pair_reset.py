@@ -61,5 +61,5 @@ def test_reset_midway(a: Host, b: Host) -> None:
         migration = Migration(source, target, *EARLY, "pause-before-switchover")
         migration.wait(source, MIDWAY)
         reset(source)
-        migration.go_on()
+        migration.continue_paused()
         check_failed(guests, source, target, migration)

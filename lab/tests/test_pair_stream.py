@@ -38,6 +38,6 @@ def test_thousand_changed_streams(a: Host) -> None:
 def long_changed_streams(a: Host, minutes: float, seed: int) -> None:
     """The same a hundred thousand times, or for as long as MINUTES= says."""
     soak = Soak("streams", ("streams", 100_000), minutes, seed)
-    while soak.goes_on():
+    while soak.is_unfinished():
         write_streams(a, 1000, soak["streams"], seed)
         soak.add(streams=1000)

@@ -36,6 +36,6 @@ def long_everything_at_once(a: Host, minutes: float, seed: int) -> None:
     """Until something has gone wrong with a thousand migrations, or for MINUTES= minutes;
     leaks and reports are looked for after each round."""
     soak = Soak("race", ("faulted", FAULTED), minutes, seed)
-    while soak.goes_on():
+    while soak.is_unfinished():
         more, wrong = play(a, soak["rounds"], seed)
         soak.add(rounds=ROUNDS, migrations=more, faulted=wrong)

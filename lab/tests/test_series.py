@@ -39,7 +39,7 @@ def test_apply_on_fresh_source_gives_the_same_commits() -> None:
         b.fresh_tree()
         assert "3 patches" in b.apply()
         assert b.git("rev-parse", "HEAD") == tip
-        b.agree()
+        b.check_agreement()
         assert b.apply() == "", "the second time nothing is to do"
 
 
@@ -96,7 +96,7 @@ def test_save_folds_fixups() -> None:
         b.edit(OPS, "line 40\n", "line forty\n")
         b.commit("fixup! s390/vfio-ap: fix a line")
         b.save()
-        b.agree()
+        b.check_agreement()
         assert len(b.subjects()) == 3
         assert (b.root / STREAM).read_text() == "one\nTWO\nthree\n"
         assert "+line forty" in (b.root / f"{FIXES}/0001-s390-vfio-ap-fix-a-line.patch").read_text()
@@ -137,7 +137,7 @@ def test_save_refuses_another_branch() -> None:
         b.git("checkout", "-q", "set/migration")
         refused(b.save, "set/migration", "series")
         b.git("checkout", "-q", "series")
-        b.agree()
+        b.check_agreement()
 
 
 def test_save_keeps_sets_and_their_order() -> None:
@@ -151,7 +151,7 @@ def test_save_keeps_sets_and_their_order() -> None:
         b.save()
         assert b.subjects("set/migration", "set/selftests-migration") == ["selftests: try it"]
         assert [p.name for p in (b.root / TESTS).glob("0*")] == ["0001-selftests-try-it.patch"]
-        b.agree()
+        b.check_agreement()
         refused(lambda: b.save("nonsense"), "nonsense")
 
 
@@ -180,7 +180,7 @@ def test_save_overwrites_no_top_level_edit() -> None:
         refused(b.save, STREAM, "make take")
         b.save(force=True)
         assert (b.root / STREAM).read_text() == "ONE\ntwo\nthree\n"
-        b.agree()
+        b.check_agreement()
 
 
 def test_save_settles_odd_messages() -> None:
@@ -188,12 +188,12 @@ def test_save_settles_odd_messages() -> None:
         b.put("drivers/odd.c", "x\n")
         b.commit("[odd] subject with brackets   \n\n\nText \u00e9.  \n\n\n")
         b.save()
-        b.agree()
+        b.check_agreement()
         assert b.subjects()[-1] == "[odd] subject with brackets"
         b.git("commit", "-q", "--amend", "-m", "odd\n\ntext\n---\nlost below the line")
         assert "lost below" in b.save()
         assert b.git("log", "-1", "--format=%B").strip() == "odd\n\ntext"
-        b.agree()
+        b.check_agreement()
 
 
 def test_take_goes_to_the_last_patch_of_the_file() -> None:
@@ -201,7 +201,7 @@ def test_take_goes_to_the_last_patch_of_the_file() -> None:
         b.edit(STREAM, "two", "TWO", b.root)
         b.edit(TEST, "sh", "bash", b.root)
         b.take()
-        b.agree()
+        b.check_agreement()
         assert b.subjects() == ["s390/vfio-ap: fix a line", "s390/vfio-ap: add the stream",
                                 "selftests: test it"]
         assert (b.linux / STREAM).read_text() == "one\nTWO\nthree\n"
@@ -215,7 +215,7 @@ def test_take_into_a_chosen_patch() -> None:
             b.put(f"drivers/{text}.h", f"{text}\n", b.root)
             refused(b.take, f"drivers/{text}.h", "STEP=")
             b.take(step=step)
-            b.agree()
+            b.check_agreement()
             names = b.git("show", "--format=", "--name-only", "set/migration")
             assert f"drivers/{text}.h" in names, names
         b.put("drivers/x.h", "x\n", b.root)
@@ -246,7 +246,7 @@ def test_take_entries() -> None:
         with open(b.root / "Kconfig", "a", encoding="utf-8") as file:
             file.write("\nconfig VFIO_AP_MORE\n\tbool\n")
         b.take()
-        b.agree()
+        b.check_agreement()
         assert (b.linux / "MAINTAINERS").read_text() == MAINTAINERS.replace(
             "F:\tdrivers/s390/crypto/vfio_ap*\n",
             "F:\tdrivers/new/\nF:\tdrivers/s390/crypto/vfio_ap*\n"
@@ -257,7 +257,7 @@ def test_take_entries() -> None:
             + "\nconfig VFIO_AP_MORE\n\tbool\n")
         (b.root / "Kconfig").unlink()
         b.take(step="migration/1")
-        b.agree()
+        b.check_agreement()
         assert (b.linux / "arch/s390/Kconfig").read_text() == KCONFIG
 
 
@@ -268,7 +268,7 @@ def test_take_beside_unsaved_commits() -> None:
         b.edit(STREAM, "three", "THREE", b.root)
         b.take()
         assert (b.root / STREAM).read_text() == "one\nmore\ntwo\nTHREE\n"
-        b.agree()
+        b.check_agreement()
         b.edit(STREAM, "more", "mehr")
         b.commit("fixup! s390/vfio-ap: add the stream")
         b.edit(STREAM, "more", "plus", b.root)
@@ -280,7 +280,7 @@ def test_take_a_removal() -> None:
         (b.root / TEST).unlink()
         b.put("tools/testing/other.sh", "x\n", b.root)
         b.take(step="test it")
-        b.agree()
+        b.check_agreement()
         assert not (b.linux / TEST).exists()
 
 
@@ -322,7 +322,7 @@ def test_difference_finds_each_planted_one() -> None:
             for path, (data, mode) in keep.items():
                 path.write_bytes(data)
                 path.chmod(mode)
-            b.agree()
+            b.check_agreement()
 
 
 def test_each_set_gets_mails_and_a_cover_letter() -> None:
@@ -411,7 +411,7 @@ def test_another_tree_has_its_own_sets() -> None:
         b.put("target/s390x/sie.c", "one\n")
         b.commit("target/s390x: Add SIE\n\nFor a test.")
         b.save("machine")
-        b.agree()
+        b.check_agreement()
         assert b.subjects() == ["target/s390x: Add SIE", "vfio/ap: Migrate"]
         assert (b.root / "patches/qemu/client/series").read_text() == "0001-vfio-ap-Migrate.patch\n"
         assert not (b.root / "hw").exists()

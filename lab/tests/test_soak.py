@@ -13,7 +13,7 @@ GOAL = ("streams", 3)
 def run(soak: Soak, fails_at: int = -1) -> list[int]:
     """The numbers of the streams that were done; one of them can fail."""
     done = []
-    while soak.goes_on():
+    while soak.is_unfinished():
         number = soak["streams"]
         if number == fails_at:
             break
@@ -43,9 +43,9 @@ def test_time_replaces_goal(tmp: pathlib.Path) -> None:
     """Many times the goal if there is time, nothing if there is none left."""
     soak = Soak("s", GOAL, 60, folder=tmp)
     for _ in range(4):
-        assert soak.goes_on()
+        assert soak.is_unfinished()
         soak.add(streams=3)
-    assert not Soak("s", GOAL, 1e-9, folder=tmp).goes_on()
+    assert not Soak("s", GOAL, 1e-9, folder=tmp).is_unfinished()
 
 
 def test_position_that_cannot_be_read(tmp: pathlib.Path) -> None:

@@ -99,7 +99,7 @@ class Printed(suites.Suite):
 def differences(text: str, *listed: str) -> list[str]:
     """Failures, as a whole, of a program that prints this."""
     suite = Printed(Section("kselftest", "program", listed), text)
-    suite.go(Pool())
+    suite.run(Pool())
     return suite.differences()
 
 
