@@ -29,7 +29,7 @@ static void print_help(FILE *to)
 	      "                      default: through VFIO group and type1 container\n"
 	      "  -b, --buffer=BYTES  resume: what the source read at once; default 1 MiB\n"
 	      "  -s, --stop-copy     do without PRE_COPY and P2P, as older VMMs\n"
-	      "  -v, --verbose       tell each call on stderr\n"
+	      "  -v, --verbose       print each call on stderr\n"
 	      "  -h, --help\n"
 	      "\n"
 	      "Exit status: 0, 1 on an error of the device or stream, 2 on a wrong command\n"
