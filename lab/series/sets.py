@@ -49,6 +49,7 @@ SETS = {
     "linux": (
         Set("type1", to=(KVM,)),
         Set("ap", to=(S390,)),
+        Set("kvm", to=(KVM, S390)),
         Set("fixes", to=(S390,)),
         Set("selftests-base", ("fixes",), (KSELFTEST, S390)),
         Set("migration", ("type1", "fixes"), (S390, KVM), patches=12, growth=(

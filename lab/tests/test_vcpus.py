@@ -35,6 +35,14 @@ def test_dirty_log(bare: Host) -> None:
     assert found["dirty"] == ROUNDS * WRITTEN, found
 
 
+def test_unmapped_pages(bare: Host) -> None:
+    """The log has pages that the guest has written to and that the host has unmapped since, for
+    example to move them."""
+    bare.run("modprobe kvm")
+    found = figures(bare.run(f"{PROGRAM} unmap {CPUS}", timeout=LIMIT).out)
+    assert found["dirty"] == WRITTEN, found
+
+
 def long_request_to_leave(bare: Host) -> None:
     """A CPU leaves SIE when the host requests it, without waiting for an interrupt.
 

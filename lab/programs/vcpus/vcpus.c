@@ -3,6 +3,7 @@
  * A KVM guest with several CPUs that write to memory. Its instructions cause no exit from SIE.
  *
  *   vcpus dirty CPUS ROUNDS
+ *   vcpus unmap CPUS
  *   vcpus delay SAMPLES
  *
  * dirty: each CPU increments a word in each of its pages, in a loop. The program reads the
@@ -11,6 +12,10 @@
  *  - the log has a page that no CPU writes to, or
  *  - an increment is lost.
  * Before each reading, each CPU has written to all of its pages since the reading before.
+ *
+ * unmap: after each CPU has written to all of its pages, the program write-protects the memory of
+ * the process and lifts that again, so that KVM unmaps the pages. It prints the number of pages in
+ * the next log, and fails if a page changed that the log does not have.
  *
  * delay: the time from a request of the host to leave SIE until the CPU has left. KVM requests this
  * from each CPU, and waits, when the guest's TOD clock is set. The program measures the same call
@@ -198,6 +203,9 @@ static void start_cpus(void)
 {
 	unsigned int i;
 
+	stopping = false;
+	for (i = 0; i < cpu_count; i++)
+		cpus[i].run->immediate_exit = 0;
 	if (sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = handler }, NULL))
 		die("sigaction");
 	for (i = 0; i < cpu_count; i++) {
@@ -312,6 +320,29 @@ static void check_dirty(unsigned int count, unsigned long rounds)
 		printf("passes_%lu %lu\n", i, passes(i));
 }
 
+static void check_unmapped(unsigned int count)
+{
+	static struct reading before, after;
+	unsigned long page, dirty = 0;
+
+	open_vm(count);
+	start_cpus();
+	wait_passes();
+	stop_cpus();
+	read_all(&before);
+	start_cpus();
+	wait_passes();
+	stop_cpus();
+	if (mprotect(memory + DATA, DATA_SIZE, PROT_READ) ||
+	    mprotect(memory + DATA, DATA_SIZE, PROT_READ | PROT_WRITE))
+		die("mprotect");
+	read_all(&after);
+	check_changes(&before, &after, &after);
+	for (page = 0; page < PAGES; page++)
+		dirty += in_log(after.log, page);
+	printf("dirty %lu\n", dirty);
+}
+
 static uint64_t now(void)
 {
 	struct timespec time;
@@ -420,10 +451,17 @@ int main(int argc, char **argv)
 			check_dirty(count, rounds);
 			return 0;
 		}
+	} else if (argc == 3 && !strcmp(argv[1], "unmap")) {
+		unsigned long count = strtoul(argv[2], NULL, 0);
+
+		if (count && count <= MAX_CPUS) {
+			check_unmapped(count);
+			return 0;
+		}
 	} else if (argc == 3 && !strcmp(argv[1], "delay") && strtoul(argv[2], NULL, 0)) {
 		measure_delay(strtoul(argv[2], NULL, 0));
 		return 0;
 	}
-	fprintf(stderr, "usage: %s dirty CPUS ROUNDS | delay SAMPLES\n", argv[0]);
+	fprintf(stderr, "usage: %s dirty CPUS ROUNDS | unmap CPUS | delay SAMPLES\n", argv[0]);
 	return 2;
 }
