@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 LAB := /usr/bin/python3 -m lab
-.PHONY: help demo bench coverage list test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
+.PHONY: help demo bench bench-emulator coverage list test test-fuzz test-mutants test-long fuzz model shell docs pin linux clean
 
 export KERNEL T M G REPEAT FLAVOUR MINUTES SECONDS SEED
 # In the environment only: the kernel's Makefile would take M= of our command line for its own.
@@ -32,6 +32,7 @@ help:
 	@echo '  make model         every interleaving of models of locks, states and pins'
 	@echo '  make bench         what migration costs, by number of queues: bytes, instructions,'
 	@echo '                     memory, each beside its floor and a baseline; out/bench'
+	@echo '  make bench-emulator  the CPU time of the emulator beside that of Debian'"'"'s QEMU'
 	@echo '  make coverage      which lines of the driver the tests in one host reach (gcov);'
 	@echo '                     what they do not reach, and why: lab/commands/unreached'
 	@echo '  make shell         a prompt in an emulated host with simulated AP adapters;'
@@ -66,7 +67,7 @@ help:
 	@echo
 	@echo 'demo, test, bench, shell, linux: KERNEL=/path takes another Linux source (a copy of it).'
 
-demo bench coverage list test test-fuzz test-mutants test-long fuzz model docs pin:
+demo bench bench-emulator coverage list test test-fuzz test-mutants test-long fuzz model docs pin:
 	@$(LAB) $@
 
 shell:

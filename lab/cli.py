@@ -186,6 +186,13 @@ def command_bench(options: argparse.Namespace) -> int:
     return int(bench.main())
 
 
+def command_bench_emulator(options: argparse.Namespace) -> int:
+    """Measure the emulator beside Debian's."""
+    prepare(["debug"])
+    bench = importlib.import_module("lab.commands.bench_emulator")
+    return int(bench.main())
+
+
 def command_coverage(options: argparse.Namespace) -> int:
     """List the lines of the driver's new files that the tests in one host reach."""
     prepare(["cover"])
@@ -275,6 +282,7 @@ def parse_options() -> argparse.Namespace:
     add("test-long", command_test_long, "run the slow tests")
     add("demo", command_demo, "show a live migration between two hosts")
     add("bench", command_bench, "measure the cost of migration, beside floors and a baseline")
+    add("bench-emulator", command_bench_emulator, "measure the emulator beside Debian's QEMU")
     add("coverage", command_coverage, "list the lines of the driver that the tests reach")
     shell = add("shell", command_shell, "open a prompt in an emulated host")
     shell.add_argument("--host", default="a", help="profile of the host (default: a)")

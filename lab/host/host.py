@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lab.common import config, speed
@@ -52,7 +52,8 @@ class Host:
     """
 
     def __init__(self, profile: Profile, name: str, flavour: str, slot: int,
-                 folder: pathlib.Path, sockets: pathlib.Path, interactive: bool = False) -> None:
+                 folder: pathlib.Path, sockets: pathlib.Path, interactive: bool = False,
+                 emulator: Sequence[str] = ()) -> None:
         self.name = name
         self.profile = profile
         self.flavour = flavour
@@ -66,6 +67,7 @@ class Host:
         self._folder = folder
         self._sockets = sockets
         self._interactive = interactive
+        self._emulator = list(emulator) or qemu.emulator()
         self._cond = threading.Condition()
         self._last_output = time.monotonic()
         self._ready = False
@@ -118,7 +120,7 @@ class Host:
                    f"{'quiet ' if self._interactive else ''}{profile.cmdline}").strip()
         adapters = profile.adapters()
         return [
-            *qemu.emulator(),
+            *self._emulator,
             "-M", "s390-ccw-virtio", "-cpu", profile.cpu,
             *(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"] if profile.icount
               else ["-accel", "tcg,thread=multi"]),

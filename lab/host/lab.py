@@ -20,6 +20,7 @@ from __future__ import annotations
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -32,13 +33,16 @@ from lab.host.profile import Profile
 class Lab:
     """Up to two hosts that run at the same time, linked by a network of their own."""
 
-    def __init__(self, flavour: str = "debug", name: str = "lab") -> None:
-        """flavour: of the kernel, one of config.FRAGMENTS; name: folder below out/logs."""
+    def __init__(self, flavour: str = "debug", name: str = "lab",
+                 emulator: Sequence[str] = ()) -> None:
+        """flavour: of the kernel, one of config.FRAGMENTS; name: folder below out/logs; emulator:
+        the command that runs another one than lab.image.qemu's."""
         if flavour not in config.FRAGMENTS:
             raise LabError(f"no kernel flavour {flavour!r}; there are: "
                            f"{' '.join(config.FRAGMENTS)}")
         self.flavour = flavour
         self.logs = config.LOGS / name
+        self._emulator = emulator
         # Names of Unix sockets are short: not below the build folder.
         self._sockets = pathlib.Path(tempfile.mkdtemp(prefix="lab-"))
         self._hosts: list[Host] = []
@@ -59,7 +63,7 @@ class Lab:
         for kind in ("link", "qmp", "control"):
             (self._sockets / f"{kind}-{free[0]}").unlink(missing_ok=True)
         host = Host(loaded, name, self.flavour, free[0], self.logs / name, self._sockets,
-                    interactive)
+                    interactive, self._emulator)
         self._hosts.append(host)
         return host
 

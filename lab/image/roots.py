@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The root file systems that mmdebstrap unpacks, both s390x: that of the hosts, and the one that
-the QEMU in the hosts is compiled with (lab.image.client).
+"""The root file systems that mmdebstrap unpacks: that of the hosts, the one that the QEMU in the
+hosts is compiled with (lab.image.client), and Debian's QEMU for lab.commands.bench_emulator.
 
 Nothing is installed or run: packages are unpacked only, so the machine needs no emulation and
 stays as it is.
@@ -55,6 +55,11 @@ HOSTS = Root(
 CLIENT = Root(
     "root-client", "s390x", ("trixie",), ("libc6-dev", "libglib2.0-dev", "zlib1g-dev"),
     config.CLIENT_ROOT, spare="forky")
+
+# Debian's binary of QEMU for this machine, with its libraries.
+DEBIAN_QEMU = Root(
+    "root-qemu", "amd64", ("trixie",), ("qemu-system-s390x", "qemu-system-data"),
+    config.BUILD / "root-qemu", spare="forky")
 
 # Part of the stamp: increase it if this file fills the folder in another way.
 RECIPE = 3
@@ -336,7 +341,7 @@ def prepare() -> None:
 def pins() -> dict[str, Any]:
     """Pins of the roots for `make pin`: makes them anew from the current suites."""
     found = {}
-    for root in (HOSTS, CLIENT):
+    for root in (HOSTS, CLIENT, DEBIAN_QEMU):
         _stamp(root).unlink(missing_ok=True)
         unpack(root)
         found[root.name] = packages_of(root)
