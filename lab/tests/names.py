@@ -127,14 +127,18 @@ def all_names() -> list[str]:
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Whether a name matches a pattern: globs with blanks between them."""
-    return any(fnmatch.fnmatchcase(name, glob) for glob in pattern.split())
+    """Whether a name matches a pattern: globs with blanks between them; "!glob" excludes names."""
+    words = pattern.split()
+    wanted = [word for word in words if not word.startswith("!")] or ["*"]
+    return (any(fnmatch.fnmatchcase(name, glob) for glob in wanted)
+            and not any(fnmatch.fnmatchcase(name, word[1:])
+                        for word in words if word.startswith("!")))
 
 
 def select(pattern: str, names: Iterable[str]) -> list[str]:
     """Those that match; NamesError if a glob of the pattern matches none."""
     every = list(names)
     for glob in pattern.split() or [pattern]:
-        if not any(fnmatch.fnmatchcase(name, glob) for name in every):
+        if not any(fnmatch.fnmatchcase(name, glob.removeprefix("!")) for name in every):
             raise NamesError(f"T={glob}: no test has such a name; `make list` prints all names")
     return [name for name in every if fits(name, pattern)]

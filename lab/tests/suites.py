@@ -94,7 +94,7 @@ class Suite:
 
     def differences(self) -> list[str]:
         """Failures of the suite as a whole, one line each."""
-        wanted = set(self.selected if self.some else self.section.tests)
+        wanted = set(self.selected or self.section.tests)
         found = list(self.problems)
         found += [f"did not report: {name}" for name in sorted(wanted - set(self.outcomes))]
         found += [f"not in lab/tests/expected-tests: {name}"

@@ -31,11 +31,14 @@ def test_selection() -> None:
     every = ("a.state.reset_twice", "a.state.open", "pair.reset.open")
     assert names.select("a.*.reset*", every) == ["a.state.reset_twice"]
     assert names.select("*", every) == list(every)
-    try:
-        names.select("a.state", every)
-        raise AssertionError("a pattern that matches nothing was taken")
-    except names.NamesError as error:
-        assert "T=a.state" in str(error) and "make list" in str(error), error
+    assert names.select("a.* !*.open", every) == ["a.state.reset_twice"]
+    assert names.select("!a.*", every) == ["pair.reset.open"]
+    for pattern in ("a.state", "!a.state", "a.* !a.state"):
+        try:
+            names.select(pattern, every)
+            raise AssertionError("a pattern that matches nothing was taken")
+        except names.NamesError as error:
+            assert "a.state: " in str(error) and "make list" in str(error), error
 
 
 def test_selection_fails_before_anything_is_built() -> None:

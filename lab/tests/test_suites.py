@@ -114,6 +114,17 @@ def test_reported_and_listed_tests_agree() -> None:
     assert any("not every planned test" in line for line in differences(TAP, "one", "two"))
 
 
+def test_only_selected_tests_have_to_report() -> None:
+    """A kernel without a part of the series lacks the tests of that part."""
+    section = Section("kunit", "m_kunit", ("s.one", "s.two"))
+    suite = suites.Kunit(section, ["s.one"])
+    suite.take("s", tap.parse("TAP version 13\n1..1\nok 1 one\n"))
+    assert not suite.differences()
+    suite = suites.Kunit(section, ["s.one", "s.two"])
+    suite.take("s", tap.parse("TAP version 13\n1..1\nok 1 one\n"))
+    assert suite.differences() == ["did not report: s.two"]
+
+
 def test_sections() -> None:
     """The list of tests in C is read and written; an empty section is refused."""
     text = "[kunit m_kunit]\ns.one\n\n[kselftest p]\none\nf.cdev.two\n\n"
