@@ -47,6 +47,9 @@ EXPORTERS = ("arch/s390", "block", "drivers/base", "drivers/iommu", "drivers/s39
 # The one test that is built for this machine, not for s390.
 HOST_TEST = "stream_host_test"
 
+# Folders whose objects the Makefile of another folder builds.
+BUILT_FROM = {"arch/s390/kvm/gmap/": "arch/s390/kvm/s390/../gmap/"}
+
 # Patches to these change no object, header or configuration.
 NO_CODE = ("Documentation/*", "MAINTAINERS", "*.rst")
 
@@ -245,7 +248,8 @@ class Tree:
         for path in sorted(set(everything)):
             if (path.endswith(".c") and path.startswith(("arch/", "drivers/", "virt/", "kernel/"))
                     and not path.startswith(DRIVER) and (self.path / path).exists()):
-                found.append(f"{path[:-2]}.o")
+                folder, name = path[:path.rindex("/") + 1], path[path.rindex("/") + 1:-2]
+                found.append(f"{BUILT_FROM.get(folder, folder)}{name}.o")
         return found
 
     def build(self, name: str, everything: Iterable[str], tests: bool = True,
