@@ -304,11 +304,12 @@ class Tree:
         """Symbols of the driver and of its tests that nothing defines."""
         top = self.objects(name) / DRIVER
         found = []
-        wanted = re.search(r"^CONFIG_VFIO_AP=[my]$",
+        option = re.search(r"^CONFIG_VFIO_AP=([my])$",
                            (self.objects(name) / ".config").read_text(encoding="utf-8"), re.M)
         # Built in, the parts are not linked to vfio_ap.o.
-        if wanted and not (top / "vfio_ap_drv.o").exists():
-            found.append(f"{DRIVER}vfio_ap_drv.o: error: not built")
+        driver = "vfio_ap_drv.o" if option and option[1] == "y" else "vfio_ap.o"
+        if option and not (top / driver).exists():
+            found.append(f"{DRIVER}{driver}: error: not built")
         # Not the objects of another commit, which has more tests.
         tests = [top / "tests" / f"{source.stem}.o"
                  for source in sorted((self.path / DRIVER / "tests").glob("*_kunit.c"))]

@@ -49,6 +49,7 @@ drivers/s390/crypto/:
 \t@! grep -Hn BROKEN $@*.c
 \tmkdir -p $(O)/$@
 \techo 'int x;' | $(CROSS_COMPILE)gcc -c -x c - -o $(O)/$@vfio_ap.o
+\tcp $(O)/$@vfio_ap.o $(O)/$@vfio_ap_drv.o
 %.o:
 \t@[ "$(C)" = 2 ] || exit 9
 \t@grep -Hn SPARSE $*.c | sed 's/^\([^:]*:[0-9]*\):SPARSE/\1: warning:/'
