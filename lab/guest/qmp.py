@@ -146,8 +146,9 @@ class Monitor:
             raise QemuError(f"{self.name}: {command}: {error}") from error
 
     def close(self) -> None:
-        """Drop the connection; _watch() ends by itself."""
-        self._tasks[0].cancel()
+        """Drop the connection."""
+        for task in self._tasks:
+            task.cancel()
         try:
             self._do(self._client.disconnect(), 10)
         except (QMPError, OSError, EOFError, TimeoutError):
