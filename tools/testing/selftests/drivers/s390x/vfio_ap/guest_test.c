@@ -134,8 +134,7 @@ TEST_F_TIMEOUT(guest, replies_wait_for_stopped_guest, ENV_TIMEOUT)
 		EXPECT_EQ(0, ret);
 		EXPECT_EQ(0, guest_stop(&f->guest));
 		guest_counters(&f->guest, &before);
-		while (guest_fixture_sum(f, "qlen") != guest_fixture_sum(f, "replies"))
-			pause_ms(1);
+		ASSERT_EQ(0, guest_fixture_wait_replies(f));
 		guest_counters(&f->guest, &c);
 		EXPECT_EQ(0, memcmp(&before, &c, sizeof(c)));
 		ASSERT_EQ(0, guest_start(&f->guest));
@@ -147,26 +146,35 @@ TEST_F_TIMEOUT(guest, replies_wait_for_stopped_guest, ENV_TIMEOUT)
 	EXPECT_EQ(0U, guest_requeued(&c));
 }
 
+/* MVI LC_FREE,1; J . */
+static const __u8 store_and_loop[] = { 0x92, 0x01, 0x0f, 0xf0, 0xa7, 0xf4, 0x00, 0x00 };
+
+/* Wait until the guest executes the J of store_and_loop */
+static void wait_for_loop(struct guest_fixture *f)
+{
+	const __u8 *mem = f->env.dev.mem;
+
+	while (!__atomic_load_n(mem + LC_FREE, __ATOMIC_ACQUIRE))
+		pause_ms(1);
+}
+
 /* Neither the loop nor the sleep ends by itself */
 TEST_F_TIMEOUT(guest, signal_stops_guest, ENV_TIMEOUT)
 {
-	/* J . */
-	static const __u8 loop[] = { 0xa7, 0xf4, 0x00, 0x00 };
 	struct guest_fixture *f = &self->guest_fixture;
 	struct guest_counters c;
 
-	ASSERT_EQ(0, create_small(f, loop, sizeof(loop)));
+	ASSERT_EQ(0, create_small(f, store_and_loop, sizeof(store_and_loop)));
 	ASSERT_EQ(0, guest_start(&f->guest));
-	pause_ms(50);
+	wait_for_loop(f);
 	EXPECT_EQ(0, guest_stop(&f->guest));
-	EXPECT_EQ((__u64)SMALL_ENTRY, f->guest.cpu.run->psw_addr);
+	EXPECT_EQ((__u64)SMALL_ENTRY + 4, f->guest.cpu.run->psw_addr);
 
 	ASSERT_EQ(0, ap_control("latency * 1000000000"));
 	ASSERT_EQ(0, guest_load(&f->guest));
 	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK, GUEST_ENTRY);
 	ASSERT_EQ(0, guest_start(&f->guest));
-	while (guest_fixture_sum(f, "qlen") != (long)FIXTURE_QUEUES * GUEST_WINDOW)
-		pause_ms(1);
+	ASSERT_EQ(0, guest_fixture_wait_held(f));
 	pause_ms(50);
 	EXPECT_EQ(0, guest_stop(&f->guest));
 	guest_counters(&f->guest, &c);
@@ -227,8 +235,7 @@ TEST_F_TIMEOUT(guest, guest_stores_are_logged_and_queue_stores_are_not, ENV_TIME
 	ASSERT_EQ(0, guest_stop(&f->guest));
 	ASSERT_EQ(0, log_dirty(f, true));
 	was_stored_to(f, 0);
-	while (guest_fixture_sum(f, "qlen") != guest_fixture_sum(f, "replies"))
-		pause_ms(1);
+	ASSERT_EQ(0, guest_fixture_wait_replies(f));
 
 	/* No CPU executes the guest */
 	__atomic_store_n(nib, 0, __ATOMIC_SEQ_CST);
@@ -557,8 +564,6 @@ TEST_F_TIMEOUT(guest, backlog_of_disabled_queue_is_counted, ENV_TIMEOUT)
 
 TEST_F_TIMEOUT(guest, running_guest_is_interrupted, ENV_TIMEOUT)
 {
-	/* MVI LC_FREE,1; J . */
-	static const __u8 loop[] = { 0x92, 0x01, 0x0f, 0xf0, 0xa7, 0xf4, 0x00, 0x00 };
 	static const __u64 stop[] = { KVM_PSW_MASK | PSW_WAIT, GUEST_STOPPED + GUEST_ISC };
 	struct guest_fixture *f = &self->guest_fixture;
 	const __u8 *mem = f->env.dev.mem;
@@ -566,15 +571,14 @@ TEST_F_TIMEOUT(guest, running_guest_is_interrupted, ENV_TIMEOUT)
 
 	ASSERT_EQ(0, create_small(f, NULL, 0));
 	ASSERT_EQ(0, guest_aqic(&f->guest, f->apids[0] << 8 | f->domains[0], true, GUEST_NIB));
-	guest_write(&f->guest, SMALL_ENTRY, loop, sizeof(loop));
+	guest_write(&f->guest, SMALL_ENTRY, store_and_loop, sizeof(store_and_loop));
 	guest_write(&f->guest, LC_IO_NEW, stop, sizeof(stop));
 	kvm_cpu_set_psw(&f->guest.cpu, KVM_PSW_MASK | PSW_IO, SMALL_ENTRY);
 	run = f->guest.cpu.run;
 	run->s.regs.crs[6] = 0x80000000 >> GUEST_ISC;
 	run->kvm_dirty_regs = KVM_SYNC_CRS;
 	ASSERT_EQ(0, guest_start(&f->guest));
-	while (!__atomic_load_n(mem + LC_FREE, __ATOMIC_ACQUIRE))
-		pause_ms(1);
+	wait_for_loop(f);
 	EXPECT_EQ(0, ap_control("notify %02x.%04x", f->apids[0], f->domains[0]));
 	ASSERT_EQ(0, guest_wait_end(&f->guest));
 	EXPECT_TRUE(kvm_cpu_disabled(&f->guest.cpu));
