@@ -30,7 +30,7 @@ help:
 	@echo 'Measure'
 	@echo '  make bench         the cost of migration, by number of queues: bytes, instructions, memory,'
 	@echo '                     each beside its floor and a baseline; out/bench (5 min)'
-	@echo '  make bench-emulator  the CPU time of the emulator beside that of Debian'"'"'s QEMU (15 min)'
+	@echo '  make bench-emulator  the CPU time of the emulator beside that of Debian'"'"'s QEMU (8 min)'
 	@echo '  make coverage      the lines of the driver that the tests in one host reach (gcov);'
 	@echo '                     lab/commands/unreached has the reason for each other line'
 	@echo
