@@ -141,14 +141,14 @@ class Libvirt:
         """Wait until each queue of the guest has so many right replies, or more than since."""
         deadline = time.monotonic() + speed.scaled(STEP)
         while True:
-            last = reached(parse_counts(self.console(domain)), number, since)
+            text = self.console(domain)
+            last = reached(parse_counts(text), number, since)
             if last is not None:
                 return last
             if time.monotonic() > deadline:
                 raise LabError(f"host {self.host.name}: no {number} replies in {STEP:.0f} s\n"
-                               f"{self.console(domain)[-4000:]}\n{self.log(domain)}")
-            # The console is a file in a shared folder, which announces no changes.
-            self.host.wait_for(lambda: False, LOOK)
+                               f"{text[-4000:]}\n{self.log(domain)}")
+            self.host.wait_for(lambda: self.console(domain) != text, LOOK)
 
     def __enter__(self) -> Libvirt:
         return self

@@ -31,8 +31,8 @@ T = TypeVar("T")
 CHECKS_MEMORY, MEMORY = 256, 80
 # Seconds until the guest has booted, under the debug kernel of an idle machine.
 BOOT = 300.0
-# Seconds between two looks at the console
-LOOK = 0.1
+# Seconds after which the console is read again though it has not changed
+LOOK = 1.0
 # What the kernel of the guest prints with a time in front of it.
 KERNEL_LINE = re.compile(r"^\[ *\d+\.\d+\] .*$", re.M)
 # Messages on the speed of the machine, which is emulated.
@@ -81,8 +81,8 @@ class LinuxVm(Vm):
 
     def answered(self) -> int | None:
         """Right replies in the last line of counters that this QEMU has written, for Watch."""
-        # The console is a file in a shared folder, which announces no changes.
-        self.host.wait_for(lambda: self.process.poll() is not None, LOOK)
+        # The guest may have moved, so the caller looks at the other console soon.
+        self.host.wait_for(lambda: self.process.poll() is not None, 0.1)
         counts = parse_counts(self.console().replace("\r", ""))
         return sum(queue.right for queue in counts[-1].queues.values()) if counts else None
 
@@ -203,15 +203,15 @@ class LinuxGuest:
         """Wait until condition() gives something for the lines of counters."""
         deadline = time.monotonic() + speed.scaled(timeout)
         while True:
+            vm, seen = self.vm, self.vm.console()
             found = condition(self.counts())
             if found is not None:
                 return found
-            vm = self.vm
             ended = vm.process.poll() is not None
             if ended or time.monotonic() > deadline or "guest: fault: " in self.console():
                 raise QemuError(f"{vm.name}: {'ended' if ended else 'gives up'} while waiting for: "
                                 f"{what}\n{vm.log()}\n{self.console()[-4000:]}")
-            vm.host.wait_for(lambda: vm.process.poll() is not None, LOOK)
+            vm.host.wait_for(lambda: vm.process.poll() is not None or vm.console() != seen, LOOK)
 
     def wait_replies(self, number: int, since: Count | None = None,
                      timeout: float = STEP) -> Count:

@@ -20,6 +20,7 @@ from lab.common import config, speed
 from lab.common.errors import LabError
 from lab.host.console import is_report, leak_records
 from lab.host.errors import HostDied, HostReport, HostSilent
+from lab.host.file_events import FileEvents
 from lab.host.process import Command, Process, Result
 from lab.host.profile import Profile, mask
 from lab.image import qemu
@@ -80,6 +81,8 @@ class Host:
         self._console_done = threading.Event()
         self._process = self._launch()
         if not interactive:
+            events = FileEvents(self._process.pid, self.shared, self.shared / ".lab/cmd")
+            threading.Thread(target=self._watch_files, args=(events,), daemon=True).start()
             threading.Thread(target=self._read_console, daemon=True).start()
 
     # Starting
@@ -203,6 +206,13 @@ class Host:
                     self._exit = f"the emulator ended with status {status}"
             self._cond.notify_all()
         self._console_done.set()
+
+    def _watch_files(self, events: FileEvents) -> None:
+        """Let wait_for() look again when a file in the shared folder has changed."""
+        while events.wait():
+            with self._cond:
+                self._cond.notify_all()
+        events.close()
 
     def _read_control(self) -> None:
         assert self._control is not None

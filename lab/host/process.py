@@ -104,6 +104,6 @@ class Process:
                 raise CommandError(f"{self}: ended without a line {pattern!r}", rc, out)
             if time.monotonic() > deadline:
                 raise CommandTimeout(f"{self}: line {pattern!r}", timeout, out)
-            # The file is the only event there is: the output goes through a shared folder.
-            self._host.wait_for(lambda: self._command.rc is not None, 0.2,
-                                since=self._command.started)
+            self._host.wait_for(
+                lambda: self._command.rc is not None or self.output() != out,
+                max(deadline - time.monotonic(), 0), since=self._command.started)
