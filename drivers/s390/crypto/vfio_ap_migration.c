@@ -557,34 +557,15 @@ static int vfio_ap_migration_refuse(struct ap_matrix_mdev *matrix_mdev, int erro
 }
 
 /*
- * One queue represents its adapter: the information kept with the queue is the
- * card's. Mostly the first queue is usable.
- */
-static struct vfio_ap_queue *
-vfio_ap_migration_find_queue(struct ap_matrix_mdev *matrix_mdev, unsigned long apid)
-{
-	struct vfio_ap_queue *q;
-	unsigned long apqi;
-
-	for_each_set_bit_inv(apqi, matrix_mdev->shadow_apcb.aqm, AP_DOMAINS) {
-		q = vfio_ap_mdev_get_queue(matrix_mdev, AP_MKQID(apid, apqi));
-		if (vfio_ap_queue_passable(q))
-			return q;
-	}
-
-	return NULL;
-}
-
-/*
- * Describe the guest's AP configuration. The information of an adapter was kept when
- * its queues were bound, so no AP instruction is issued.
+ * Describe the guest's AP configuration. Filtering leaves the guest only adapters
+ * whose queues are usable. Their information was kept when the queues were linked,
+ * so no AP instruction is issued and no queue is looked up.
  */
 static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 					  struct vfio_ap_stream_image *image)
 {
 	struct ap_matrix *apcb = &matrix_mdev->shadow_apcb;
 	struct vfio_ap_stream_hwinfo *row = image->adapter;
-	struct vfio_ap_queue *q;
 	unsigned long apid;
 
 	lockdep_assert_held(&matrix_dev->mdevs_lock);
@@ -598,6 +579,9 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 	if (matrix_mdev->withdrawn)
 		return vfio_ap_migration_refuse(matrix_mdev, -EBUSY,
 						"the device was requested back");
+	if (!bitmap_empty(apcb->apm, AP_DEVICES) && bitmap_empty(apcb->aqm, AP_DOMAINS))
+		return vfio_ap_migration_refuse(matrix_mdev, -ENXIO,
+						"the guest has adapters but no domain");
 
 	/* Both are bit strings with bit 0 in front: s390 is big-endian. */
 	memcpy(image->config.apm, apcb->apm, sizeof(image->config.apm));
@@ -605,15 +589,8 @@ static int vfio_ap_migration_image_locked(struct ap_matrix_mdev *matrix_mdev,
 	memcpy(image->config.adm, apcb->adm, sizeof(image->config.adm));
 
 	for_each_set_bit_inv(apid, apcb->apm, AP_DEVICES) {
-		q = vfio_ap_migration_find_queue(matrix_mdev, apid);
-		if (!q) {
-			vfio_ap_notice(matrix_mdev,
-				       "migration refused: adapter %02lx has no usable queue\n",
-				       apid);
-			return -ENXIO;
-		}
 		row->apid = cpu_to_be16(apid);
-		row->info = cpu_to_be64(q->hwinfo);
+		row->info = cpu_to_be64(matrix_mdev->mig.hwinfo[apid]);
 		row++;
 	}
 	image->nr = row - image->adapter;

@@ -81,7 +81,7 @@ static unsigned long migration_kunit_from_user(void *to, const void __user *from
 #define INFO_CCA	0x920000000e540007ULL
 #define INFO_NEWER	(INFO_CCA + BIT_ULL(24))
 
-/* The domain that each fake queue has, and one that the guest does not have. */
+/* The domain that the guest has, and one that it does not have. */
 #define DOMAIN		0x47
 #define OTHER_DOMAIN	0x48
 
@@ -118,7 +118,6 @@ static const enum vfio_device_mig_state quiet_states[] = {
  * struct migration_test - the data of each test case
  * @mdev:	a mediated device that is open
  * @kvm:	its guest
- * @queues:	a queue of each adapter
  * @user:	memory of a user space, USER_BYTES
  * @buf:	as much memory of the kernel
  * @got:	bytes that read_all() put into @buf
@@ -139,7 +138,6 @@ static const enum vfio_device_mig_state quiet_states[] = {
 struct migration_test {
 	struct ap_matrix_mdev *mdev;
 	struct kvm *kvm;
-	struct vfio_ap_queue queues[AP_DEVICES];
 	unsigned long user;
 	u8 *buf;
 	size_t got;
@@ -165,23 +163,6 @@ static struct ap_matrix_dev test_matrix_dev = {
 };
 
 struct ap_matrix_dev *matrix_dev = &test_matrix_dev;
-
-bool vfio_ap_queue_passable(struct vfio_ap_queue *q)
-{
-	return q && q->reset_status.response_code == AP_RESPONSE_NORMAL;
-}
-
-struct vfio_ap_queue *vfio_ap_mdev_get_queue(struct ap_matrix_mdev *matrix_mdev,
-					     int apqn)
-{
-	struct vfio_ap_queue *q;
-
-	hash_for_each_possible(matrix_mdev->qtable.queues, q, mdev_qnode, apqn)
-		if (q->apqn == apqn)
-			return q;
-
-	return NULL;
-}
 
 void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
 {
@@ -474,29 +455,16 @@ static int file_status(struct file *filp, unsigned long user)
 
 /* Actions of the host. */
 
-static void add_queue(struct migration_test *t, unsigned int apid,
-		      unsigned int domain)
-{
-	struct vfio_ap_queue *q = &t->queues[apid];
-
-	q->apqn = AP_MKQID(apid, domain);
-	q->matrix_mdev = t->mdev;
-	q->hwinfo = INFO_CCA;
-	q->reset_status.response_code = AP_RESPONSE_NORMAL;
-	hash_add(t->mdev->qtable.queues, &q->mdev_qnode, q->apqn);
-}
-
-/* The guest has adapters 0 to @adapters - 1, with a queue each. */
+/* The guest has adapters 0 to @adapters - 1. */
 static void set_adapters(struct migration_test *t, unsigned int adapters)
 {
 	struct ap_matrix *apcb = &t->mdev->shadow_apcb;
 	unsigned int i;
 
-	hash_init(t->mdev->qtable.queues);
 	bitmap_zero(apcb->apm, AP_DEVICES);
 	for (i = 0; i < adapters; i++) {
 		set_bit_inv(i, apcb->apm);
-		add_queue(t, i, DOMAIN);
+		t->mdev->mig.hwinfo[i] = INFO_CCA;
 	}
 }
 
@@ -831,20 +799,9 @@ static void spoil_hotplug_control(struct migration_test *t)
 	set_bit_inv(0, t->mdev->adm_add);
 }
 
-static void spoil_no_queue(struct migration_test *t)
+static void spoil_no_domain(struct migration_test *t)
 {
-	hash_del(&t->queues[1].mdev_qnode);
-}
-
-static void spoil_dead_queue(struct migration_test *t)
-{
-	t->queues[0].reset_status.response_code = AP_RESPONSE_Q_NOT_AVAIL;
-}
-
-static void spoil_domain_of_queue(struct migration_test *t)
-{
-	hash_del(&t->queues[1].mdev_qnode);
-	add_queue(t, 1, OTHER_DOMAIN);
+	bitmap_zero(t->mdev->shadow_apcb.aqm, AP_DOMAINS);
 }
 
 static void spoil_migratable(struct migration_test *t)
@@ -858,7 +815,7 @@ static void spoil_everything(struct migration_test *t)
 	spoil_protected(t);
 	spoil_withdrawn(t);
 	spoil_hotplug_adapter(t);
-	spoil_no_queue(t);
+	spoil_no_domain(t);
 	spoil_migratable(t);
 }
 
@@ -871,9 +828,7 @@ static const struct refusal refusals[] = {
 	{ "hotplug_of_adapter", spoil_hotplug_adapter, -EAGAIN },
 	{ "hotplug_of_domain", spoil_hotplug_domain, -EAGAIN },
 	{ "hotplug_of_control_domain", spoil_hotplug_control, -EAGAIN },
-	{ "adapter_without_queue", spoil_no_queue, -ENXIO },
-	{ "adapter_with_dead_queue", spoil_dead_queue, -ENXIO },
-	{ "adapter_with_queue_of_no_use", spoil_domain_of_queue, -ENXIO },
+	{ "adapters_without_domain", spoil_no_domain, -ENXIO },
 };
 
 KUNIT_ARRAY_PARAM_DESC(refusal, refusals, name);
@@ -998,9 +953,7 @@ static const struct precopy_end precopy_ends[] = {
 	{ "hotplug_of_adapter", spoil_hotplug_adapter, false, 0 },
 	{ "hotplug_of_domain", spoil_hotplug_domain, false, 0 },
 	{ "hotplug_of_control_domain", spoil_hotplug_control, false, 0 },
-	{ "adapter_without_queue", spoil_no_queue, true, -ECANCELED },
-	{ "adapter_with_dead_queue", spoil_dead_queue, true, -ECANCELED },
-	{ "adapter_with_queue_of_no_use", spoil_domain_of_queue, true, -ECANCELED },
+	{ "adapters_without_domain", spoil_no_domain, true, -ECANCELED },
 };
 
 KUNIT_ARRAY_PARAM_DESC(precopy_end, precopy_ends, name);
@@ -1093,13 +1046,12 @@ static void data_size(struct kunit *test)
 	}
 }
 
-/* A closed device, and one that has no queue, has a size, too. */
+/* A closed device, and one that has no adapter, has a size, too. */
 static void data_size_without_guest(struct kunit *test)
 {
 	struct migration_test *t = test->priv;
 
 	t->mdev->kvm = NULL;
-	hash_init(t->mdev->qtable.queues);
 	KUNIT_EXPECT_EQ(test, get_data_size(t), STREAM_BYTES(2));
 	/* Who asks has not begun to migrate. */
 	KUNIT_EXPECT_FALSE(test, has_session(t));
@@ -1153,30 +1105,14 @@ static void state_and_size_take_no_lock(struct kunit *test)
 	KUNIT_EXPECT_NE_MSG(test, left, 0, "waited for a lock");
 }
 
-KUNIT_DEFINE_ACTION_WRAPPER(free_queues, kvfree, const void *);
-
-/* Give the guest all its queues, as many as that is. */
-static void set_matrix(struct kunit *test, unsigned int adapters,
+static void set_matrix(struct migration_test *t, unsigned int adapters,
 		       unsigned int domains)
 {
-	struct migration_test *t = test->priv;
-	struct vfio_ap_queue *q;
 	unsigned int i;
 
-	q = kvcalloc(adapters * domains, sizeof(*q), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, q);
-	KUNIT_ASSERT_EQ(test, 0,
-			kunit_add_action_or_reset(test, free_queues, q));
-
 	set_adapters(t, adapters);
-	hash_init(t->mdev->qtable.queues);
 	for (i = 0; i < domains; i++)
 		set_bit_inv(i, t->mdev->shadow_apcb.aqm);
-	for (i = 0; i < adapters * domains; i++, q++) {
-		q->apqn = AP_MKQID(i / domains, i % domains);
-		q->hwinfo = INFO_CCA;
-		hash_add(t->mdev->qtable.queues, &q->mdev_qnode, q->apqn);
-	}
 }
 
 /* A stream grows with the adapters, not with the queues. */
@@ -1193,7 +1129,7 @@ static void stream_sizes(struct kunit *test)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		set_matrix(test, cases[i].adapters, cases[i].domains);
+		set_matrix(t, cases[i].adapters, cases[i].domains);
 		t->got = 0;
 		enter(test, VFIO_DEVICE_STATE_STOP_COPY);
 		KUNIT_EXPECT_EQ(test, 0, read_all(t, USER_BYTES));
@@ -1201,7 +1137,6 @@ static void stream_sizes(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, t->got, get_data_size(t));
 		KUNIT_EXPECT_LT(test, t->got, cases[i].limit);
 		reset(t);
-		hash_init(t->mdev->qtable.queues);
 	}
 }
 
@@ -1607,7 +1542,7 @@ static void make_difference(struct migration_test *t, const struct difference *d
 		set_bit_inv(OTHER_DOMAIN, apcb->adm);
 		break;
 	default:
-		t->queues[1].hwinfo = INFO_NEWER;
+		t->mdev->mig.hwinfo[1] = INFO_NEWER;
 	}
 }
 
