@@ -54,10 +54,12 @@ static bool vfio_ap_stream_test_bit(const u8 *mask, unsigned int id)
 
 static unsigned int vfio_ap_stream_weight(const u8 *mask)
 {
-	unsigned int id, weight = 0;
+	unsigned int i, weight = 0;
+	u8 bits;
 
-	for (id = 0; id < VFIO_AP_STREAM_MASK_BYTES * 8; id++)
-		weight += vfio_ap_stream_test_bit(mask, id);
+	for (i = 0; i < VFIO_AP_STREAM_MASK_BYTES; i++)
+		for (bits = mask[i]; bits; bits &= bits - 1)
+			weight++;
 
 	return weight;
 }
