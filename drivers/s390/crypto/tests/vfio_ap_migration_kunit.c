@@ -455,12 +455,13 @@ static int file_status(struct file *filp, unsigned long user)
 
 /* Actions of the host. */
 
-/* The guest has adapters 0 to @adapters - 1. */
+/* The guest has adapters 0 to @adapters - 1, and a domain. */
 static void set_adapters(struct migration_test *t, unsigned int adapters)
 {
 	struct ap_matrix *apcb = &t->mdev->shadow_apcb;
 	unsigned int i;
 
+	set_bit_inv(DOMAIN, apcb->aqm);
 	bitmap_zero(apcb->apm, AP_DEVICES);
 	for (i = 0; i < adapters; i++) {
 		set_bit_inv(i, apcb->apm);
@@ -568,7 +569,6 @@ static int migration_test_init(struct kunit *test)
 	kunit_activate_static_stub(test, vfio_ap_migration_offered, offered);
 
 	set_adapters(t, 2);
-	set_bit_inv(DOMAIN, t->mdev->shadow_apcb.aqm);
 	set_bit_inv(DOMAIN, t->mdev->shadow_apcb.adm);
 	vfio_ap_migration_init(t->mdev);
 	t->mdev->migratable.allowed = true;
