@@ -43,6 +43,14 @@ def test_unmapped_pages(bare: Host) -> None:
     assert found["dirty"] == WRITTEN, found
 
 
+def test_aged_pages(bare: Host) -> None:
+    """The log has pages that the guest has written to for the first time and that the host has aged
+    since, as it does before it reclaims memory."""
+    bare.run("modprobe kvm")
+    found = figures(bare.run(f"{PROGRAM} age {CPUS}", timeout=LIMIT).out)
+    assert found["dirty"] == WRITTEN, found
+
+
 def long_request_to_leave(bare: Host) -> None:
     """A CPU leaves SIE when the host requests it, without waiting for an interrupt.
 

@@ -4,6 +4,7 @@
  *
  *   vcpus dirty CPUS ROUNDS
  *   vcpus unmap CPUS
+ *   vcpus age CPUS
  *   vcpus delay SAMPLES
  *
  * dirty: each CPU increments a word in each of its pages, in a loop. The program reads the
@@ -16,6 +17,9 @@
  * unmap: after each CPU has written to all of its pages, the program write-protects the memory of
  * the process and lifts that again, so that KVM unmaps the pages. It prints the number of pages in
  * the next log, and fails if a page changed that the log does not have.
+ *
+ * age: each CPU writes to all of its pages for the first time; the program then marks the pages as
+ * idle, so that the host ages them. It prints and checks as for unmap.
  *
  * delay: the time from a request of the host to leave SIE until the CPU has left. KVM requests this
  * from each CPU, and waits, when the guest's TOD clock is set. The program measures the same call
@@ -320,10 +324,22 @@ static void check_dirty(unsigned int count, unsigned long rounds)
 		printf("passes_%lu %lu\n", i, passes(i));
 }
 
+/* Print the number of dirty pages, and check that all changes are in the log. */
+static void report_changes(const struct reading *before)
+{
+	static struct reading after;
+	unsigned long page, dirty = 0;
+
+	read_all(&after);
+	for (page = 0; page < PAGES; page++)
+		dirty += in_log(after.log, page);
+	printf("dirty %lu\n", dirty);
+	check_changes(before, &after, &after);
+}
+
 static void check_unmapped(unsigned int count)
 {
-	static struct reading before, after;
-	unsigned long page, dirty = 0;
+	static struct reading before;
 
 	open_vm(count);
 	start_cpus();
@@ -336,11 +352,67 @@ static void check_unmapped(unsigned int count)
 	if (mprotect(memory + DATA, DATA_SIZE, PROT_READ) ||
 	    mprotect(memory + DATA, DATA_SIZE, PROT_READ | PROT_WRITE))
 		die("mprotect");
-	read_all(&after);
-	check_changes(&before, &after, &after);
-	for (page = 0; page < PAGES; page++)
-		dirty += in_log(after.log, page);
-	printf("dirty %lu\n", dirty);
+	report_changes(&before);
+}
+
+static int open_file(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+
+	if (fd < 0)
+		die(path);
+	return fd;
+}
+
+/* Put all pages on the lists of the host's memory management: others are never idle. */
+static void drain_pages(void)
+{
+	int fd = open_file("/proc/sys/vm/drop_caches", O_WRONLY);
+
+	if (write(fd, "1", 1) != 1)
+		die("drop_caches");
+	close(fd);
+}
+
+/* Mark each page of the dirty log as idle. */
+static void age_pages(void)
+{
+	int frames = open_file("/proc/self/pagemap", O_RDONLY);
+	int idle = open_file("/sys/kernel/mm/page_idle/bitmap", O_RDWR);
+	uint64_t frame, bits;
+	unsigned long page;
+	off_t at;
+
+	drain_pages();
+	for (page = 0; page < PAGES; page++) {
+		at = ((uintptr_t)memory + DATA) / PAGE_SIZE + page;
+		if (pread(frames, &frame, sizeof(frame), at * sizeof(frame)) != sizeof(frame))
+			die("pagemap");
+		/* Bits 0 to 54, counted from the right */
+		frame &= (1UL << 55) - 1;
+		at = frame / 64 * sizeof(bits);
+		bits = 1UL << frame % 64;
+		if (pwrite(idle, &bits, sizeof(bits), at) != sizeof(bits) ||
+		    pread(idle, &bits, sizeof(bits), at) != sizeof(bits))
+			die("page_idle");
+		if (!(bits >> frame % 64 & 1))
+			fail("not idle: page", page);
+	}
+	close(idle);
+	close(frames);
+}
+
+static void check_aged(unsigned int count)
+{
+	static struct reading before;
+
+	open_vm(count);
+	read_all(&before);
+	start_cpus();
+	wait_passes();
+	stop_cpus();
+	age_pages();
+	report_changes(&before);
 }
 
 static uint64_t now(void)
@@ -451,17 +523,21 @@ int main(int argc, char **argv)
 			check_dirty(count, rounds);
 			return 0;
 		}
-	} else if (argc == 3 && !strcmp(argv[1], "unmap")) {
+	} else if (argc == 3 && (!strcmp(argv[1], "unmap") || !strcmp(argv[1], "age"))) {
 		unsigned long count = strtoul(argv[2], NULL, 0);
 
 		if (count && count <= MAX_CPUS) {
-			check_unmapped(count);
+			if (!strcmp(argv[1], "age"))
+				check_aged(count);
+			else
+				check_unmapped(count);
 			return 0;
 		}
 	} else if (argc == 3 && !strcmp(argv[1], "delay") && strtoul(argv[2], NULL, 0)) {
 		measure_delay(strtoul(argv[2], NULL, 0));
 		return 0;
 	}
-	fprintf(stderr, "usage: %s dirty CPUS ROUNDS | unmap CPUS | delay SAMPLES\n", argv[0]);
+	fprintf(stderr, "usage: %s dirty CPUS ROUNDS | unmap CPUS | age CPUS | delay SAMPLES\n",
+		argv[0]);
 	return 2;
 }
