@@ -101,23 +101,18 @@ def test_skips(tmp: pathlib.Path) -> None:
     assert not any(name.startswith("a.") for name, _ in plugin.expected_skips("debug"))
 
 
-def wait_for(path: pathlib.Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the file is there."""
-    limit = time.monotonic() + speed.scaled(60)
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < limit, process
-        time.sleep(0.05)
-
-
 def started(tmp: pathlib.Path) -> subprocess.Popen[bytes]:
     """A session whose test waits for ever, at that point."""
+    reads, writes = os.pipe()
     (tmp / "test_sample.py").write_text(
-        "import pathlib, threading\n"
-        f"def test_waits():\n    pathlib.Path({str(tmp / 'waits')!r}).touch()\n"
-        "    threading.Event().wait()\n")
+        "import os, threading\n"
+        f"def test_waits():\n    os.write({writes}, b'x')\n    threading.Event().wait()\n")
     process = subprocess.Popen(command(tmp), cwd=config.REPO, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT)
-    wait_for(tmp / "waits", process)
+                               stderr=subprocess.STDOUT, pass_fds=[writes])
+    os.close(writes)
+    # Nothing is read if the process ends before.
+    with open(reads, "rb") as pipe:
+        assert pipe.read(1) == b"x", process.communicate()[0]
     return process
 
 

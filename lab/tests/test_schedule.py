@@ -92,7 +92,7 @@ def group(pgid: int) -> list[str]:
 
 
 def wait_for_group(pgid: int, fits: Callable[[list[str]], bool]) -> None:
-    """Poll until the names of the processes of a group fit."""
+    """Poll until the names of the processes of a group fit: no event reports a change of them."""
     end = time.monotonic() + scaled(10)
     while not fits(names := group(pgid)):
         assert time.monotonic() < end, names
