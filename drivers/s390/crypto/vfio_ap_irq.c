@@ -100,7 +100,7 @@ again:
 		if (!row->unpinning)
 			continue;
 		mutex_unlock(&matrix_dev->mdevs_lock);
-		vfio_unpin_pages(&matrix_mdev->vdev, be64_to_cpu(row->irq.nib), 1);
+		vfio_unpin_pages(&matrix_mdev->vdev, be64_to_cpu(row->irq.nib) & PAGE_MASK, 1);
 		mutex_lock(&matrix_dev->mdevs_lock);
 
 		list_del(&row->list);
@@ -161,7 +161,7 @@ vfio_ap_irq_row_new(struct ap_matrix_mdev *matrix_mdev,
 	if (!vfio_ap_irq_unmapping(matrix_mdev, row)) {
 		list_add_tail(&row->list, &matrix_mdev->irq.pins);
 		mutex_unlock(&matrix_dev->mdevs_lock);
-		ret = vfio_pin_pages(&matrix_mdev->vdev, nib, 1,
+		ret = vfio_pin_pages(&matrix_mdev->vdev, nib & PAGE_MASK, 1,
 				     IOMMU_READ | IOMMU_WRITE, &row->page);
 		mutex_lock(&matrix_dev->mdevs_lock);
 		list_del(&row->list);
@@ -686,7 +686,7 @@ static bool vfio_ap_irq_give_up_quiesce(struct vfio_ap_queue *q)
  * that still interrupts is reset: a migrated guest finds its requests lost anyway. If
  * it does not confirm then, either, it keeps its pages until it does.
  *
- * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
+ * Context: the caller serializes changes of the state. Takes matrix_dev->mdevs_lock.
  */
 void vfio_ap_irq_quiesce(struct ap_matrix_mdev *matrix_mdev)
 {
@@ -806,7 +806,7 @@ static void vfio_ap_irq_give_up(struct ap_matrix_mdev *matrix_mdev)
  * Waits for a bounded time, without the lock. Never fails: a queue that refuses is
  * logged, and its guest gets the kick nevertheless.
  *
- * Context: matrix_mdev->mig.mutex is held. Takes matrix_dev->mdevs_lock.
+ * Context: the caller serializes changes of the state. Takes matrix_dev->mdevs_lock.
  */
 void vfio_ap_irq_restore(struct ap_matrix_mdev *matrix_mdev)
 {

@@ -60,9 +60,9 @@
  * @wait:	pollers
  * @matrix_mdev: the mediated device, NULL unless the session is open; guarded by
  *		matrix_dev->mdevs_lock
- * @disabled:	the session is not open; every access returns -ENODEV
+ * @disabled:	the session is not open; read() and write() return -ENODEV
  * @precopy:	the session is in PRE_COPY or PRE_COPY_P2P
- * @error:	0, or the negative errno that every access returns
+ * @error:	0, or the negative errno that read() and write() return
  * @local:	the guest's AP configuration when the session began
  * @initial_len: saving: number of bytes in @initial; set before the file is used
  * @initial:	saving: header, CONFIG and HWINFO
@@ -461,7 +461,7 @@ static const struct file_operations vfio_ap_migration_fops = {
 	.release = vfio_ap_migration_release,
 };
 
-/* A file without a session: every access returns -ENODEV. */
+/* A file without a session: read() and write() return -ENODEV. */
 static struct file *vfio_ap_migration_file_open(int flags)
 {
 	struct vfio_ap_migration_file *migf;

@@ -73,7 +73,7 @@ TRACE_EVENT(vfio_ap_arc,
 /**
  * vfio_ap_difference - source and destination differ
  * @name: the destination's mediated device
- * @text: the difference, as vfio_ap_stream_diff_format() describes it
+ * @text: the difference, in the words of the log
  */
 TRACE_EVENT(vfio_ap_difference,
 	TP_PROTO(const char *name, const char *text),

@@ -305,6 +305,37 @@ TEST_F_TIMEOUT(interrupt, aqic_returns_busy_while_stopped, ENV_TIMEOUT)
 	}
 }
 
+static void *reset_device(void *arg)
+{
+	struct guest_fixture *f = arg;
+
+	f->reset = vfio_ap_reset(&f->env.dev);
+	return NULL;
+}
+
+/* No page is pinned while the driver waits for a queue, so that the reset ends */
+TEST_F_TIMEOUT(interrupt, aqic_returns_busy_during_reset, ENV_TIMEOUT)
+{
+	struct guest_fixture *f = &self->guest_fixture;
+	pthread_t thread;
+	long aqics, zapqs;
+
+	ASSERT_EQ(0, guest_create(&f->guest, &f->env.dev, SMALL_ENTRY));
+	ASSERT_EQ(0, ap_control("rc %02x.%04x tapq %x", f->apids[0], f->domains[0], BUSY));
+	zapqs = ap_counter("zapq");
+	ASSERT_EQ(0, pthread_create(&thread, NULL, reset_device, f));
+	while (ap_counter("zapq") == zapqs)
+		sched_yield();
+	aqics = ap_counter("aqic");
+	EXPECT_EQ(BUSY, first_aqic(f, true, GUEST_NIB));
+	EXPECT_EQ(aqics, ap_counter("aqic"));
+
+	ASSERT_EQ(0, ap_control("rc %02x.%04x tapq 0 0", f->apids[0], f->domains[0]));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, f->reset);
+	EXPECT_EQ(0, first_aqic(f, true, GUEST_NIB));
+}
+
 /**
  * struct bad - rows that no source sends
  * @name: their defect
@@ -1296,14 +1327,6 @@ TEST_F_TIMEOUT(stuck, stuck_page_fault_blocks_no_other_guest, ENV_TIMEOUT)
 	trap_free(&trap);
 	vfio_ap_close(&other);
 	ap_mdev_remove(other.uuid);
-}
-
-static void *reset_device(void *arg)
-{
-	struct guest_fixture *f = arg;
-
-	f->reset = vfio_ap_reset(&f->env.dev);
-	return NULL;
 }
 
 /* The reset waits for the pin, and releases the page */

@@ -41,6 +41,7 @@
 
 /* The notification byte of the guest, and its interruption subclass */
 #define NIB			0x5008
+#define NEXT_PAGE		0x6000
 #define GISC			3
 
 /* The guest's program, and its address */
@@ -183,6 +184,21 @@ ENV_FIXTURE_OF(queue, place, ENV_CDEV)
 
 /* For tests that differ between group and cdev */
 ENV_FIXTURE_OF(path, place, ENV_GROUP_AND_CDEV)
+
+/* For tests of the type 1 IOMMU driver */
+FIXTURE(container) {
+	struct place place;
+};
+
+FIXTURE_SETUP(container)
+{
+	ENV_SETUP(place_setup, &self->place, VFIO_AP_GROUP);
+}
+
+FIXTURE_TEARDOWN(container)
+{
+	place_teardown(&self->place);
+}
 
 /* Whether one of the messages since the last call contains the text */
 static bool log_has(struct place *p, const char *text)
@@ -716,7 +732,7 @@ static int vcpu_create(struct place *p)
 }
 
 /* The guest executes PQAP(AQIC); the response code or a negative errno */
-static int vcpu_aqic(struct place *p, bool enable)
+static int vcpu_aqic_at(struct place *p, bool enable, __u64 nib)
 {
 	struct kvm_run *run = p->cpu.run;
 	int ret;
@@ -724,7 +740,7 @@ static int vcpu_aqic(struct place *p, bool enable)
 	kvm_cpu_set_psw(&p->cpu, KVM_PSW_MASK, PROGRAM);
 	run->s.regs.gprs[0] = AQIC_FC | p->apid << 8 | p->domain;
 	run->s.regs.gprs[1] = enable ? AQIC_IR | GISC : 0;
-	run->s.regs.gprs[2] = NIB;
+	run->s.regs.gprs[2] = nib;
 	run->kvm_dirty_regs = KVM_SYNC_GPRS;
 	ret = kvm_cpu_run(&p->cpu);
 	if (ret)
@@ -732,6 +748,11 @@ static int vcpu_aqic(struct place *p, bool enable)
 	if (!kvm_cpu_intercepted(&p->cpu, INSN_DIAG_500 >> 16))
 		return -EPROTO;
 	return run->s.regs.gprs[1] >> 16 & 0xff;
+}
+
+static int vcpu_aqic(struct place *p, bool enable)
+{
+	return vcpu_aqic_at(p, enable, NIB);
 }
 
 /* Have the guest enable the interrupts of the queue: a page is pinned then */
@@ -1014,6 +1035,30 @@ TEST_F_TIMEOUT(path, unmapping_concerns_registered_interrupts_only, ENV_TIMEOUT)
 	EXPECT_EQ(aqic + 1, ap_counter("aqic"));
 	EXPECT_EQ(before, vfio_ap_await_pinned(before));
 	EXPECT_FALSE(queue_notifies(p));
+}
+
+/* The page of the notification byte is not mapped, but the next page is */
+TEST_F_TIMEOUT(container, guest_registers_no_unmapped_page, ENV_TIMEOUT)
+{
+	struct place *p = &self->place;
+	struct vfio_ap *dev = &p->env.dev;
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)dev->mem + NEXT_PAGE,
+		.iova = NEXT_PAGE,
+		.size = dev->mem_size - NEXT_PAGE,
+	};
+	long before;
+
+	ASSERT_EQ(0, vcpu_create(p));
+	before = vfio_ap_pinned();
+	ASSERT_EQ(0, unmap_all(p));
+	ASSERT_EQ(0, ioctl(dev->container, VFIO_IOMMU_MAP_DMA, &map));
+	ASSERT_EQ(INVALID_ADDRESS, vcpu_aqic_at(p, true, NEXT_PAGE - 8));
+	EXPECT_EQ(before, vfio_ap_await_pinned(before));
+	EXPECT_EQ(0, vcpu_aqic_at(p, true, NEXT_PAGE));
+	EXPECT_LT(before, vfio_ap_pinned());
 }
 
 /* The guest has not got the adapter, but registers an interrupt nevertheless */
