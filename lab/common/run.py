@@ -118,7 +118,7 @@ def logged(what: str, argv: Sequence[str], log: pathlib.Path,
     measure: (lines so far, last line) -> text of a progress line.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = shown = time.monotonic()
+    started = time.monotonic()
     count, last = 0, ""
     tail: list[str] = []
     with log.open("w", encoding="utf-8", errors="replace") as stream, subprocess.Popen(
@@ -132,7 +132,7 @@ def logged(what: str, argv: Sequence[str], log: pathlib.Path,
             while not done.wait(PERIOD):
                 with lock:
                     text = (measure or (lambda n, line: line.strip()[:80]))(count, last)
-                say(f"{what}: {time.monotonic() - started:.0f} s, {text}")
+                say(", ".join(filter(None, [f"{what}: {time.monotonic() - started:.0f} s", text])))
 
         reporter = threading.Thread(target=report, daemon=True)
         reporter.start()
@@ -149,10 +149,10 @@ def logged(what: str, argv: Sequence[str], log: pathlib.Path,
         finally:
             done.set()
         child.wait()
-        shown = time.monotonic() - started
+        took = time.monotonic() - started
     if child.returncode:
         words = ("error", "Error", "ERROR", "E:", "cannot", "No rule", "***")
         errors = [line.rstrip() for line in tail if any(word in line for word in words)]
-        raise CommandFailed(f"{what} failed with status {child.returncode} after {shown:.0f} s "
+        raise CommandFailed(f"{what} failed with status {child.returncode} after {took:.0f} s "
                             f"(log: {log}):\n  " +
                             "\n  ".join((errors or [t.rstrip() for t in tail])[-12:]))
