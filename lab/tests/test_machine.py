@@ -35,7 +35,7 @@ RNG = "/sys/class/misc/hw_random/rng_current"
 
 def load_drivers(host: Host) -> None:
     """Domain 47 goes to vfio_ap. All queues of domain 04 are in operation, with interrupts, when
-    this returns."""
+    this returns. It polls: the AP bus reports no change of an interrupt."""
     host.run("set -e\n"
              "if [ ! -e /sys/bus/ap/drivers/vfio_ap ]; then\n"
              "\tmodprobe ap; echo -0x47 >/sys/bus/ap/aqmask\n"
@@ -256,6 +256,7 @@ def test_ap_faults(machine: Host) -> None:
     """The AP bus gives a queue up whose reset fails; a scan after the fault brings it back."""
     load_drivers(machine)
     queue = f"{DEVICES}/05.0004"
+    # The AP bus reports no change of these states.
     wait = f"until grep -q {{}} {queue}/states; do sleep 0.1; done"
     command_machine(machine, "counters clear")
     simulate(machine, "rc 05.0004 rapq 44")
